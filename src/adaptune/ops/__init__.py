@@ -1,0 +1,1 @@
+"""Pure functions that methods share; nothing here imports from above."""

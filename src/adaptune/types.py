@@ -1,0 +1,115 @@
+"""What passes between data, methods and the loop: plain frozen records, no behaviour."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+BatchNormPolicy = Literal["train", "eval", "converted"]
+"""How batch norms behave while training.
+
+- ``train``: they normalise by the batch and their running statistics follow it.
+- ``eval``: they normalise by their running statistics, which stay as they are.
+- ``converted``: as ``train``, after the layers were re-expressed in the new domain's statistics.
+"""
+
+Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class Unlabeled:
+    """Aligned rows: row i of every field describes the same example.
+
+    ``x`` is (N, ...); ``domain`` and ``index`` are int64 (N,), ``index`` the row of the data set.
+    """
+
+    x: Tensor
+    domain: Tensor
+    index: Tensor
+    views: tuple[Tensor, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labeled(Unlabeled):
+    """Examples whose labels the method may see; ``y`` is int64 (N,)."""
+
+    y: Tensor
+
+
+def no_rows() -> Unlabeled:
+    """Give the side of a batch that a method does not need: zero rows, never None.
+
+    >>> len(no_rows())
+    0
+    """
+    none = torch.empty(0, dtype=torch.int64)
+    return Unlabeled(x=torch.empty(0), domain=none, index=none)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """All that a method sees in one step; ``progress`` runs from 0 to 1 over the whole run."""
+
+    labeled: Labeled
+    unlabeled: Unlabeled = field(default_factory=no_rows)
+    progress: float = 0.0
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Named terms to minimise, and the logits they came from."""
+
+    terms: dict[str, Tensor]
+    logits: Tensor
+    features: Tensor | None = None
+
+    @property
+    def total(self) -> Tensor:
+        """The sum of the terms, a scalar."""
+        return torch.stack(list(self.terms.values())).sum()
+
+
+@dataclass(frozen=True)
+class Group:
+    """A module that is trained, and how fast.
+
+    ``rate`` is the learning rate; where ``curvature`` is given, it is a share of the largest rate
+    at which momentum descent is stable on a loss of that curvature.
+    """
+
+    module: nn.Module
+    rate: float
+    curvature: float | None = None
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a method asks of the data; it is given nothing else."""
+
+    labeled: bool = True
+    unlabeled: bool = False
+    domains: int = 1
+    views: int = 0
+
+
+class Domains(Protocol):
+    """The data of a run, as a method sees it."""
+
+    def batches(self, needs: Needs, epoch: int) -> Iterable[Batch]:
+        """Give the training batches of one epoch, in an order that only the epoch decides."""
+        ...
+
+    def scan(self, split: Split) -> Iterable[Labeled]:
+        """Give every labelled example of a split once, in order, without augmentation."""
+        ...
+
+    def steps(self, needs: Needs) -> int:
+        """Count the batches of an epoch."""
+        ...
