@@ -113,3 +113,16 @@ class Domains(Protocol):
     def steps(self, needs: Needs) -> int:
         """Count the batches of an epoch."""
         ...
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a network says of a set, aligned rows on the CPU.
+
+    ``logits`` (N, K), ``y`` (N,), ``features`` (N, D), ``index`` (N,) the rows of the data set.
+    """
+
+    logits: Tensor
+    y: Tensor
+    features: Tensor
+    index: Tensor

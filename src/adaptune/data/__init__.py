@@ -1,0 +1,6 @@
+"""Where images come from: folders, manifests, data sets, and the demo's two domains."""
+
+from adaptune.data.domains import ImageDomains, Loading, from_datasets, open_domains
+from adaptune.data.listing import Shares
+
+__all__ = ["ImageDomains", "Loading", "Shares", "from_datasets", "open_domains"]

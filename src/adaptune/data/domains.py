@@ -1,0 +1,262 @@
+"""The data of a run: one domain to train on, others to test on, all served in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from adaptune.data.folder import read_folder
+from adaptune.data.images import Augment, ImageFiles, Rows, Sample, Unreadable, transform_for
+from adaptune.data.listing import Listing, Shares, map_to, split_by_subject
+from adaptune.data.manifest import SUFFIXES, read_manifest
+from adaptune.network import Preprocess
+from adaptune.types import Batch, Labeled, Needs, Split
+
+Item = TypeVar("Item")
+Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
+
+
+class Serves(Protocol):
+    """Rows that are asked for by number and by the seed of what is random about them."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, key: tuple[int, int]) -> Sample | Unreadable: ...
+
+
+def quietly(items: Iterable[Item], label: str, total: int) -> Iterable[Item]:
+    """Pass items on without showing any progress."""
+    del label, total
+    return items
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How batches are made: rows a batch, processes that read, the seed of order and augmentation.
+
+    ``strict`` makes a file that cannot be read an error; otherwise it is counted, named and left
+    out. ``track`` wraps every pass over data, for those who show progress.
+    """
+
+    batch_size: int = 64
+    workers: int = 0
+    seed: int = 0
+    strict: bool = False
+    track: Track = quietly
+
+
+@dataclass
+class ImageDomains:
+    """Sets of images under one list of classes: train, val and test, and one test set a domain.
+
+    Build one with `open_domains` or `from_datasets`. ``problems`` fills up with files that could
+    not be read, by path, as passes over the data meet them.
+    """
+
+    classes: tuple[str, ...]
+    sets: dict[Split, Serves]
+    ood: dict[str, Serves]
+    augmented: Serves
+    loading: Loading
+    notes: tuple[str, ...] = ()
+    problems: dict[str, str] = field(default_factory=dict)
+
+    def steps(self, needs: Needs) -> int:
+        """Count the batches of an epoch."""
+        del needs
+        return max(1, len(self.augmented) // self.loading.batch_size)
+
+    def batches(self, needs: Needs, epoch: int) -> Iterator[Batch]:
+        """Give one epoch of full, shuffled, augmented training batches.
+
+        The order depends on seed and epoch alone. Rows that do not fill a batch wait for another
+        epoch, so that no batch norm ever sees a batch of one; a set smaller than a batch is one.
+        """
+        size, seed = self.loading.batch_size, self.loading.seed
+        generator = torch.Generator().manual_seed(_seed(seed, epoch, -1))
+        order = torch.randperm(len(self.augmented), generator=generator).tolist()
+        keys = [(row, _seed(seed, epoch, row)) for row in order[: self.steps(needs) * size]]
+        for rows in self._load(self.augmented, keys, "training", 0):
+            yield Batch(rows)
+
+    def scan(self, split: Split) -> Iterable[Labeled]:
+        """Give every row of a split once, in order, without augmentation."""
+        return self._scan(self.sets[split], split, 0)
+
+    def tests(self) -> dict[str, Iterable[Labeled]]:
+        """Give the test sets by name: the training domain's own as ``id``, then the others."""
+        sets: dict[str, Iterable[Labeled]] = {"id": self.scan("test")}
+        for domain, name in enumerate(self.ood, start=1):
+            sets[name] = self._scan(self.ood[name], name, domain)
+        return sets
+
+    def seen_through(self, preprocess: Preprocess, augment: Augment = "flip") -> ImageDomains:
+        """Give the same data as the inputs of a network; data sets without files stay as they are.
+
+        Args:
+            preprocess: What the network wants, its ``preprocess``.
+            augment: How training images are varied.
+        """
+        look = transform_for(preprocess)
+        return replace(
+            self,
+            sets={split: _through(look, rows) for split, rows in self.sets.items()},
+            ood={name: _through(look, rows) for name, rows in self.ood.items()},
+            augmented=_through(transform_for(preprocess, augment), self.augmented),
+        )
+
+    def paths(self, name: str) -> list[Path]:
+        """Give the files of a test set, row by row; none for data sets without files."""
+        chosen = self.sets["test"] if name == "id" else self.ood[name]
+        return chosen.paths if isinstance(chosen, ImageFiles) else []
+
+    def _scan(self, rows: Serves, label: str, domain: int) -> Iterator[Labeled]:
+        keys = [(row, 0) for row in range(len(rows))]
+        return self._load(rows, keys, f"reading {label}", domain)
+
+    def _load(
+        self,
+        rows: Serves,
+        keys: Sequence[tuple[int, int]],
+        label: str,
+        domain: int,
+    ) -> Iterator[Labeled]:
+        size = self.loading.batch_size
+        groups = [list(keys[at : at + size]) for at in range(0, len(keys), size)]
+        loader: DataLoader[Any] = DataLoader(
+            rows,  # type: ignore[arg-type]
+            batch_sampler=groups,
+            num_workers=self.loading.workers,
+            collate_fn=_sorted_out,
+        )
+        for samples, broken in self.loading.track(loader, label, len(groups)):
+            self._note(broken)
+            if samples is not None:
+                x, y, index = samples
+                yield Labeled(x=x, y=y, index=index, domain=torch.full_like(y, domain))
+
+    def _note(self, broken: Sequence[Unreadable]) -> None:
+        for one in broken:
+            if self.loading.strict:
+                raise ValueError(f"{one.path} could not be read: {one.reason}")
+            self.problems[one.path] = one.reason
+
+
+def open_domains(
+    source: Path | str,
+    ood: Mapping[str, Path] | None = None,
+    *,
+    shares: Shares | None = None,
+    loading: Loading | None = None,
+    classes: Sequence[str] | None = None,
+) -> ImageDomains:
+    """Open a folder or manifest to train on, and others to test on; no image is read yet.
+
+    Images come preprocessed as for ImageNet; `ImageDomains.seen_through` gives them as a network
+    wants them.
+
+    Args:
+        source: A folder of class folders, with or without train, val and test below, or a CSV or
+            Parquet manifest; the first domain of a manifest is trained on, the others are tested.
+        ood: Further folders or manifests by name, whose classes map by name.
+        shares: How much is kept for validation and testing where the source has no splits.
+        loading: How batches are made.
+        classes: The names of the classes; by default those of the source.
+
+    Raises:
+        ValueError: If a source is missing or empty, or no test image maps.
+    """
+    source = Path(source)
+    own, *others = read_source(source, source.stem)
+    for name, path in (ood or {}).items():
+        others += read_source(Path(path), name)
+    listing = split_by_subject(own, shares or Shares())
+    classes = tuple(classes or listing.classes)
+    notes = list(listing.notes)
+    look = transform_for(Preprocess())
+    sets: dict[Split, Serves] = {}
+    for split in ("train", "val", "test"):
+        sets[split] = ImageFiles(listing.of(split), classes, look)
+    have = {example.label for example in listing.of("train")}
+    lacking = [name for name in classes if name not in have]
+    if lacking:
+        notes.append(f"classes without a training image keep their row: {', '.join(lacking)}")
+    trained = listing.of("train") + listing.of("val")
+    tested: dict[str, Serves] = {}
+    for other in others:
+        mapped = map_to(classes, other, trained)
+        notes += list(other.notes) + mapped.notes(other.name)
+        if not mapped.examples:
+            raise ValueError(
+                f"no image of {other.name} can be tested: its classes "
+                f"({', '.join(other.classes[:5])}, ...) do not match the training classes "
+                f"({', '.join(classes[:5])}, ...), or all its files are in the training data"
+            )
+        tested[other.name] = ImageFiles(mapped.examples, classes, look)
+    return ImageDomains(classes, sets, tested, sets["train"], loading or Loading(), tuple(notes))
+
+
+def _through(look: Callable[[Any], torch.Tensor], rows: Serves) -> Serves:
+    return rows.through(look) if isinstance(rows, ImageFiles) else rows
+
+
+def read_source(path: Path, name: str) -> list[Listing]:
+    """List what a folder or a manifest holds, one listing a domain."""
+    if path.suffix.lower() in SUFFIXES:
+        domains = list(read_manifest(path, name).values())
+        if len(domains) > 1 and name != path.stem:
+            return [
+                Listing(f"{name}/{one.name}", one.examples, one.classes, one.notes)
+                for one in domains
+            ]
+        return domains
+    return [read_folder(path, name)]
+
+
+def from_datasets(
+    train: Dataset[Any],
+    val: Dataset[Any],
+    test: Dataset[Any],
+    *,
+    classes: Sequence[str],
+    ood: Mapping[str, Dataset[Any]] | None = None,
+    scanned: Dataset[Any] | None = None,
+    loading: Loading | None = None,
+) -> ImageDomains:
+    """Serve any torch data sets of (x, label) pairs.
+
+    ``train`` may augment; ``scanned`` is the same set without augmentation, for passes that
+    measure (by default ``train`` itself).
+    """
+    sets: dict[Split, Serves] = {
+        "train": Rows(scanned if scanned is not None else train),
+        "val": Rows(val),
+        "test": Rows(test),
+    }
+    others = {name: Rows(one) for name, one in (ood or {}).items()}
+    return ImageDomains(tuple(classes), sets, dict(others), Rows(train), loading or Loading())
+
+
+def _sorted_out(
+    items: Sequence[Sample | Unreadable],
+) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None, list[Unreadable]]:
+    """Stack what could be read; list what could not."""
+    broken = [item for item in items if isinstance(item, Unreadable)]
+    good = [item for item in items if not isinstance(item, Unreadable)]
+    if not good:
+        return None, broken
+    x, y, row = zip(*good, strict=True)
+    return (torch.stack(x), torch.tensor(y), torch.tensor(row)), broken
+
+
+def _seed(*parts: int) -> int:
+    """Mix numbers into one seed, so that neighbours share nothing."""
+    mixed = 0
+    for part in parts:
+        mixed = (mixed ^ (part + 0x9E3779B97F4A7C15)) * 0xBF58476D1CE4E5B9 % 2**64
+        mixed ^= mixed >> 31
+    return mixed % 2**63

@@ -1,0 +1,158 @@
+"""What a source of images holds, before any image is opened."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from adaptune.types import Split
+
+
+@dataclass(frozen=True)
+class Example:
+    """An image file, its class by name, and the split that its source gave it, if any."""
+
+    path: Path
+    label: str
+    split: Split | None = None
+
+    @property
+    def subject(self) -> str:
+        """What the image shows: the file's stem, the same in every domain."""
+        return self.path.stem.casefold()
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The examples of one domain, the names of its classes, and what was odd about the source."""
+
+    name: str
+    examples: tuple[Example, ...]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def of(self, split: Split) -> tuple[Example, ...]:
+        """Give the examples of one split."""
+        return tuple(example for example in self.examples if example.split == split)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How much of an unsplit source is kept for validation and for testing."""
+
+    val: float = 0.1
+    test: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.val < 1 and 0 <= self.test < 1 and self.val + self.test < 1):
+            raise ValueError(
+                f"the shares for validation ({self.val}) and test ({self.test}) must be at least 0 "
+                "and leave something to train on"
+            )
+
+
+def position(subject: str) -> float:
+    """Give a subject its place between 0 and 1, by a stable hash: the same on every machine.
+
+    >>> round(position("1f600"), 4) == round(position("1f600"), 4)
+    True
+    """
+    digest = hashlib.sha256(subject.encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64
+
+
+def split_by_subject(listing: Listing, shares: Shares) -> Listing:
+    """Give every example a split.
+
+    Without splits of its own, a source is divided by a stable hash of each file's stem, so a
+    subject that is seen in several domains is in the same split in all of them. What the source
+    already decided stays; a missing validation set is divided off the training set in the same
+    way, and a source with train and val alone keeps val for testing.
+
+    >>> photos = tuple(Example(Path(f"{n}.png"), "cat") for n in range(100))
+    >>> parts = split_by_subject(Listing("photos", photos, ("cat",)), Shares(val=0.1, test=0.2))
+    >>> sum(len(parts.of(split)) for split in ("train", "val", "test"))
+    100
+    """
+    given = {example.split for example in listing.examples}
+    examples = listing.examples
+    notes = listing.notes
+    if "val" in given and "test" not in given:
+        renamed: dict[Split | None, Split | None] = {"val": "test"}
+        examples = tuple(replace(e, split=renamed.get(e.split, e.split)) for e in examples)
+        notes += ("val/ is kept for testing; validation images are divided off train/",)
+    elif "test" in given and "val" not in given and None not in given:
+        notes += ("no val/ given: validation images are divided off train/",)
+    divides = shares if given == {None} else Shares(val=shares.val, test=0.0)
+    free = {None} if "val" in given and "test" in given else {None, "train"}
+
+    def decide(example: Example) -> Example:
+        if example.split not in free:
+            return example
+        place = position(example.subject)
+        split: Split = "train"
+        if place < divides.val:
+            split = "val"
+        elif place < divides.val + divides.test:
+            split = "test"
+        return replace(example, split=split)
+
+    return replace(listing, examples=tuple(map(decide, examples)), notes=notes)
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """Images of another domain under the labels of the training domain, and what did not map."""
+
+    examples: tuple[Example, ...]
+    unknown: dict[str, int] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    seen: int = 0
+
+    def notes(self, name: str) -> list[str]:
+        """Say in sentences what was left out."""
+        said = []
+        if self.unknown:
+            many = ", ".join(f"{label} ({count})" for label, count in self.unknown.items())
+            said.append(f"{name}: classes that the training data lacks were left out: {many}")
+        if self.missing:
+            said.append(f"{name}: has no image of {', '.join(self.missing)}")
+        if self.seen:
+            said.append(
+                f"{name}: {self.seen} images left out, because a file of the same name is in the "
+                "training or validation data"
+            )
+        return said
+
+
+def map_to(classes: Sequence[str], other: Listing, trained: Iterable[Example] = ()) -> Mapped:
+    """Map another domain's classes by name and leave out the subjects that were trained on.
+
+    A name maps to itself, or else to the one that differs in case alone. Where the other source
+    has test images of its own, only those are taken.
+
+    >>> other = Listing("b", (Example(Path("1.png"), "Cat"), Example(Path("2.png"), "emu")), ())
+    >>> mapped = map_to(["cat", "dog"], other)
+    >>> [e.label for e in mapped.examples], mapped.unknown, mapped.missing
+    (['cat'], {'emu': 1}, ('dog',))
+    """
+    folded = {name.casefold(): name for name in classes}
+    folded |= {name: name for name in classes}
+    tested = other.of("test") or other.of("val")
+    trained_on = {example.subject for example in trained}
+    examples: list[Example] = []
+    unknown: dict[str, int] = {}
+    seen = 0
+    for example in tested or other.examples:
+        label = folded.get(example.label) or folded.get(example.label.casefold())
+        if label is None:
+            unknown[example.label] = unknown.get(example.label, 0) + 1
+        elif example.subject in trained_on:
+            seen += 1
+        else:
+            examples.append(replace(example, label=label, split="test"))
+    have = {example.label for example in examples}
+    missing = tuple(name for name in classes if name not in have)
+    return Mapped(tuple(examples), unknown, missing, seen)

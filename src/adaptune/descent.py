@@ -1,0 +1,104 @@
+"""How things move: the one owner of optimisers, learning rates and gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from adaptune.method import Method
+from adaptune.types import Group, Objective
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long to train and how steps are taken; rates belong to the method.
+
+    ``warmup`` is the share of the run in which rates rise to their full value, before they fall
+    along a cosine to zero, step by step. ``clip`` bounds the gradient's norm.
+    """
+
+    epochs: int = 10
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    warmup: float = 0.0
+    clip: float | None = None
+    seed: int = 0
+
+    def pace(self, progress: float) -> float:
+        """Give the share of the full rate at ``progress`` (0 to 1) of the run.
+
+        >>> [round(Plan().pace(p), 2) for p in (0.0, 0.5, 1.0)]
+        [1.0, 0.5, 0.0]
+        >>> Plan(warmup=0.5).pace(0.25)
+        0.5
+        """
+        if progress < self.warmup:
+            return progress / self.warmup
+        return 0.5 * (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup)))
+
+    def rate(self, group: Group) -> float:
+        """Give a group's full rate.
+
+        With momentum m the effective rate is ``rate / (1 - m)``, and plain descent is stable up to
+        ``2 / curvature``.
+
+        >>> round(Plan(momentum=0.9).rate(Group(nn.Identity(), rate=1.0, curvature=20.0)), 6)
+        0.01
+        """
+        if group.curvature is None:
+            return group.rate
+        return group.rate * (1 - self.momentum) * 2 / group.curvature
+
+
+class Descent:
+    """Take steps down an objective. The only place that touches an optimiser."""
+
+    def __init__(self, method: Method, plan: Plan, fabric: Fabric) -> None:
+        self.plan, self.fabric = plan, fabric
+        groups = method.groups()
+        moved = [trainable(group.module) for group in groups]
+        self.rates = [plan.rate(group) for group in groups]
+        self.params = [parameter for parameters in moved for parameter in parameters]
+        self.optimizer: Any = None
+        if self.params:
+            parts = [{"params": p, "lr": rate} for p, rate in zip(moved, self.rates, strict=True)]
+            sgd = torch.optim.SGD(parts, momentum=plan.momentum, weight_decay=plan.weight_decay)
+            self.optimizer = fabric.setup_optimizers(sgd)
+
+    def at(self, progress: float) -> None:
+        """Set the rates for this point of the run, 0 to 1."""
+        if self.optimizer is not None:
+            for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+                group["lr"] = rate * self.plan.pace(progress)
+
+    def __call__(self, evaluate: Callable[[], Objective], *modules: nn.Module) -> Objective:
+        """Evaluate an objective and move ``modules`` (by default all groups) one step down it."""
+        params = trainable(*modules) if modules else self.params
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.enable_grad(), self.fabric.autocast():
+            done = evaluate()
+        self.fabric.backward(done.total, inputs=params)
+        if self.plan.clip is not None:
+            nn.utils.clip_grad_norm_(params, self.plan.clip)
+        self.optimizer.step()
+        return done
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the optimiser's state."""
+        return self.optimizer.state_dict() if self.optimizer is not None else {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take an optimiser's state."""
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(state)
+
+
+def trainable(*modules: nn.Module) -> list[Tensor]:
+    """List the parameters of ``modules`` that want gradients."""
+    return [p for module in modules for p in module.parameters() if p.requires_grad]

@@ -1,0 +1,75 @@
+"""What every way of fitting a network to a domain has in common."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar, Protocol
+
+from torch import Tensor, nn
+
+from adaptune.network import Network
+from adaptune.task import Task
+from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Needs, Objective
+
+
+class Descend(Protocol):
+    """Evaluate an objective and move ``modules`` (by default all groups) one step down it."""
+
+    def __call__(self, evaluate: Callable[[], Objective], *modules: nn.Module) -> Objective:
+        """Give back the objective, as it was before the step."""
+        ...
+
+
+class Method(nn.Module, ABC):
+    """One way of fitting a network to a domain. Abstract; every subclass is final.
+
+    All state lives in this module: what is trained, teachers, banks. Hyper-parameters are the
+    keyword-only arguments of ``__init__`` and have their defaults there and nowhere else.
+    """
+
+    needs: ClassVar[Needs] = Needs()
+
+    def __init__(self, net: Network, task: Task, *, batchnorm: BatchNormPolicy = "train") -> None:
+        super().__init__()
+        self.net, self.task = net, task
+        net.hold_batchnorm(batchnorm)
+
+    @abstractmethod
+    def objective(self, batch: Batch) -> Objective:
+        """Say what this batch asks for."""
+
+    def step(self, batch: Batch, descend: Descend) -> Objective:
+        """Say in which order things move; by default everything moves once."""
+        return descend(partial(self.objective, batch))
+
+    @abstractmethod
+    def groups(self) -> list[Group]:
+        """Say which modules are trained, and how fast."""
+
+    def prepare(self, data: Domains) -> dict[str, Any]:
+        """Look at the data once, before the first step; give back what a report should show."""
+        del data
+        return {}
+
+    def refresh(self, data: Domains) -> None:  # noqa: B027
+        """Look at the data again, before every epoch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predict: one column of logits for each class."""
+        return self.net(x)  # type: ignore[no-any-return]
+
+
+def hyperparameters(method: type[Method]) -> dict[str, inspect.Parameter]:
+    """Read a method's hyper-parameters from its signature.
+
+    >>> hyperparameters(Method)["batchnorm"].default
+    'train'
+    """
+    return {
+        name: parameter
+        for name, parameter in inspect.signature(method).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    }

@@ -1,0 +1,90 @@
+"""Domain-aware fine-tuning."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+from adaptune.head import StandardizedLinear
+from adaptune.method import Method
+from adaptune.network import Network
+from adaptune.ops.conditioning import Scatter, scatter, softmax_curvature
+from adaptune.ops.scan import scan
+from adaptune.task import Task
+from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Labeled, Objective
+
+
+class DAFT(Method):
+    """Convert batch norms to the new domain, then learn a fast head and a slow body in one run.
+
+    Batch norms are converted in one pass before the first step, so that train mode starts at the
+    pretrained function; then they train. The head starts at zero. Source: Domain-Aware Fine-Tuning
+    (Ha, Jeong and Lee, 2024).
+
+    ``lr`` is the body's rate. ``head`` says how the head learns: ``conditioned`` reads features
+    standardised by what the same pass measured (deviations floored at ``floor`` times their
+    average) at ``k`` times the largest stable rate; ``published`` is the paper's, raw features at
+    the rate ``head_lr``; ``one-rate`` the paper's ablation, raw features at the body's rate.
+    ``pooling`` is how conversion pools batches, exactly or as the reference code does.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        task: Task,
+        *,
+        lr: float = 0.03,
+        batchnorm: BatchNormPolicy = "converted",
+        pooling: Literal["exact", "batch"] = "exact",
+        head: Literal["conditioned", "published", "one-rate"] = "conditioned",
+        k: float = 1.0,
+        floor: float = 0.05,
+        head_lr: float = 0.3,
+    ) -> None:
+        super().__init__(net, task, batchnorm=batchnorm)
+        self.lr, self.batchnorm, self.pooling = lr, batchnorm, pooling
+        self.head, self.k, self.floor, self.head_lr = head, k, floor, head_lr
+        if head == "conditioned":
+            net.head = StandardizedLinear(net.width, task.classes)
+        else:
+            nn.init.zeros_(net.head.weight)
+            nn.init.zeros_(net.head.bias)
+
+    def prepare(self, data: Domains) -> dict[str, Any]:
+        """Measure batch norms and the head's input in one pass; convert, and condition the head."""
+        seen: list[Scatter] = []
+
+        def measure(_: Labeled, features: Tensor) -> None:
+            one = scatter(features)
+            seen[:] = [seen[0].merge(one) if seen else one]
+
+        conditioned = isinstance(self.net.head, StandardizedLinear)
+        notes: dict[str, Any] = dict(
+            scan(
+                self.net.body,
+                data.scan("train"),
+                policy=self.batchnorm,
+                pooling=self.pooling,
+                watch=measure if conditioned else None,
+            )
+        )
+        if isinstance(self.net.head, StandardizedLinear):
+            deviation = seen[0].deviation(self.floor)
+            curvature = softmax_curvature(seen[0], deviation)
+            self.net.head.standardize(seen[0].mean, deviation, curvature)
+            notes["head"] = {"curvature": curvature}
+        return notes
+
+    def groups(self) -> list[Group]:
+        """Train the body slowly, the head fast."""
+        body, head = self.net.body, self.net.head
+        if isinstance(head, StandardizedLinear):
+            return [Group(body, self.lr), Group(head, self.k, curvature=float(head.curvature))]
+        rate = self.head_lr if self.head == "published" else self.lr
+        return [Group(body, self.lr), Group(head, rate)]
+
+    def objective(self, batch: Batch) -> Objective:
+        """Ask for the labels."""
+        logits = self.net(batch.labeled.x)
+        return Objective({"task": self.task.loss(logits, batch.labeled.y)}, logits)

@@ -1,0 +1,38 @@
+"""Fine-tuning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adaptune.method import Method
+from adaptune.network import Network
+from adaptune.ops.scan import scan
+from adaptune.task import Task
+from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Objective
+
+
+class FineTune(Method):
+    """Train the whole network at one rate, from a random head.
+
+    The baseline that distorts features most: batch norms are in train mode, so they normalise by
+    the new domain from the first step (``batchnorm="converted"`` adds DAFT's conversion).
+    """
+
+    def __init__(
+        self, net: Network, task: Task, *, lr: float = 0.03, batchnorm: BatchNormPolicy = "train"
+    ) -> None:
+        super().__init__(net, task, batchnorm=batchnorm)
+        self.lr, self.batchnorm = lr, batchnorm
+
+    def prepare(self, data: Domains) -> dict[str, Any]:
+        """Convert batch norms if the policy says so; otherwise look at nothing."""
+        return dict(scan(self.net.body, data.scan("train"), policy=self.batchnorm))
+
+    def groups(self) -> list[Group]:
+        """Train everything at one rate."""
+        return [Group(self.net, self.lr)]
+
+    def objective(self, batch: Batch) -> Objective:
+        """Ask for the labels."""
+        logits = self.net(batch.labeled.x)
+        return Objective({"task": self.task.loss(logits, batch.labeled.y)}, logits)

@@ -1,0 +1,45 @@
+"""Linear probing, then fine-tuning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adaptune.method import Method
+from adaptune.methods.lp import probe_head
+from adaptune.network import Network
+from adaptune.task import Task
+from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Objective
+
+
+class LinearProbeFineTune(Method):
+    """Start from the best linear probe, then train the whole network at one low rate.
+
+    The probe's head pulls the features less than a random one. Batch norms stay in eval mode
+    (``batchnorm="converted"`` adds DAFT's conversion and trains them). Source: Kumar et al., 2022,
+    with the probe of Ha, Jeong and Lee, 2024.
+    """
+
+    def __init__(
+        self,
+        net: Network,
+        task: Task,
+        *,
+        lr: float = 0.003,
+        batchnorm: BatchNormPolicy = "eval",
+        cs: int = 50,
+    ) -> None:
+        super().__init__(net, task, batchnorm=batchnorm)
+        self.lr, self.batchnorm, self.cs = lr, batchnorm, cs
+
+    def prepare(self, data: Domains) -> dict[str, Any]:
+        """Find the head; in the same pass convert batch norms if the policy says so."""
+        return probe_head(self.net, self.task, data, cs=self.cs, batchnorm=self.batchnorm)
+
+    def groups(self) -> list[Group]:
+        """Train everything at one rate."""
+        return [Group(self.net, self.lr)]
+
+    def objective(self, batch: Batch) -> Objective:
+        """Ask for the labels."""
+        logits = self.net(batch.labeled.x)
+        return Objective({"task": self.task.loss(logits, batch.labeled.y)}, logits)

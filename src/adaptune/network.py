@@ -1,0 +1,278 @@
+"""A network: a body that makes features and a linear head that reads them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from adaptune.head import StandardizedLinear
+from adaptune.ops.batchnorm import hold_batchnorm
+from adaptune.types import BatchNormPolicy
+
+FORMAT = 1
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How images are made into inputs.
+
+    ``size`` is the side in pixels, ``crop`` the share of the shorter side that the centre crop
+    keeps, ``mean`` and ``std`` belong to pixel values in 0 to 1.
+    """
+
+    size: int = 224
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    crop: float = 0.875
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a network's architecture comes from, so that it can be built again.
+
+    ``kind`` is ``timm``, ``torchvision`` or ``module`` (the caller's own, given again on loading);
+    ``head`` is the name of the linear layer that the head stands for.
+    """
+
+    kind: Literal["timm", "torchvision", "module"]
+    name: str
+    head: str
+
+
+class Network(nn.Module):
+    """A body that makes features (N, ``width``) and a linear head that reads them.
+
+    Build one with `from_timm`, `from_torchvision` or `from_module`. ``batchnorm`` is the policy
+    that its batch norms keep to, whatever calls `train`.
+
+    >>> module = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 10))
+    >>> net = Network.from_module(module, head="2", classes=["cat", "dog"])
+    >>> net.width, net(torch.zeros(1, 4)).shape
+    (3, torch.Size([1, 2]))
+    """
+
+    body: nn.Module
+    head: nn.Linear | StandardizedLinear
+
+    def __init__(
+        self,
+        body: nn.Module,
+        head: nn.Linear | StandardizedLinear,
+        width: int,
+        *,
+        classes: Sequence[str],
+        origin: Origin,
+        preprocess: Preprocess | None = None,
+    ) -> None:
+        super().__init__()
+        self.body, self.head, self.width = body, head, width
+        self.classes, self.origin = tuple(classes), origin
+        self.preprocess = preprocess or Preprocess()
+        self.batchnorm: BatchNormPolicy = "train"
+
+    @classmethod
+    def from_module(
+        cls,
+        module: nn.Module,
+        *,
+        head: str,
+        classes: Sequence[str],
+        preprocess: Preprocess | None = None,
+        origin: Origin | None = None,
+    ) -> Network:
+        """Split any module at the linear layer named ``head``; a fresh head takes its place.
+
+        Raises:
+            ValueError: If there is no such layer, or if it is not linear.
+        """
+        old = _head_of(module, head)
+        if head:
+            module.set_submodule(head, nn.Identity())
+        fresh = nn.Linear(old.in_features, len(classes))
+        origin = origin or Origin("module", type(module).__name__, head)
+        return cls(
+            module, fresh, old.in_features, classes=classes, origin=origin, preprocess=preprocess
+        )
+
+    @classmethod
+    def from_timm(cls, name: str, classes: Sequence[str], *, pretrained: bool = False) -> Network:
+        """Build a timm model by name, with its own preprocessing.
+
+        Args:
+            name: A name from ``timm.list_models()``.
+            classes: The names of the classes, in the order of the head's rows.
+            pretrained: Take timm's weights, from its hub.
+
+        Raises:
+            ValueError: If timm does not know the name, or the weights cannot be had.
+        """
+        import timm
+
+        if not timm.is_model(name):
+            near = timm.list_models(f"*{name}*")[:5]
+            raise ValueError(
+                f"timm has no model named {name!r}; {_perhaps(near)}see timm.list_models()"
+            )
+        try:
+            model = timm.create_model(name, pretrained=pretrained)
+        except Exception as error:
+            if not pretrained:
+                raise
+            raise ValueError(
+                f"the weights of {name} could not be had from timm's hub ({error}): give a local "
+                "file with --weights FILE, or --weights none for random weights"
+            ) from error
+        settings = timm.data.resolve_data_config(model=model)
+        preprocess = Preprocess(
+            size=settings["input_size"][-1],
+            mean=tuple(settings["mean"]),
+            std=tuple(settings["std"]),
+            interpolation="bicubic" if settings["interpolation"] == "bicubic" else "bilinear",
+            crop=settings["crop_pct"],
+        )
+        head = model.pretrained_cfg["classifier"]
+        head = head if isinstance(head, str) else head[0]
+        origin = Origin("timm", name, head)
+        return cls.from_module(
+            model, head=head, classes=classes, preprocess=preprocess, origin=origin
+        )
+
+    @classmethod
+    def from_torchvision(
+        cls, name: str, classes: Sequence[str], *, pretrained: bool = False
+    ) -> Network:
+        """Build a torchvision classification model by name.
+
+        Raises:
+            ValueError: If torchvision does not know the name, or the weights cannot be had.
+        """
+        from torchvision import models
+
+        if name not in models.list_models(models):
+            near = [known for known in models.list_models(models) if name.lower() in known][:5]
+            raise ValueError(f"torchvision has no model named {name!r}; {_perhaps(near)}")
+        try:
+            model = models.get_model(name, weights="DEFAULT" if pretrained else None)
+        except OSError as error:
+            raise ValueError(
+                f"the weights of {name} could not be had ({error}): give a local file with "
+                "--weights FILE, or --weights none for random weights"
+            ) from error
+        head = [key for key, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
+        origin = Origin("torchvision", name, head)
+        return cls.from_module(model, head=head, classes=classes, origin=origin)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predict: logits (N, K)."""
+        return self.head(self.body(x))  # type: ignore[no-any-return]
+
+    def hold_batchnorm(self, policy: BatchNormPolicy) -> None:
+        """Make the body's batch norms keep to ``policy`` from now on, also when loaded again."""
+        self.batchnorm = policy
+        hold_batchnorm(self, policy)
+
+    def train(self, mode: bool = True) -> Network:
+        """Switch modes; batch norms keep to their policy, also those put in place since."""
+        super().train(mode)
+        hold_batchnorm(self, self.batchnorm)
+        return self
+
+    def plain_state(self) -> dict[str, Tensor]:
+        """Give the state dict of the original architecture, the head folded and under its name.
+
+        It opens in plain timm, torchvision or the caller's module, made for as many classes.
+        """
+        head = self.head.fold() if isinstance(self.head, StandardizedLinear) else self.head
+        state = dict(self.body.state_dict())
+        prefix = f"{self.origin.head}." if self.origin.head else ""
+        for key, value in head.state_dict().items():
+            state[prefix + key] = value
+        return {key: value.detach().contiguous().cpu() for key, value in state.items()}
+
+    def save(self, folder: Path) -> None:
+        """Write ``network.safetensors`` and ``network.json`` into ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {key: value.clone() for key, value in self.plain_state().items()}
+        save_file(state, folder / "network.safetensors", metadata={"format": "pt"})
+        description = {
+            "format": FORMAT,
+            "origin": asdict(self.origin),
+            "classes": list(self.classes),
+            "preprocess": asdict(self.preprocess),
+            "batchnorm": self.batchnorm,
+        }
+        (folder / "network.json").write_text(json.dumps(description, indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path, *, module: nn.Module | None = None) -> Network:
+        """Open a saved network; ``module`` is needed where the architecture was the caller's own.
+
+        Raises:
+            ValueError: If the folder holds no network, one of a newer format, or one whose
+                architecture only the caller knows.
+        """
+        file = folder / "network.json"
+        if not file.is_file():
+            raise ValueError(f"{folder} holds no saved network: expected {file.name} in it")
+        said = json.loads(file.read_text())
+        if said["format"] > FORMAT:
+            raise ValueError(
+                f"{file} has format {said['format']}, this adaptune reads up to {FORMAT}: upgrade"
+            )
+        origin = Origin(**said["origin"])
+        if origin.kind == "module":
+            if module is None:
+                raise ValueError(
+                    f"{file} was made from a module of your own ({origin.name}): pass module=..."
+                )
+            net = cls.from_module(module, head=origin.head, classes=said["classes"])
+        else:
+            makers: dict[str, Callable[..., Network]] = {
+                "timm": cls.from_timm,
+                "torchvision": cls.from_torchvision,
+            }
+            net = makers[origin.kind](origin.name, said["classes"])
+        look = said["preprocess"]
+        net.preprocess = Preprocess(
+            **(look | {"mean": tuple(look["mean"]), "std": tuple(look["std"])})
+        )
+        net.load_plain(load_file(folder / "network.safetensors"))
+        net.hold_batchnorm(said["batchnorm"])
+        return net
+
+    def load_plain(self, state: dict[str, Tensor]) -> None:
+        """Take a state dict of the original architecture, head and all; raises where it differs."""
+        prefix = f"{self.origin.head}." if self.origin.head else ""
+        head = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        if prefix:
+            self.head.load_state_dict(head)
+            state = {key: value for key, value in state.items() if not key.startswith(prefix)}
+        self.body.load_state_dict(state)
+
+
+def _head_of(module: nn.Module, name: str) -> nn.Linear:
+    """Find the linear layer that is the head, or say what there is instead."""
+    try:
+        head = module.get_submodule(name)
+    except AttributeError:
+        head = None
+    if isinstance(head, nn.Linear):
+        return head
+    linear = [key for key, one in module.named_modules() if isinstance(one, nn.Linear)]
+    found = f"it is {type(head).__name__}" if head is not None else "there is no such layer"
+    raise ValueError(
+        f"the head must be a linear layer and {name!r} is not: {found}; linear layers here: "
+        f"{linear[-5:] or 'none'}"
+    )
+
+
+def _perhaps(names: list[str]) -> str:
+    return f"did you mean {', '.join(names)}? " if names else ""

@@ -1,0 +1,96 @@
+"""How features are spread, and how fast a softmax head may learn on them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Count, mean (D,) and summed outer products of deviations (D, D) of features, in float64."""
+
+    count: int
+    mean: Tensor
+    products: Tensor
+
+    def merge(self, other: Scatter) -> Scatter:
+        """Pool with the scatter of other rows, as if all had been seen at once.
+
+        Source: Chan, Golub and LeVeque, 1983.
+
+        >>> x = torch.randn(9, 2)
+        >>> pooled = scatter(x[:4]).merge(scatter(x[4:]))
+        >>> torch.allclose(pooled.products, scatter(x).products)
+        True
+        """
+        count = self.count + other.count
+        if count == 0:
+            return self
+        gap = other.mean - self.mean
+        return Scatter(
+            count,
+            self.mean + gap * (other.count / count),
+            self.products
+            + other.products
+            + torch.outer(gap, gap) * (self.count * other.count / count),
+        )
+
+    def deviation(self, floor: float) -> Tensor:
+        """Give each feature's standard deviation (D,), at least ``floor`` times their average.
+
+        >>> scatter(torch.tensor([[0.0, 1.0], [2.0, 1.0]])).deviation(floor=0.1).tolist()
+        [1.0, 0.05]
+        """
+        deviation = (self.products.diagonal() / max(self.count, 1)).sqrt()
+        smallest = floor * float(deviation.mean())
+        return deviation.clamp_min(smallest if smallest > 0 else 1.0)
+
+
+def scatter(features: Tensor) -> Scatter:
+    """Measure how the rows of ``features`` (N, D) are spread; zero rows count for nothing.
+
+    >>> scatter(torch.eye(2)).mean.tolist()
+    [0.5, 0.5]
+    """
+    rows = features.double()
+    mean = rows.mean(0) if len(rows) else rows.new_zeros(rows.shape[1])
+    centred = rows - mean
+    return Scatter(len(rows), mean, centred.T @ centred)
+
+
+def largest_eigenvalue(matrix: Tensor, tolerance: float = 1e-6, limit: int = 1000) -> float:
+    """Find the largest eigenvalue of a symmetric positive matrix (D, D) by power iteration.
+
+    >>> round(largest_eigenvalue(torch.diag(torch.tensor([1.0, 3.0]))), 4)
+    3.0
+    """
+    size = len(matrix)
+    vector = torch.linspace(1.0, 2.0, size, dtype=matrix.dtype, device=matrix.device)
+    value = 0.0
+    for _ in range(limit):
+        image = matrix @ vector
+        length = float(image.norm())
+        if length == 0.0:
+            return 0.0
+        vector = image / length
+        if abs(length - value) <= tolerance * length:
+            return length
+        value = length
+    return value
+
+
+def softmax_curvature(spread: Scatter, deviation: Tensor) -> float:
+    """Bound the curvature of softmax regression on features standardised by ``deviation``.
+
+    The Hessian of the loss is at most ``0.5 * E[z z']`` times the identity over classes (Boehning,
+    1992), so half the largest eigenvalue of the standardised features' second moment bounds it.
+
+    >>> spread = scatter(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))
+    >>> round(softmax_curvature(spread, spread.deviation(floor=0.05)), 3)
+    0.5
+    """
+    moment = spread.products / max(spread.count, 1) / torch.outer(deviation, deviation)
+    return 0.5 * largest_eigenvalue(moment)

@@ -1,0 +1,93 @@
+"""What is predicted: the classes, the loss that trains, the scores that count."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+from torchmetrics.functional.classification import multiclass_confusion_matrix
+
+from adaptune.types import Outputs
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well a network does on one set: accuracies in percent with a 95% interval, mean loss.
+
+    ``confusion`` has one row a true class and one column a predicted class, in counts.
+    """
+
+    accuracy: float
+    low: float
+    high: float
+    loss: float
+    count: int
+    confusion: tuple[tuple[int, ...], ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the scores as plain numbers and lists."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Task:
+    """Classification into ``classes``."""
+
+    classes: int
+
+    def loss(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Give the mean cross-entropy of ``logits`` (N, K) against ``y`` (N,)."""
+        return F.cross_entropy(logits, y)
+
+    def score(self, outputs: Outputs) -> Scores:
+        """Score the outputs of a whole set.
+
+        >>> import torch
+        >>> outputs = Outputs(torch.eye(2), torch.tensor([0, 0]), torch.eye(2), torch.arange(2))
+        >>> Task(2).score(outputs).accuracy
+        50.0
+        """
+        count = len(outputs.y)
+        if count == 0:
+            raise ValueError("no image could be scored: the set is empty, or no file could be read")
+        confusion = multiclass_confusion_matrix(outputs.logits, outputs.y, self.classes)
+        right = int(confusion.diagonal().sum())
+        low, high = wilson(right, count)
+        return Scores(
+            accuracy=100 * right / count,
+            low=100 * low,
+            high=100 * high,
+            loss=float(F.cross_entropy(outputs.logits.float(), outputs.y)),
+            count=count,
+            confusion=tuple(tuple(row) for row in confusion.tolist()),
+        )
+
+
+def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
+    """Give the 95% interval of a share, by Wilson's score (1927).
+
+    >>> tuple(round(bound, 3) for bound in wilson(8, 10))
+    (0.49, 0.943)
+    """
+    share = right / count
+    centre = share + z * z / (2 * count)
+    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def hardest(outputs: Outputs, number: int) -> list[int]:
+    """Find the rows that were most surely wrong, the surest first.
+
+    >>> import torch
+    >>> logits = torch.tensor([[9.0, 0.0], [1.0, 0.0], [0.0, 9.0]])
+    >>> hardest(Outputs(logits, torch.tensor([1, 1, 1]), logits, torch.arange(3)), 2)
+    [0, 1]
+    """
+    sure, guess = outputs.logits.float().softmax(1).max(1)
+    wrong = (guess != outputs.y).nonzero().flatten()
+    order = sure[wrong].argsort(descending=True, stable=True)
+    return [int(row) for row in wrong[order][:number]]
