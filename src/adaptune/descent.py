@@ -19,8 +19,13 @@ from adaptune.types import Group, Objective
 class Plan:
     """How long to train and how steps are taken; rates belong to the method.
 
-    ``warmup`` is the share of the run in which rates rise to their full value, before they fall
-    along a cosine to zero, step by step. ``clip`` bounds the gradient's norm.
+    Args:
+        epochs: Passes over the training images.
+        momentum: Momentum of stochastic gradient descent.
+        weight_decay: Weight decay, in the gradient.
+        warmup: The share of the run in which rates rise, before they fall along a cosine to zero.
+        clip: The largest norm of the gradient; by default it is not bounded.
+        seed: What decides every random number of the run.
     """
 
     epochs: int = 10

@@ -23,18 +23,23 @@ class Run:
     ``report.html`` are written at the end.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.config = folder / "config.yaml"
         self.metrics = folder / "metrics.jsonl"
         self.results = folder / "results.json"
         self.best, self.last = folder / "best", folder / "last"
+        self.events = _events(folder) if tensorboard else None
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Add one line to the metrics."""
         with self.metrics.open("a") as file:
             file.write(json.dumps(plain(line)) + "\n")
+        if self.events is not None:
+            for name, value in line.items():
+                self.events.add_scalar(name, value, line["epoch"])
+            self.events.flush()
 
     def forget_after(self, epoch: int) -> None:
         """Drop the lines of epochs after ``epoch``, which a resumed run will write again."""
@@ -65,6 +70,22 @@ class Run:
     def save_results(self, results: Mapping[str, Any]) -> None:
         """Write the results, in one step."""
         replace_text(self.results, json.dumps(plain(results), indent=1) + "\n")
+
+
+def best_network(folder: Path) -> Path:
+    """Find the network of a run, or of a folder that is a saved network itself."""
+    return folder / "best" if (folder / "best" / "network.json").is_file() else folder
+
+
+def _events(folder: Path) -> Any:
+    """Open a writer of TensorBoard events."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ValueError(
+            "--tensorboard needs a package: pip install 'adaptune[tensorboard]'"
+        ) from error
+    return SummaryWriter(str(folder))
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from adaptune.data.folder import read_folder
 from adaptune.data.images import Augment, ImageFiles, Rows, Sample, Unreadable, transform_for
-from adaptune.data.listing import Listing, Shares, map_to, split_by_subject
+from adaptune.data.listing import Example, Listing, Shares, map_to, split_by_subject
 from adaptune.data.manifest import SUFFIXES, read_manifest
 from adaptune.network import Preprocess
 from adaptune.types import Batch, Labeled, Needs, Split
@@ -36,10 +36,14 @@ def quietly(items: Iterable[Item], label: str, total: int) -> Iterable[Item]:
 
 @dataclass(frozen=True)
 class Loading:
-    """How batches are made: rows a batch, processes that read, the seed of order and augmentation.
+    """How batches are made.
 
-    ``strict`` makes a file that cannot be read an error; otherwise it is counted, named and left
-    out. ``track`` wraps every pass over data, for those who show progress.
+    Args:
+        batch_size: Images in a training batch.
+        workers: Processes that read images beside the one that trains.
+        seed: What decides the order of images and their augmentation.
+        strict: Make a file that cannot be read an error; otherwise it is named and left out.
+        track: What wraps every pass over data, for those who show progress.
     """
 
     batch_size: int = 64
@@ -89,7 +93,9 @@ class ImageDomains:
 
     def tests(self) -> dict[str, Iterable[Labeled]]:
         """Give the test sets by name: the training domain's own as ``id``, then the others."""
-        sets: dict[str, Iterable[Labeled]] = {"id": self.scan("test")}
+        sets: dict[str, Iterable[Labeled]] = {}
+        if "test" in self.sets:
+            sets["id"] = self.scan("test")
         for domain, name in enumerate(self.ood, start=1):
             sets[name] = self._scan(self.ood[name], name, domain)
         return sets
@@ -108,6 +114,10 @@ class ImageDomains:
             ood={name: _through(look, rows) for name, rows in self.ood.items()},
             augmented=_through(transform_for(preprocess, augment), self.augmented),
         )
+
+    def without_own_test(self) -> ImageDomains:
+        """Give the same data without the training domain's own test set."""
+        return replace(self, sets={k: rows for k, rows in self.sets.items() if k != "test"})
 
     def paths(self, name: str) -> list[Path]:
         """Give the files of a test set, row by row; none for data sets without files."""
@@ -186,7 +196,31 @@ def open_domains(
     if lacking:
         notes.append(f"classes without a training image keep their row: {', '.join(lacking)}")
     trained = listing.of("train") + listing.of("val")
+    tested, said = _tested(classes, others, trained)
+    notes += said
+    return ImageDomains(classes, sets, tested, sets["train"], loading or Loading(), tuple(notes))
+
+
+def other_domains(
+    sources: Mapping[str, Path], *, classes: Sequence[str], loading: Loading | None = None
+) -> ImageDomains:
+    """Open folders or manifests to test on, where nothing is known of the training data.
+
+    Raises:
+        ValueError: As `open_domains`.
+    """
+    others = [one for name, path in sources.items() for one in read_source(Path(path), name)]
+    tested, notes = _tested(classes, others, ())
+    nothing = ImageFiles((), classes, transform_for(Preprocess()))
+    return ImageDomains(tuple(classes), {}, tested, nothing, loading or Loading(), tuple(notes))
+
+
+def _tested(
+    classes: Sequence[str], others: Sequence[Listing], trained: Sequence[Example]
+) -> tuple[dict[str, Serves], list[str]]:
+    """Map other domains to the classes; say what was left out."""
     tested: dict[str, Serves] = {}
+    notes: list[str] = []
     for other in others:
         mapped = map_to(classes, other, trained)
         notes += list(other.notes) + mapped.notes(other.name)
@@ -196,8 +230,8 @@ def open_domains(
                 f"({', '.join(other.classes[:5])}, ...) do not match the training classes "
                 f"({', '.join(classes[:5])}, ...), or all its files are in the training data"
             )
-        tested[other.name] = ImageFiles(mapped.examples, classes, look)
-    return ImageDomains(classes, sets, tested, sets["train"], loading or Loading(), tuple(notes))
+        tested[other.name] = ImageFiles(mapped.examples, classes, transform_for(Preprocess()))
+    return tested, notes
 
 
 def _through(look: Callable[[Any], torch.Tensor], rows: Serves) -> Serves:

@@ -40,16 +40,21 @@ class Listing:
 
 @dataclass(frozen=True)
 class Shares:
-    """How much of an unsplit source is kept for validation and for testing."""
+    """How an unsplit source is divided.
 
-    val: float = 0.1
-    test: float = 0.2
+    Args:
+        val_share: The share of the images kept for validation.
+        test_share: The share of the images kept for testing.
+    """
+
+    val_share: float = 0.1
+    test_share: float = 0.2
 
     def __post_init__(self) -> None:
-        if not (0 <= self.val < 1 and 0 <= self.test < 1 and self.val + self.test < 1):
+        if not (0 <= self.val_share < 1 and 0 <= self.test_share < 1 - self.val_share):
             raise ValueError(
-                f"the shares for validation ({self.val}) and test ({self.test}) must be at least 0 "
-                "and leave something to train on"
+                f"the shares for validation ({self.val_share}) and test ({self.test_share}) must "
+                "be at least 0 and leave something to train on"
             )
 
 
@@ -72,7 +77,7 @@ def split_by_subject(listing: Listing, shares: Shares) -> Listing:
     way, and a source with train and val alone keeps val for testing.
 
     >>> photos = tuple(Example(Path(f"{n}.png"), "cat") for n in range(100))
-    >>> parts = split_by_subject(Listing("photos", photos, ("cat",)), Shares(val=0.1, test=0.2))
+    >>> parts = split_by_subject(Listing("photos", photos, ("cat",)), Shares())
     >>> sum(len(parts.of(split)) for split in ("train", "val", "test"))
     100
     """
@@ -85,7 +90,7 @@ def split_by_subject(listing: Listing, shares: Shares) -> Listing:
         notes += ("val/ is kept for testing; validation images are divided off train/",)
     elif "test" in given and "val" not in given and None not in given:
         notes += ("no val/ given: validation images are divided off train/",)
-    divides = shares if given == {None} else Shares(val=shares.val, test=0.0)
+    divides = shares if given == {None} else Shares(shares.val_share, 0.0)
     free = {None} if "val" in given and "test" in given else {None, "train"}
 
     def decide(example: Example) -> Example:
@@ -93,9 +98,9 @@ def split_by_subject(listing: Listing, shares: Shares) -> Listing:
             return example
         place = position(example.subject)
         split: Split = "train"
-        if place < divides.val:
+        if place < divides.val_share:
             split = "val"
-        elif place < divides.val + divides.test:
+        elif place < divides.val_share + divides.test_share:
             split = "test"
         return replace(example, split=split)
 

@@ -128,8 +128,13 @@ def other_norms(model: nn.Module) -> list[str]:
     >>> other_norms(nn.Sequential(nn.LayerNorm(2), nn.GroupNorm(1, 2)))
     ['GroupNorm', 'LayerNorm']
     """
-    kinds = {type(m).__name__ for m in model.modules() if not isinstance(m, _BatchNorm)}
-    return sorted(kind for kind in kinds if "Norm" in kind and "Norms" not in kind)
+    kinds = {
+        type(module).__name__
+        for module in model.modules()
+        if not isinstance(module, _BatchNorm)
+        and not any(True for child in module.children() for _ in child.parameters())
+    }  # what has layers in it is a block, whatever its name
+    return sorted(kind for kind in kinds if "Norm" in kind)
 
 
 def unconverted(model: nn.Module) -> Iterator[str]:

@@ -134,7 +134,7 @@ def snapshot(model: nn.Module) -> Snapshot:
         for attribute, kind in kinds.items():
             value = getattr(module, attribute)
             if isinstance(value, Tensor):
-                copy = value.detach().double().cpu().clone()
+                copy = value.detach().cpu().clone()
                 taken[f"{name}.{attribute}"] = (name, kind, copy)
     return taken
 
@@ -153,7 +153,7 @@ def weight_change(before: Snapshot, after: Snapshot) -> list[LayerChange]:
     changes = []
     for key, (layer, kind, old) in before.items():
         if key in after and after[key][2].shape == old.shape:
-            size = float(old.norm())
-            moved = float((after[key][2] - old).norm())
+            size = float(old.double().norm())
+            moved = float((after[key][2].double() - old.double()).norm())
             changes.append(LayerChange(layer, kind, moved / size if size > 0 else moved))
     return changes

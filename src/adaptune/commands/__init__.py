@@ -1,0 +1,64 @@
+"""The command line: one command a file, found by its name."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {
+    "fit": "take a pretrained network to your images with one method",
+    "compare": "run several methods over several seeds, and say who wins",
+    "evaluate": "measure a finished run on more data",
+    "predict": "label image files with a finished run, into a CSV",
+    "convert": "convert a network's batch norms, for your own training loop",
+    "report": "write the HTML page of a run or a comparison again",
+    "methods": "list the methods, what they do and what can be set",
+    "doctor": "say what is wrong with data and batch norms before you train",
+    "demo": "compare ft, lp-ft and daft on two real domains, offline",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; 0 is done, 1 failed with a message, 2 bad arguments."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words
+    words = [word for word in words if word != "--debug"]
+    if not words or words[0] in ("-h", "--help"):
+        print(_help())
+        return 0
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"adaptune {version('adaptune')}")
+        return 0
+    name, *rest = words
+    if name not in COMMANDS:
+        print(f"adaptune: no command {name!r}\n\n{_help()}", file=sys.stderr)
+        return 2
+    command = importlib.import_module(f"adaptune.commands.{name}")
+    try:
+        command.run(rest)
+    except (ValueError, OSError, FloatingPointError) as error:
+        if debug:
+            raise
+        print(f"adaptune {name}: {error}", file=sys.stderr)
+        return 1
+    except SystemExit as exit_:
+        return exit_.code if isinstance(exit_.code, int) else 1
+    return 0
+
+
+def _help() -> str:
+    lines = [f"  {name:9} {said}" for name, said in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: adaptune COMMAND ...",
+            "",
+            "Take a pretrained network to a new domain without wrecking what it already knows.",
+            "",
+            *lines,
+            "",
+            "adaptune COMMAND --help says more. --debug shows where an error came from.",
+        ]
+    )

@@ -1,0 +1,56 @@
+"""`adaptune convert`: batch-norm conversion alone, for people with a training loop of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from adaptune.commands.options import Parser, add_json, loading, print_json, record, required
+from adaptune.data.domains import Loading, open_domains
+from adaptune.data.listing import Shares
+from adaptune.experiment import Setting
+from adaptune.ops.conversion import convert_batchnorm
+from adaptune.terminal import Terminal
+
+
+def run(words: Sequence[str]) -> None:
+    """Convert the batch norms of a backbone to the statistics of a folder's training images."""
+    parser = Parser(
+        prog="adaptune convert",
+        description="Convert a backbone's batch norms to your images, and save its weights. The "
+        "file holds the body, under the names of the original architecture, without the head: "
+        "for timm it opens in create_model(NAME, num_classes=0).",
+    )
+    parser.add_argument("data", type=str, help="a folder of class folders, or a manifest")
+    parser.add_argument("--out", type=str, help="the safetensors file to write")
+    parser.add_argument(
+        "--pooling", choices=("exact", "batch"), default="exact", help="how batches are pooled"
+    )
+    parser.add_class_arguments(Setting, skip={"augment", "precision"})
+    parser.add_class_arguments(Loading, skip={"seed", "track"})
+    parser.add_class_arguments(Shares, skip={f.name for f in fields(Shares)} - {"val_share"})
+    add_json(parser)
+    given = parser.parse_args(list(words))
+    required(parser, given, "out")
+    setting = record(Setting, given)
+    with Terminal() as terminal:
+        data = open_domains(
+            given.data,
+            shares=Shares(val_share=given.val_share, test_share=0.0),
+            loading=loading(given, seed=0, track=terminal.track),
+        )
+        net = setting.network(data.classes)
+        net.to(device=setting.fabric().device)
+        data = data.seen_through(net.preprocess, "none")
+        report = convert_batchnorm(net.body, data.scan("train"), pooling=given.pooling)
+        terminal.say(str(report))
+        out = Path(given.out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        state = {k: v.detach().cpu().contiguous() for k, v in net.body.state_dict().items()}
+        save_file(state, out, metadata={"format": "pt"})
+        terminal.say(f"weights {out}")
+    if given.json:
+        print_json(report.to_dict() | {"out": given.out, "problems": data.problems})

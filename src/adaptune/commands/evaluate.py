@@ -1,0 +1,80 @@
+"""`adaptune evaluate`: a finished run on its own test sets, or on other data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning_fabric import Fabric
+
+from adaptune.commands.options import Parser, add_json, named_folders, print_json
+from adaptune.data.domains import ImageDomains, Loading, open_domains, other_domains
+from adaptune.data.listing import Shares
+from adaptune.loop import evaluate
+from adaptune.network import Network
+from adaptune.run import best_network
+from adaptune.task import Task
+from adaptune.terminal import Terminal
+
+
+def run(words: Sequence[str]) -> None:
+    """Score a network on test sets."""
+    parser = Parser(prog="adaptune evaluate", description="Measure a finished run on data.")
+    parser.add_argument("run", type=str, help="a run's folder, or one with a saved network")
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        type=str,
+        default=[],
+        metavar="NAME=DIR",
+        help="what to test on; by default the run's own test sets",
+    )
+    parser.add_argument("--batch-size", type=int, default=256, help="images at a time")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where")
+    add_json(parser)
+    given = parser.parse_args(list(words))
+    folder = Path(given.run)
+    net = Network.load(best_network(folder))
+    fabric = Fabric(accelerator=given.device, devices=1)
+    with Terminal() as terminal:
+        loading = Loading(batch_size=given.batch_size, track=terminal.track)
+        data = _opened(folder, named_folders(given.data), net, loading)
+        for note in data.notes:
+            terminal.say(f"note: {note}")
+        scores: dict[str, dict[str, Any]] = {}
+        for name, rows in data.tests().items():
+            outputs = evaluate(net, rows, fabric=fabric)
+            scores[name] = Task(len(net.classes)).score(outputs).to_dict()
+        for path, reason in data.problems.items():
+            terminal.say(f"left out {path}: {reason}")
+        terminal.table(
+            "accuracy in percent (95% interval)",
+            ["test set", "accuracy", "interval", "images"],
+            [
+                [name, f"{s['accuracy']:.1f}", f"{s['low']:.1f}-{s['high']:.1f}", str(s["count"])]
+                for name, s in scores.items()
+            ],
+        )
+    if given.json:
+        print_json({"network": str(folder), "scores": scores, "problems": data.problems})
+
+
+def _opened(folder: Path, named: dict[str, Path], net: Network, loading: Loading) -> ImageDomains:
+    """Open the run's own data, or the data that is named; keep trained subjects out of tests."""
+    file = folder / "config.yaml"
+    config = yaml.safe_load(file.read_text()) if file.is_file() else {}
+    own = Path(config["data"]) if "data" in config else None
+    if own is not None and own.exists():
+        shares = Shares(config["val_share"], config["test_share"])
+        others = named or named_folders(config.get("ood", []))
+        data = open_domains(own, others, shares=shares, loading=loading, classes=net.classes)
+        data = data.without_own_test() if named else data
+    elif named:
+        data = other_domains(named, classes=net.classes, loading=loading)
+    else:
+        raise ValueError(
+            f"{folder} does not know its data any more: name some with --data NAME=DIR"
+        )
+    return data.seen_through(net.preprocess)

@@ -1,0 +1,97 @@
+"""`adaptune fit`: one method, one run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from adaptune.commands.options import (
+    add_method,
+    chosen_method,
+    config_text,
+    loading,
+    named_folders,
+    print_json,
+    record,
+    required,
+    training_parser,
+)
+from adaptune.data.domains import open_domains
+from adaptune.data.listing import Shares
+from adaptune.descent import Plan
+from adaptune.experiment import Setting, experiment
+from adaptune.methods import METHODS
+from adaptune.report.page import write_run_report
+from adaptune.run import Run, replace_text
+from adaptune.terminal import Terminal
+
+
+def run(words: Sequence[str]) -> None:
+    """Train, measure, report."""
+    words = _resumed(list(words))
+    name = chosen_method(words)
+    parser = training_parser(
+        "fit",
+        f"Fine-tune a pretrained network with one method (options shown: those of {name}).",
+        skip=frozenset(),
+    )
+    parser.add_argument("--method", choices=sorted(METHODS), default="daft", help="what to do")
+    parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
+    parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard events too")
+    if name in METHODS:
+        add_method(parser, METHODS[name])
+    given = parser.parse_args(words)
+    required(parser, given, "data", "out")
+    folder = Path(given.out)
+    if (folder / "metrics.jsonl").exists() and not given.resume:
+        raise ValueError(
+            f"{folder} holds a run already: choose another --out, or go on with --resume"
+        )
+    ood = named_folders(given.ood)
+    out = Run(folder, tensorboard=given.tensorboard)
+    replace_text(out.config, config_text(given, leave_out=("out", "resume")))
+    plan = record(Plan, given)
+    with Terminal() as terminal:
+        data = open_domains(
+            given.data,
+            ood,
+            shares=record(Shares, given),
+            loading=loading(given, seed=plan.seed, track=terminal.track),
+        )
+        for note in data.notes:
+            terminal.say(f"note: {note}")
+        results = experiment(
+            out,
+            METHODS[name],
+            {key: given[key] for key in _option_names(name)},
+            data,
+            record(Setting, given),
+            plan,
+            name=name,
+            terminal=terminal,
+            resume=given.resume,
+        )
+        page = write_run_report(folder)
+        terminal.results([results])
+        terminal.say(f"network {out.best}\nreport  {page}")
+    if given.json:
+        print_json(results)
+
+
+def _option_names(method: str) -> list[str]:
+    from adaptune.method import hyperparameters
+
+    return list(hyperparameters(METHODS[method]))
+
+
+def _resumed(words: list[str]) -> list[str]:
+    """Take a resumed run's own settings, unless others are given."""
+    if "--resume" not in words or any(word.startswith("--config") for word in words):
+        return words
+    at = [i for i, word in enumerate(words) if word == "--out" or word.startswith("--out=")]
+    if not at:
+        return words
+    word = words[at[0]]
+    folder = word.partition("=")[2] or next(iter(words[at[0] + 1 :]), "")
+    config = Path(folder) / "config.yaml"
+    return ["--config", str(config), *words] if config.is_file() else words

@@ -1,0 +1,153 @@
+"""Options that commands share, read from signatures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]
+
+from adaptune.data.domains import Loading, Track
+from adaptune.data.listing import Shares
+from adaptune.descent import Plan
+from adaptune.experiment import Setting
+from adaptune.method import Method
+from adaptune.methods import METHODS
+from adaptune.run import plain
+
+Record = TypeVar("Record")
+
+
+class Parser(ArgumentParser):
+    """A parser whose options have dashes where the signatures have underscores."""
+
+    def add_argument(self, *names: str, **settings: Any) -> Any:
+        """Add an argument, as argparse does."""
+        dashed = [name.replace("_", "-") if name.startswith("--") else name for name in names]
+        return super().add_argument(*dashed, **settings)
+
+
+def training_parser(command: str, description: str, *, skip: frozenset[str]) -> Parser:
+    """Make a parser with all that training needs: data, setting, plan, loading, shares."""
+    parser = Parser(prog=f"adaptune {command}", description=description)
+    parser.add_argument(
+        "data", nargs="?", type=str, help="a folder of class folders, or a CSV or Parquet manifest"
+    )
+    parser.add_argument("--out", type=str, help="the folder that results go to")
+    parser.add_argument(
+        "--ood",
+        nargs="+",
+        type=str,
+        default=[],
+        metavar="NAME=DIR",
+        help="folders or manifests of other domains to test on",
+    )
+    parser.add_argument("--config", action=ActionConfigFile, help="a config.yaml to start from")
+    for part in (Setting, Plan, Loading, Shares):
+        taken = {"seed", "track"} if part is Loading else set(skip)
+        parser.add_class_arguments(part, skip={f.name for f in fields(part)} & taken)
+    add_json(parser)
+    return parser
+
+
+def add_json(parser: ArgumentParser) -> None:
+    """Let a command print its results as JSON, for other programs."""
+    parser.add_argument("--json", action="store_true", help="print results as JSON on stdout")
+
+
+def add_method(parser: Parser, method: type[Method]) -> None:
+    """Add a method's hyper-parameters."""
+    parser.add_class_arguments(method, skip={"net", "task"})
+
+
+def required(parser: ArgumentParser, given: Namespace, *names: str) -> None:
+    """Refuse, with exit code 2, what was left out."""
+    for name in names:
+        if given[name] is None:
+            parser.error(f"{name.upper() if name == 'data' else '--' + name} is missing")
+
+
+def record(kind: type[Record], given: Namespace, **more: Any) -> Record:
+    """Build a dataclass from the arguments that carry the names of its fields."""
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    known = {name: given[name] for name in names if name in given}
+    return kind(**(known | more))
+
+
+def loading(given: Namespace, *, seed: int, track: Track) -> Loading:
+    """Say how batches are made."""
+    return record(Loading, given, seed=seed, track=track)
+
+
+def named_folders(words: Sequence[str]) -> dict[str, Path]:
+    """Read ``NAME=DIR`` words.
+
+    Raises:
+        ValueError: If a word has no name, or a name comes twice.
+
+    >>> named_folders(["sketch=data/sketch"])
+    {'sketch': PosixPath('data/sketch')}
+    """
+    folders: dict[str, Path] = {}
+    for word in words:
+        name, equals, folder = word.partition("=")
+        if not (name and equals and folder):
+            raise ValueError(f"expected NAME=DIR, such as sketch=data/sketch, and got {word!r}")
+        if name in folders or name == "id":
+            raise ValueError(f"the name {name!r} is taken: give every domain a name of its own")
+        folders[name] = Path(folder)
+    return folders
+
+
+def chosen_method(words: Sequence[str], default: str = "daft") -> str:
+    """Find the method that the words ask for, by option or by config file, before they are parsed.
+
+    >>> chosen_method(["data", "--method", "ft"]), chosen_method(["--method=lp"])
+    ('ft', 'lp')
+    """
+    name = default
+    for at, word in enumerate(words):
+        key, equals, value = word.partition("=")
+        value = value if equals else next(iter(words[at + 1 :]), "")
+        if key == "--config" and Path(value).is_file():
+            name = (yaml.safe_load(Path(value).read_text()) or {}).get("method", name)
+        elif key == "--method":
+            name = value
+    return name
+
+
+def method_options(name: str, settings: Sequence[str]) -> dict[str, Any]:
+    """Read a method's ``OPTION=VALUE`` settings, checked against its signature; defaults fill in.
+
+    >>> method_options("ft", ["lr=0.1"])
+    {'lr': 0.1, 'batchnorm': 'train'}
+    """
+    parser = Parser(prog=f"--set {name}", exit_on_error=False)
+    add_method(parser, METHODS[name])
+    words = [f"--{setting.replace('_', '-')}" for setting in settings]
+    return dict(parser.parse_args(words).as_dict())
+
+
+def config_text(given: Namespace, *, leave_out: Sequence[str]) -> str:
+    """Write arguments as YAML that ``--config`` reads back."""
+    left = {"config", "json", *leave_out}
+    return yaml_text({k: value for k, value in given.as_dict().items() if k not in left})
+
+
+def yaml_text(settings: Mapping[str, Any]) -> str:
+    """Write settings as YAML; those that are None are left to their defaults.
+
+    >>> yaml_text({"lr": 0.1, "clip": None})
+    'lr: 0.1\\n'
+    """
+    known = {key: value for key, value in plain(settings).items() if value is not None}
+    return yaml.safe_dump(known, sort_keys=False)
+
+
+def print_json(results: Mapping[str, Any]) -> None:
+    """Print results as JSON on stdout."""
+    print(json.dumps(plain(results), indent=1))

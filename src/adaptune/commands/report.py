@@ -1,0 +1,22 @@
+"""`adaptune report`: the page of a run or a comparison, written again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from adaptune.commands.options import Parser, add_json, print_json
+from adaptune.report.page import write_report
+
+
+def run(words: Sequence[str]) -> None:
+    """Write the page."""
+    parser = Parser(prog="adaptune report", description="Write report.html of a folder again.")
+    parser.add_argument("folder", type=str, help="the folder of a run or a comparison")
+    add_json(parser)
+    given = parser.parse_args(list(words))
+    page = write_report(Path(given.folder))
+    if given.json:
+        print_json({"report": page})
+    else:
+        print(page)

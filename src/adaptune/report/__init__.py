@@ -1,0 +1,1 @@
+"""The page that shows a run or a comparison: figures and one HTML file."""

@@ -1,0 +1,210 @@
+"""Figures as SVG text, ready to stand in a page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+PALETTE = ("#8a94a6", "#e08e45", "#1f6feb", "#2a9d8f", "#b5519c", "#6b5b95", "#c0392b", "#4f772d")
+KINDS = {
+    "convolution": "#8a94a6",
+    "batch-norm weight": "#1f6feb",
+    "batch-norm bias": "#2a9d8f",
+    "batch-norm mean": "#e08e45",
+    "batch-norm variance": "#c0392b",
+}
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "adaptune",
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#9aa3b2",
+    "axes.labelcolor": "#414b5c",
+    "axes.titlesize": 11,
+    "axes.titlelocation": "left",
+    "xtick.color": "#5c6678",
+    "ytick.color": "#5c6678",
+    "legend.frameon": False,
+    "grid.color": "#e4e8ee",
+    "axes.axisbelow": True,
+}
+
+
+def colors(names: Sequence[str]) -> dict[str, str]:
+    """Give each name its colour; known methods keep theirs on every page.
+
+    >>> colors(["daft"])["daft"] == colors(["ft", "daft"])["daft"]
+    True
+    """
+    known = {"ft": PALETTE[0], "lp-ft": PALETTE[1], "daft": PALETTE[2], "lp": PALETTE[3]}
+    free = [color for color in PALETTE if color not in known.values()]
+    others = [name for name in names if name not in known]
+    return known | {name: free[i % len(free)] for i, name in enumerate(others)}
+
+
+def svg(figure: Figure) -> str:
+    """Give a figure as an SVG element, without the XML head."""
+    text = io.StringIO()
+    figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
+    whole = text.getvalue()
+    return whole[whole.index("<svg") :]
+
+
+def accuracy(summary: Sequence[Mapping[str, Any]]) -> str:
+    """Draw each method's accuracy on every test set, with 95% intervals."""
+    tests = ["ID", *summary[0]["domains"]]
+    palette = colors([line["method"] for line in summary])
+    with mpl.rc_context(STYLE):
+        rows = len(tests) * (len(summary) + 1)
+        figure = Figure(figsize=(7.4, 0.75 + 0.26 * rows))
+        axes = figure.add_subplot()
+        for at, line in enumerate(summary):
+            cells = [line["id"], *line["domains"].values()]
+            place = [i * (len(summary) + 1.0) + at for i in range(len(tests))]
+            middle = [cell["mean"] for cell in cells]
+            reach = [
+                [cell["mean"] - cell["low"] for cell in cells],
+                [cell["high"] - cell["mean"] for cell in cells],
+            ]
+            color = palette[line["method"]]
+            axes.barh(place, middle, height=0.8, color=color, alpha=0.85, label=line["method"])
+            axes.errorbar(middle, place, xerr=reach, fmt="none", ecolor="#2b3342", elinewidth=1)
+            for y, cell in zip(place, cells, strict=True):
+                axes.text(cell["high"] + 1, y, f"{cell['mean']:.1f}", va="center", fontsize=9)
+        axes.set_yticks(
+            [i * (len(summary) + 1.0) + (len(summary) - 1) / 2 for i in range(len(tests))], tests
+        )
+        axes.invert_yaxis()
+        axes.set_xlim(0, min(112, 10 + max(_highs(summary))))
+        axes.set_xlabel("accuracy in percent")
+        axes.grid(axis="x")
+        if len(summary) > 1:
+            axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        return svg(figure)
+
+
+def _highs(summary: Sequence[Mapping[str, Any]]) -> list[float]:
+    cells = [[line["id"], *line["domains"].values()] for line in summary]
+    return [float(cell["high"]) for row in cells for cell in row]
+
+
+def feature_histograms(moved: Mapping[str, Mapping[str, Any]]) -> str:
+    """Draw how cosine similarity and distance of features before and after spread, by name."""
+    palette = colors(list(moved))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9.4, 2.9))
+        panels = figure.subplots(1, 2)
+        titles = ("cosine similarity (1: unmoved)", "Euclidean distance (0: unmoved)")
+        keys = ("cosine_histogram", "l2_histogram")
+        for axes, key, title in zip(panels, keys, titles, strict=True):
+            for name, one in moved.items():
+                counts, edges = one[key]["counts"], one[key]["edges"]
+                share = [100 * count / max(sum(counts), 1) for count in counts]
+                axes.stairs(share, edges, color=palette[name], fill=True, alpha=0.25)
+                axes.stairs(share, edges, color=palette[name], linewidth=1.4, label=name)
+            axes.set_title(title)
+            axes.set_ylabel("percent of images")
+        panels[1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        figure.subplots_adjust(wspace=0.25)
+        return svg(figure)
+
+
+def layer_changes(changes: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Draw the relative change of weights and statistics, layer by layer, a panel for each name."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(3.6 * max(len(changes), 2), 2.9))
+        panels = figure.subplots(1, len(changes), sharey=True, squeeze=False)[0]
+        for axes, (name, lines) in zip(panels, changes.items(), strict=True):
+            _layers(axes, lines)
+            axes.set_title(name)
+        panels[0].set_ylabel("relative change")
+        panels[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        figure.subplots_adjust(wspace=0.12)
+        return svg(figure)
+
+
+def _layers(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
+    for kind, color in KINDS.items():
+        values = [max(line["change"], 1e-8) for line in lines if line["kind"] == kind]
+        if values:
+            place = [100 * (i + 0.5) / len(values) for i in range(len(values))]
+            axes.plot(place, values, ".-", color=color, linewidth=1, markersize=4, label=kind)
+    axes.set_yscale("log")
+    axes.set_xlabel("depth in percent")
+    axes.grid(axis="y")
+
+
+def curves(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """Draw the training loss and the validation accuracy by epoch, for each name."""
+    palette = colors(list(metrics))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(9.4, 2.9))
+        left, right = figure.subplots(1, 2)
+        for name, lines in metrics.items():
+            trained = [line for line in lines if "task" in line]
+            epochs = [line["epoch"] for line in trained]
+            color = palette[name]
+            left.plot(epochs, [line["task"] for line in trained], ".-", color=color)
+            right.plot(
+                [line["epoch"] for line in lines],
+                [line["val_accuracy"] for line in lines],
+                ".-",
+                color=color,
+                label=name,
+            )
+        left.set_title("training loss")
+        right.set_title("accuracy on ID validation, percent")
+        for axes in (left, right):
+            axes.set_xlabel("epoch")
+            axes.grid(axis="y")
+            axes.xaxis.get_major_locator().set_params(integer=True)
+        if len(metrics) > 1:
+            right.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        figure.subplots_adjust(wspace=0.2)
+        return svg(figure)
+
+
+def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
+    """Draw what was taken for what: rows are true classes, in shares of each row."""
+    shares = [[100 * n / max(sum(row), 1) for n in row] for row in matrix]
+    side = min(9.0, 2.2 + 0.22 * len(classes))
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(side, side))
+        axes = figure.add_subplot()
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=100, aspect="equal")
+        if len(classes) <= 60:
+            axes.set_xticks(range(len(classes)), classes, rotation=90, fontsize=7)
+            axes.set_yticks(range(len(classes)), classes, fontsize=7)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true")
+        for spine in axes.spines.values():
+            spine.set_visible(False)
+        return svg(figure)
+
+
+def trade(summary: Sequence[Mapping[str, Any]]) -> str:
+    """Draw mean accuracy on other domains against feature distortion, a point for each method."""
+    palette = colors([line["method"] for line in summary])
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.4, 2.9))
+        axes = figure.add_subplot()
+        for line in summary:
+            cell, x = line["ood"], line["distortion"]
+            reach = [[cell["mean"] - cell["low"]], [cell["high"] - cell["mean"]]]
+            color = palette[line["method"]]
+            axes.errorbar(x, cell["mean"], yerr=reach, fmt="o", color=color, markersize=8)
+            axes.annotate(
+                line["method"], (x, cell["mean"]), (8, 4), textcoords="offset points", color=color
+            )
+        axes.set_xlim(-0.05, 1.05)
+        axes.set_xlabel("feature distortion (1 - mean cosine, ID)")
+        axes.set_ylabel("mean OOD accuracy, percent")
+        axes.grid()
+        return svg(figure)

@@ -1,0 +1,100 @@
+"""What people see while they wait: bars with the time left, a line an epoch, tables at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+Item = TypeVar("Item")
+
+
+class Terminal:
+    """Shows progress and messages on stderr; ``quiet`` shows neither.
+
+    One bar is for the pass over data at hand, one above it for the epochs of the run. Both vanish
+    when they are done, and neither appears where stderr is no terminal.
+    """
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self.console,
+            transient=True,
+        )
+
+    def __enter__(self) -> Terminal:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def track(self, items: Iterable[Item], label: str, total: int) -> Iterator[Item]:
+        """Pass items on behind a bar."""
+        task = self.progress.add_task(label, total=total)
+        try:
+            for item in items:
+                yield item
+                self.progress.advance(task)
+        finally:
+            self.progress.remove_task(task)
+
+    def epochs(self, items: Iterable[Item], total: int) -> Iterator[Item]:
+        """Pass epochs on behind a bar; the first item comes before the first epoch."""
+        return self.track(items, "epochs", total + 1)
+
+    def epoch(self, line: Mapping[str, Any]) -> None:
+        """Say in one line how an epoch went."""
+        known = ("epoch", "val_accuracy", "seconds")
+        terms = "".join(f"  {key} {value:.4f}" for key, value in line.items() if key not in known)
+        self.say(
+            f"epoch {line['epoch']:3}{terms}  val {line['val_accuracy']:.1f}%  "
+            f"{line['seconds']:.0f} s"
+        )
+
+    def say(self, message: str) -> None:
+        """Print one message."""
+        self.console.print(message, markup=False)
+
+    def results(self, runs: Sequence[Mapping[str, Any]]) -> None:
+        """Print what runs came to: accuracies in percent with 95% intervals, and distortion."""
+        from adaptune.summary import summarize
+
+        summary = summarize(runs)
+        others = list(summary[0]["domains"])
+        columns = ["method", "ID", *(["OOD"] if others else []), *others, "distortion", "seconds"]
+        rows = []
+        for line in summary:
+            cells = [line["id"], *([line["ood"]] if others else [])]
+            cells += [line["domains"][name] for name in others]
+            percents = [f"{c['mean']:.1f} ({c['low']:.0f}-{c['high']:.0f})" for c in cells]
+            rows.append(
+                [line["method"], *percents, f"{line['distortion']:.3f}", f"{line['seconds']:.0f}"]
+            )
+        self.table("accuracy in percent (95% interval)", columns, rows)
+
+    def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Print a table; the first column is text, the others are numbers."""
+        table = Table(title=title, title_justify="left")
+        for number, column in enumerate(columns):
+            table.add_column(column, justify="right" if number else "left")
+        for row in rows:
+            table.add_row(*row)
+        self.console.print(table)
