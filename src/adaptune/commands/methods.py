@@ -16,13 +16,13 @@ def run(words: Sequence[str]) -> None:
     add_json(parser)
     given = parser.parse_args(list(words))
     told: dict[str, dict[str, Any]] = {}
-    for name, method in METHODS.items():
+    for key, method in METHODS.items():
         said = (method.__doc__ or "").strip().splitlines()[0]
-        options = {key: one.default for key, one in hyperparameters(method).items()}
-        told[name] = {"summary": said, "options": options}
+        options = {option: one.default for option, one in hyperparameters(method).items()}
+        told[key] = {"summary": said, "options": options}
     if given.json:
         print_json({"methods": told})
         return
     for name, summary in told.items():
-        options = ", ".join(f"{key}={value}" for key, value in summary["options"].items())
-        print(f"{name:6} {summary['summary']}\n       {options}")
+        settings = ", ".join(f"{key}={value}" for key, value in summary["options"].items())
+        print(f"{name:6} {summary['summary']}\n       {settings}")

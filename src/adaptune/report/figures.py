@@ -11,6 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 PALETTE = ("#8a94a6", "#e08e45", "#1f6feb", "#2a9d8f", "#b5519c", "#6b5b95", "#c0392b", "#4f772d")
+STILL = 1e-7
+"""Relative change under which a tensor counts as unmoved: float32 rounding."""
+
 KINDS = {
     "convolution": "#8a94a6",
     "batch-norm weight": "#1f6feb",
@@ -131,12 +134,17 @@ def layer_changes(changes: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
 
 
 def _layers(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
+    """Draw one panel; what did not move at all has no place on a logarithmic scale."""
     for kind, color in KINDS.items():
-        values = [max(line["change"], 1e-8) for line in lines if line["kind"] == kind]
-        if values:
-            place = [100 * (i + 0.5) / len(values) for i in range(len(values))]
-            axes.plot(place, values, ".-", color=color, linewidth=1, markersize=4, label=kind)
+        values = [line["change"] for line in lines if line["kind"] == kind]
+        place = [100 * (i + 0.5) / len(values) for i in range(len(values))]
+        moved = [(x, y) for x, y in zip(place, values, strict=True) if y > STILL]
+        x, y = zip(*moved, strict=True) if moved else ((), ())
+        axes.plot(x, y, ".-", color=color, linewidth=1, markersize=4, label=kind)
     axes.set_yscale("log")
+    axes.set_xlim(0, 100)
+    if not any(line["change"] > STILL for line in lines):
+        axes.text(50, 1, "unmoved", ha="center", va="center", color="#5c6678")
     axes.set_xlabel("depth in percent")
     axes.grid(axis="y")
 
