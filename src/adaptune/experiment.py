@@ -19,6 +19,7 @@ from adaptune.descent import Plan
 from adaptune.loop import Epoch, evaluate, fit
 from adaptune.method import Method
 from adaptune.network import Network
+from adaptune.ops.batchnorm import batchnorms
 from adaptune.ops.distortion import Snapshot, feature_distortion, snapshot, weight_change
 from adaptune.run import Run, machine
 from adaptune.task import Task, hardest
@@ -27,6 +28,10 @@ from adaptune.types import Outputs
 
 WORST = 12
 """Surely wrong images that a report shows of each test set."""
+
+
+SMALL_BATCH = 16
+"""Images a batch under which people are warned of noisy batch norms."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +52,7 @@ class Setting:
     weights: str | None = None
     image_size: int | None = None
     crop: float | None = None
-    augment: Augment = "flip"
+    augment: Augment = "crop"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
 
@@ -114,6 +119,11 @@ def experiment(
         if test not in before:
             before[test] = evaluate(net, rows, fabric=fabric).features
     learner = method(net, task, **options)
+    if net.batchnorm != "eval" and data.loading.batch_size < SMALL_BATCH and any(batchnorms(net)):
+        terminal.say(
+            f"note: batch norms will see {data.loading.batch_size} images at a time, which makes "
+            "their statistics noisy: give a larger --batch-size, or --batchnorm eval"
+        )
     trained = _train(run, learner, data, plan, fabric, terminal, resume=resume)
     results = {
         "method": name,

@@ -6,12 +6,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adaptune.ops.conditioning import Spread, softmax_curvature
+
 
 class StandardizedLinear(nn.Module):
     """A linear head on standardised features ``(f - mean) / deviation``; it folds into a plain one.
 
     ``curvature`` bounds the curvature of the softmax loss on these features. Until `standardize`
-    is called it is an ordinary linear layer that starts at zero.
+    or `condition` is called it is an ordinary linear layer that starts at zero.
     """
 
     mean: Tensor
@@ -26,8 +28,21 @@ class StandardizedLinear(nn.Module):
         self.register_buffer("deviation", torch.ones(width))
         self.register_buffer("curvature", torch.ones(()))
 
+    def condition(self, spread: Spread, floor: float = 0.05) -> None:
+        """Standardise by the features that were seen, deviations at least ``floor`` of their mean.
+
+        Raises:
+            ValueError: If nothing was seen.
+        """
+        if spread.scatter is None or spread.scatter.count == 0:
+            raise ValueError("the head cannot be conditioned: no features were seen")
+        deviation = spread.scatter.deviation(floor)
+        curvature = softmax_curvature(spread.scatter, deviation)
+        self.standardize(spread.scatter.mean, deviation, curvature)
+
+    @torch.no_grad()
     def standardize(self, mean: Tensor, deviation: Tensor, curvature: float) -> None:
-        """Set what the features are standardised by, both (D,)."""
+        """Set what the features are standardised by, both (D,), and the curvature's bound."""
         self.mean.copy_(mean)
         self.deviation.copy_(deviation)
         self.curvature.fill_(curvature)

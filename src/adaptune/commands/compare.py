@@ -58,7 +58,9 @@ def run(words: Sequence[str]) -> None:
 
 def compare(given: Namespace) -> dict[str, Any]:
     """Do what the arguments ask for; give what ``results.json`` holds."""
-    options = _options(given.methods.split(","), given.set)
+    if given.seeds < 1:
+        raise ValueError(f"a comparison needs at least one seed, and --seeds is {given.seeds}")
+    options = _options([name.strip() for name in given.methods.split(",")], given.set)
     folder = Path(given.out)
     ood, setting, plan = named_folders(given.ood), record(Setting, given), record(Plan, given)
     before: Features = {}
@@ -68,6 +70,8 @@ def compare(given: Namespace) -> dict[str, Any]:
     replace_text(folder / "config.yaml", config_text(given, leave_out=("out",)))
     with Terminal() as terminal:
         for seed in range(given.seeds):
+            if setting.weights == "none":
+                before = {}  # random weights are others with every seed
             data = open_domains(
                 given.data,
                 ood,
@@ -125,9 +129,11 @@ def _options(names: Sequence[str], settings: Sequence[str]) -> dict[str, dict[st
 
 
 def _finished(out: Run, config: str) -> dict[str, Any] | None:
-    """Give the results of a run that ended with these very settings; clear away any other."""
+    """Give the results of a run that ended with these very settings; clear away any others."""
     same = out.config.is_file() and out.config.read_text() == config
     if same and out.results.is_file():
         done: dict[str, Any] = json.loads(out.results.read_text())
         return done
+    # Were they left, an interrupted run of other settings would look finished.
+    out.results.unlink(missing_ok=True)
     return None

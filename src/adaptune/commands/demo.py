@@ -20,7 +20,7 @@ def run(words: Sequence[str]) -> None:
     )
     parser.add_argument("--out", type=str, default="demo", help="the folder that all goes to")
     parser.add_argument("--seeds", type=int, default=1, help="how many seeds")
-    parser.add_argument("--epochs", type=int, default=10, help="passes over the training images")
+    parser.add_argument("--epochs", type=int, default=12, help="passes over the training images")
     add_json(parser)
     given = parser.parse_args(list(words))
     folder = Path(given.out)

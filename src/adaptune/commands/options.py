@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from argparse import SUPPRESS, ArgumentError
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -15,7 +16,7 @@ from adaptune.data.domains import Loading, Track
 from adaptune.data.listing import Shares
 from adaptune.descent import Plan
 from adaptune.experiment import Setting
-from adaptune.method import Method
+from adaptune.method import Method, hyperparameters
 from adaptune.methods import METHODS
 from adaptune.run import plain
 
@@ -35,7 +36,11 @@ def training_parser(command: str, description: str, *, skip: frozenset[str]) -> 
     """Make a parser with all that training needs: data, setting, plan, loading, shares."""
     parser = Parser(prog=f"adaptune {command}", description=description)
     parser.add_argument(
-        "data", nargs="?", type=str, help="a folder of class folders, or a CSV or Parquet manifest"
+        "data",
+        nargs="?",
+        type=str,
+        default=SUPPRESS,  # any other default would take the place of what --config says
+        help="a folder of class folders, or a CSV or Parquet manifest",
     )
     parser.add_argument("--out", type=str, help="the folder that results go to")
     parser.add_argument(
@@ -67,7 +72,7 @@ def add_method(parser: Parser, method: type[Method]) -> None:
 def required(parser: ArgumentParser, given: Namespace, *names: str) -> None:
     """Refuse, with exit code 2, what was left out."""
     for name in names:
-        if given[name] is None:
+        if given.get(name) is None:
             parser.error(f"{name.upper() if name == 'data' else '--' + name} is missing")
 
 
@@ -114,10 +119,21 @@ def chosen_method(words: Sequence[str], default: str = "daft") -> str:
         key, equals, value = word.partition("=")
         value = value if equals else next(iter(words[at + 1 :]), "")
         if key == "--config" and Path(value).is_file():
-            name = (yaml.safe_load(Path(value).read_text()) or {}).get("method", name)
+            name = _configured(Path(value)).get("method", name)
         elif key == "--method":
             name = value
     return name
+
+
+def _configured(file: Path) -> dict[str, Any]:
+    """Read a config file."""
+    try:
+        config = yaml.safe_load(file.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise ValueError(f"{file} could not be read as YAML: {error}") from error
+    if not isinstance(config, dict):
+        raise ValueError(f"{file} holds no settings: expected lines such as method: daft")
+    return config
 
 
 def method_options(name: str, settings: Sequence[str]) -> dict[str, Any]:
@@ -128,8 +144,15 @@ def method_options(name: str, settings: Sequence[str]) -> dict[str, Any]:
     """
     parser = Parser(prog=f"--set {name}", exit_on_error=False)
     add_method(parser, METHODS[name])
-    words = [f"--{setting.replace('_', '-')}" for setting in settings]
-    return dict(parser.parse_args(words).as_dict())
+    pairs = [setting.partition("=") for setting in settings]
+    words = [f"--{option.replace('_', '-')}={value}" for option, _, value in pairs]
+    try:
+        return dict(parser.parse_args(words).as_dict())
+    except ArgumentError as error:
+        known = ", ".join(hyperparameters(METHODS[name]))
+        raise ValueError(
+            f"the settings of {name} are {known}, and {' '.join(settings)} does not fit: {error}"
+        ) from error
 
 
 def config_text(given: Namespace, *, leave_out: Sequence[str]) -> str:

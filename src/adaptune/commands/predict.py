@@ -69,8 +69,8 @@ def _predicted(net: Network, files: Sequence[Path], fabric: Fabric) -> list[list
     for file in files:
         try:
             inputs[file] = look(read_image(file))
-        except (OSError, ValueError, SyntaxError) as error:
-            problems[file] = str(error)
+        except OSError as error:
+            problems[file] = str(error) or type(error).__name__
     told = {file: ["", "", reason] for file, reason in problems.items()}
     if inputs:
         x = torch.stack(list(inputs.values())).to(fabric.device)

@@ -10,10 +10,9 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from adaptune.data.folder import read_folder
 from adaptune.data.images import Augment, ImageFiles, Rows, Sample, Unreadable, transform_for
-from adaptune.data.listing import Example, Listing, Shares, map_to, split_by_subject
-from adaptune.data.manifest import SUFFIXES, read_manifest
+from adaptune.data.listing import Shares, split_by_subject
+from adaptune.data.sources import kept_to, read_source, tests_of
 from adaptune.network import Preprocess
 from adaptune.types import Batch, Labeled, Needs, Split
 
@@ -51,6 +50,13 @@ class Loading:
     seed: int = 0
     strict: bool = False
     track: Track = quietly
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.workers < 0:
+            raise ValueError(
+                f"a batch needs at least one image and workers cannot be fewer than none: got a "
+                f"batch size of {self.batch_size} and {self.workers} workers"
+            )
 
 
 @dataclass
@@ -100,7 +106,7 @@ class ImageDomains:
             sets[name] = self._scan(self.ood[name], name, domain)
         return sets
 
-    def seen_through(self, preprocess: Preprocess, augment: Augment = "flip") -> ImageDomains:
+    def seen_through(self, preprocess: Preprocess, augment: Augment) -> ImageDomains:
         """Give the same data as the inputs of a network; data sets without files stay as they are.
 
         Args:
@@ -175,18 +181,19 @@ def open_domains(
         ood: Further folders or manifests by name, whose classes map by name.
         shares: How much is kept for validation and testing where the source has no splits.
         loading: How batches are made.
-        classes: The names of the classes; by default those of the source.
+        classes: The names of the classes; by default those of the source. Images of others are
+            left out.
 
     Raises:
-        ValueError: If a source is missing or empty, or no test image maps.
+        ValueError: If a source is missing or empty, nothing is left to train on, two test sets
+            have one name, or no image of one maps.
     """
     source = Path(source)
     own, *others = read_source(source, source.stem)
     for name, path in (ood or {}).items():
         others += read_source(Path(path), name)
-    listing = split_by_subject(own, shares or Shares())
-    classes = tuple(classes or listing.classes)
-    notes = list(listing.notes)
+    classes = tuple(classes or own.classes)
+    listing, notes = kept_to(classes, split_by_subject(own, shares or Shares()))
     look = transform_for(Preprocess())
     sets: dict[Split, Serves] = {}
     for split in ("train", "val", "test"):
@@ -195,8 +202,8 @@ def open_domains(
     lacking = [name for name in classes if name not in have]
     if lacking:
         notes.append(f"classes without a training image keep their row: {', '.join(lacking)}")
-    trained = listing.of("train") + listing.of("val")
-    tested, said = _tested(classes, others, trained)
+    found, said = tests_of(classes, others, listing.of("train") + listing.of("val"))
+    tested: dict[str, Serves] = {n: ImageFiles(e, classes, look) for n, e in found.items()}
     notes += said
     return ImageDomains(classes, sets, tested, sets["train"], loading or Loading(), tuple(notes))
 
@@ -210,45 +217,15 @@ def other_domains(
         ValueError: As `open_domains`.
     """
     others = [one for name, path in sources.items() for one in read_source(Path(path), name)]
-    tested, notes = _tested(classes, others, ())
-    nothing = ImageFiles((), classes, transform_for(Preprocess()))
+    found, notes = tests_of(classes, others, ())
+    look = transform_for(Preprocess())
+    tested: dict[str, Serves] = {n: ImageFiles(e, classes, look) for n, e in found.items()}
+    nothing = ImageFiles((), classes, look)
     return ImageDomains(tuple(classes), {}, tested, nothing, loading or Loading(), tuple(notes))
-
-
-def _tested(
-    classes: Sequence[str], others: Sequence[Listing], trained: Sequence[Example]
-) -> tuple[dict[str, Serves], list[str]]:
-    """Map other domains to the classes; say what was left out."""
-    tested: dict[str, Serves] = {}
-    notes: list[str] = []
-    for other in others:
-        mapped = map_to(classes, other, trained)
-        notes += list(other.notes) + mapped.notes(other.name)
-        if not mapped.examples:
-            raise ValueError(
-                f"no image of {other.name} can be tested: its classes "
-                f"({', '.join(other.classes[:5])}, ...) do not match the training classes "
-                f"({', '.join(classes[:5])}, ...), or all its files are in the training data"
-            )
-        tested[other.name] = ImageFiles(mapped.examples, classes, transform_for(Preprocess()))
-    return tested, notes
 
 
 def _through(look: Callable[[Any], torch.Tensor], rows: Serves) -> Serves:
     return rows.through(look) if isinstance(rows, ImageFiles) else rows
-
-
-def read_source(path: Path, name: str) -> list[Listing]:
-    """List what a folder or a manifest holds, one listing a domain."""
-    if path.suffix.lower() in SUFFIXES:
-        domains = list(read_manifest(path, name).values())
-        if len(domains) > 1 and name != path.stem:
-            return [
-                Listing(f"{name}/{one.name}", one.examples, one.classes, one.notes)
-                for one in domains
-            ]
-        return domains
-    return [read_folder(path, name)]
 
 
 def from_datasets(

@@ -22,7 +22,8 @@ SPLITS: dict[str, Split] = {
 def read_folder(root: Path, name: str) -> Listing:
     """List the images below ``root``: ``CLASS/...`` or ``train/CLASS/...``, ``val/``, ``test/``.
 
-    Files that are not images, by their ending, are counted in the notes.
+    A split's folder holds folders and no image, so a class may be called ``train``. Files that
+    are not images, by their ending, are counted in the notes.
 
     Raises:
         ValueError: If the folder is missing, or holds no class folder with an image.
@@ -30,10 +31,12 @@ def read_folder(root: Path, name: str) -> Listing:
     if not root.is_dir():
         raise ValueError(f"no folder at {root}: expected one with a folder for each class")
     below = _folders(root)
-    splits = {SPLITS[folder.name.casefold()]: folder for folder in below if _is_split(folder)}
+    splits = {folder: SPLITS[folder.name.casefold()] for folder in below if _is_split(folder)}
     parts: list[tuple[Path, Split | None]] = [(root, None)]
-    if "train" in splits or (splits and len(splits) == len(below)):
-        parts = [(folder, split) for split, folder in splits.items()]
+    beside: list[str] = []
+    if "train" in splits.values() or (splits and len(splits) == len(below)):
+        parts = [*splits.items()]
+        beside = [folder.name for folder in below if folder not in splits]
     examples: list[Example] = []
     others = 0
     empty: list[str] = []
@@ -54,6 +57,7 @@ def read_folder(root: Path, name: str) -> Listing:
         )
     notes = [f"{name}: {others} files that are no images were passed over"] if others else []
     notes += [f"{name}: class folders without images: {', '.join(empty)}"] if empty else []
+    notes += [f"{name}: folders beside train passed over: {', '.join(beside)}"] if beside else []
     return Listing(name, tuple(examples), tuple(sorted(labels)), tuple(notes))
 
 
@@ -62,4 +66,8 @@ def _folders(root: Path) -> list[Path]:
 
 
 def _is_split(folder: Path) -> bool:
-    return folder.name.casefold() in SPLITS
+    if folder.name.casefold() not in SPLITS:
+        return False
+    below = list(folder.iterdir())
+    holds_images = any(path.suffix.lower() in SUFFIXES for path in below)
+    return not holds_images and any(path.is_dir() for path in below)

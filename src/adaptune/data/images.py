@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode, v2
@@ -18,6 +19,16 @@ from adaptune.data.listing import Example
 from adaptune.network import Preprocess
 
 Augment = Literal["none", "flip", "crop"]
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns an image upright, by its EXIF orientation."""
 
 
 @dataclass(frozen=True)
@@ -31,17 +42,38 @@ class Unreadable:
 def read_image(path: Path) -> Tensor:
     """Decode a file into uint8 (3, H, W): upright, on white where it is transparent.
 
+    Integers of more than 8 bits are taken as 16 bits wide.
+
     Raises:
-        OSError: If the file cannot be read as an image.
+        OSError: If the file cannot be read as an image, or its pixels have no known range.
     """
-    with Image.open(path) as opened:
-        image = ImageOps.exif_transpose(opened)
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image)
-        pixels: Tensor = v2.functional.pil_to_tensor(image.convert("RGB"))
+    try:
+        with Image.open(path) as opened:
+            # Not ImageOps.exif_transpose: it writes EXIF again and fails on tags of a wrong type.
+            turn = UPRIGHT.get(opened.getexif().get(ExifTags.Base.Orientation, 1))
+            image = _eight_bits(opened)
+            image = image.transpose(turn) if turn is not None else image
+            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+                image = image.convert("RGBA")
+                white = Image.new("RGBA", image.size, "white")
+                image = Image.alpha_composite(white, image)
+            pixels: Tensor = v2.functional.pil_to_tensor(image.convert("RGB"))
+    except OSError:
+        raise
+    except Exception as error:  # decoders of broken files raise whatever they stumble over
+        raise OSError(f"{type(error).__name__}: {error}") from error
     return pixels
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Narrow wide integers, which `convert` would clip to white."""
+    if image.mode == "F":
+        raise OSError("its pixels are fractions, whose range no one knows: save it with 8 bits")
+    if not image.mode.startswith("I"):
+        return image
+    narrow = image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
+    narrow.info.pop("transparency", None)
+    return narrow
 
 
 def transform_for(preprocess: Preprocess, augment: Augment = "none") -> Callable[[Any], Tensor]:
@@ -103,10 +135,9 @@ class ImageFiles(Dataset[Sample | Unreadable]):
         path = self.paths[row]
         try:
             image = read_image(path)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        except OSError as error:
             return Unreadable(str(path), str(error) or type(error).__name__)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with _seeded(seed):
             return self.transform(image), self.labels[row], row
 
 
@@ -121,10 +152,17 @@ class Rows(Dataset[Sample | Unreadable]):
 
     def __getitem__(self, key: tuple[int, int]) -> Sample | Unreadable:
         row, seed = key
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+        with _seeded(seed):
             try:
                 x, label = self.data[row][:2]
             except (OSError, ValueError) as error:
-                return Unreadable(f"row {row}", str(error))
+                return Unreadable(f"row {row}", str(error) or type(error).__name__)
         return torch.as_tensor(x), int(label), row
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Draw from ``seed`` for a while; the random numbers of the rest, on any device, go on."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield

@@ -73,8 +73,8 @@ def split_by_subject(listing: Listing, shares: Shares) -> Listing:
 
     Without splits of its own, a source is divided by a stable hash of each file's stem, so a
     subject that is seen in several domains is in the same split in all of them. What the source
-    already decided stays; a missing validation set is divided off the training set in the same
-    way, and a source with train and val alone keeps val for testing.
+    already decided stays; what is missing is divided off the training set in the same way, except
+    that a source with train and val alone keeps val for testing.
 
     >>> photos = tuple(Example(Path(f"{n}.png"), "cat") for n in range(100))
     >>> parts = split_by_subject(Listing("photos", photos, ("cat",)), Shares())
@@ -90,7 +90,9 @@ def split_by_subject(listing: Listing, shares: Shares) -> Listing:
         notes += ("val/ is kept for testing; validation images are divided off train/",)
     elif "test" in given and "val" not in given and None not in given:
         notes += ("no val/ given: validation images are divided off train/",)
-    divides = shares if given == {None} else Shares(shares.val_share, 0.0)
+    elif given == {"train"}:
+        notes += ("only train/ given: validation and test images are divided off it",)
+    divides = Shares(shares.val_share, 0.0) if given & {"val", "test"} else shares
     free = {None} if "val" in given and "test" in given else {None, "train"}
 
     def decide(example: Example) -> Example:

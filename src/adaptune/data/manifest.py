@@ -19,26 +19,29 @@ def read_manifest(file: Path, name: str) -> dict[str, Listing]:
     Domains come in the order in which the table first names them.
 
     Raises:
-        ValueError: If the table is missing, lacks a column, holds no row, or names a split that
-            is none of train, val and test.
+        ValueError: If the table is missing, lacks a column, holds no row, leaves out a path or a
+            label, or names a split that is none of train, val and test.
     """
     if not file.is_file():
         raise ValueError(f"no manifest at {file}")
     rows = list(_rows(file))
     if not rows:
         raise ValueError(f"{file} has no rows: expected the columns path,label[,domain,split]")
-    lacking = {"path", "label"} - set(rows[0])
+    columns = rows[0][1]
+    lacking = {"path", "label"} - set(columns)
     if lacking:
         raise ValueError(
             f"{file} lacks the column {' and '.join(sorted(lacking))}: expected "
-            f"path,label[,domain,split] and found {','.join(rows[0])}"
+            f"path,label[,domain,split] and found {','.join(columns)}"
         )
     domains: dict[str, list[Example]] = {}
-    for number, row in enumerate(rows, start=2):
+    for where, row in rows:
+        if not (row["path"] and row["label"]):
+            raise ValueError(f"{file}, {where}: path or label is empty")
         said = row.get("split") or ""
         split = SPLITS.get(said.strip().casefold())
         if said and split is None:
-            raise ValueError(f"{file}, line {number}: split {said!r} is none of train, val, test")
+            raise ValueError(f"{file}, {where}: split {said!r} is none of train, val, test")
         example = Example(file.parent / row["path"], row["label"], split)
         domains.setdefault(row.get("domain") or name, []).append(example)
     return {
@@ -47,12 +50,14 @@ def read_manifest(file: Path, name: str) -> dict[str, Listing]:
     }
 
 
-def _rows(file: Path) -> Iterator[dict[str, str]]:
-    """Read a table as rows of strings; an absent value is empty."""
+def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """Read a table as rows of strings, each with its place; an absent value is empty."""
     if file.suffix.lower() == ".csv":
         with file.open(newline="", encoding="utf-8-sig") as lines:
-            for row in csv.DictReader(lines):
-                yield {key: value or "" for key, value in row.items() if key is not None}
+            reader = csv.DictReader(lines)
+            for row in reader:
+                known = {key: value or "" for key, value in row.items() if key is not None}
+                yield f"line {reader.line_num}", known
         return
     try:
         import pandas
@@ -61,5 +66,6 @@ def _rows(file: Path) -> Iterator[dict[str, str]]:
             "Parquet manifests need pandas: pip install 'adaptune[manifest]'"
         ) from error
     table = pandas.read_parquet(file)
-    for row in table.astype(object).where(table.notna(), "").to_dict("records"):
-        yield {str(key): str(value) for key, value in row.items()}
+    records = table.astype(object).where(table.notna(), "").to_dict("records")
+    for number, row in enumerate(records):
+        yield f"row {number}", {str(key): str(value) for key, value in row.items()}

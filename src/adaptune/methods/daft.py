@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from adaptune.head import StandardizedLinear
 from adaptune.method import Method
 from adaptune.network import Network
-from adaptune.ops.conditioning import Scatter, scatter, softmax_curvature
+from adaptune.ops.conditioning import Spread
 from adaptune.ops.scan import scan
 from adaptune.task import Task
-from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Labeled, Objective
+from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Objective
 
 
 class DAFT(Method):
@@ -53,27 +53,20 @@ class DAFT(Method):
 
     def prepare(self, data: Domains) -> dict[str, Any]:
         """Measure batch norms and the head's input in one pass; convert, and condition the head."""
-        seen: list[Scatter] = []
-
-        def measure(_: Labeled, features: Tensor) -> None:
-            one = scatter(features)
-            seen[:] = [seen[0].merge(one) if seen else one]
-
-        conditioned = isinstance(self.net.head, StandardizedLinear)
+        head, spread = self.net.head, Spread()
+        conditioned = isinstance(head, StandardizedLinear)
         notes: dict[str, Any] = dict(
             scan(
                 self.net.body,
                 data.scan("train"),
                 policy=self.batchnorm,
                 pooling=self.pooling,
-                watch=measure if conditioned else None,
+                watch=spread if conditioned else None,
             )
         )
-        if isinstance(self.net.head, StandardizedLinear):
-            deviation = seen[0].deviation(self.floor)
-            curvature = softmax_curvature(seen[0], deviation)
-            self.net.head.standardize(seen[0].mean, deviation, curvature)
-            notes["head"] = {"curvature": curvature}
+        if isinstance(head, StandardizedLinear):
+            head.condition(spread, self.floor)
+            notes["head"] = {"curvature": float(head.curvature)}
         return notes
 
     def groups(self) -> list[Group]:

@@ -61,6 +61,26 @@ def scatter(features: Tensor) -> Scatter:
     return Scatter(len(rows), mean, centred.T @ centred)
 
 
+class Spread:
+    """Adds up how features are spread, batch by batch: a ``watch`` for `convert_batchnorm`.
+
+    >>> spread = Spread()
+    >>> for features in torch.eye(4).split(2):
+    ...     spread(None, features)
+    >>> spread.scatter.count
+    4
+    """
+
+    def __init__(self) -> None:
+        self.scatter: Scatter | None = None
+
+    def __call__(self, batch: object, features: Tensor) -> None:
+        """Count the features (N, D) of one batch."""
+        del batch
+        one = scatter(features)
+        self.scatter = one if self.scatter is None else self.scatter.merge(one)
+
+
 def largest_eigenvalue(matrix: Tensor, tolerance: float = 1e-6, limit: int = 1000) -> float:
     """Find the largest eigenvalue of a symmetric positive matrix (D, D) by power iteration.
 

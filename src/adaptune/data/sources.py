@@ -1,0 +1,73 @@
+"""Folders and manifests as what a run trains on and tests on: kept to its classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from adaptune.data.folder import read_folder
+from adaptune.data.listing import Example, Listing, map_to
+from adaptune.data.manifest import SUFFIXES, read_manifest
+
+
+def read_source(path: Path, name: str) -> list[Listing]:
+    """List what a folder or a manifest holds, one listing a domain.
+
+    A manifest's only domain is called ``name``; of several, each has a name of its own below it.
+    """
+    if path.suffix.lower() not in SUFFIXES:
+        return [read_folder(path, name)]
+    domains = list(read_manifest(path, name).values())
+    if len(domains) == 1:
+        return [replace(domains[0], name=name)]
+    if name == path.stem:
+        return domains
+    return [replace(one, name=f"{name}/{one.name}") for one in domains]
+
+
+def kept_to(classes: Sequence[str], listing: Listing) -> tuple[Listing, list[str]]:
+    """Keep the images of the classes to train on; say what was left out.
+
+    Raises:
+        ValueError: If no training image is left.
+    """
+    notes = list(listing.notes)
+    others = sorted({example.label for example in listing.examples} - set(classes))
+    if others:
+        kept = tuple(example for example in listing.examples if example.label in classes)
+        listing = replace(listing, examples=kept)
+        notes.append(f"classes that the network lacks were left out: {', '.join(others)}")
+    if not listing.of("train"):
+        raise ValueError(
+            f"{listing.name} holds no training images: give it a train folder, or smaller shares "
+            "for validation and test"
+        )
+    return listing, notes
+
+
+def tests_of(
+    classes: Sequence[str], others: Sequence[Listing], trained: Sequence[Example]
+) -> tuple[dict[str, tuple[Example, ...]], list[str]]:
+    """Map other domains to the classes, by name; say what was left out.
+
+    Raises:
+        ValueError: If two domains have one name, or no image of one maps.
+    """
+    tested: dict[str, tuple[Example, ...]] = {}
+    notes: list[str] = []
+    for other in others:
+        if other.name in tested or other.name == "id":
+            raise ValueError(
+                f"two test sets are called {other.name!r}: give every domain a name of its own"
+            )
+        mapped = map_to(classes, other, trained)
+        notes += list(other.notes) + mapped.notes(other.name)
+        if not mapped.examples:
+            raise ValueError(
+                f"no image of {other.name} can be tested: its classes "
+                f"({', '.join(other.classes[:5])}, ...) do not match the training classes "
+                f"({', '.join(classes[:5])}, ...), or all its files are in the training data"
+            )
+        tested[other.name] = mapped.examples
+    return tested, notes

@@ -1,0 +1,62 @@
+"""Options: domains by name, settings of methods, config files that come back."""
+
+import pytest
+import yaml
+
+from adaptune.commands.options import chosen_method, method_options, named_folders, yaml_text
+from adaptune.methods import METHODS
+
+
+@pytest.mark.parametrize("word", ["sketch", "=sketch", "sketch=", ""])
+def test_a_domain_without_a_name_or_a_folder_is_refused(word):
+    with pytest.raises(ValueError, match="expected NAME=DIR"):
+        named_folders([word])
+
+
+@pytest.mark.parametrize("words", [["a=1", "a=2"], ["id=1"]])
+def test_a_name_that_is_taken_is_refused(words):
+    with pytest.raises(ValueError, match="is taken"):
+        named_folders(words)
+
+
+def test_a_folder_may_hold_an_equals_sign():
+    assert str(named_folders(["sketch=run=3/sketch"])["sketch"]) == "run=3/sketch"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_without_settings_has_its_own_defaults(name):
+    assert METHODS[name].__init__.__kwdefaults__ == method_options(name, [])
+
+
+def test_settings_are_read_as_the_signature_has_them():
+    options = method_options("daft", ["lr=1e-2", "head=published", "head_lr=1", "k=2"])
+    assert (options["lr"], options["head"], options["head_lr"]) == (0.01, "published", 1.0)
+    assert method_options("daft", ["head-lr=1"])["head_lr"] == 1.0
+
+
+@pytest.mark.parametrize("setting", ["rate=1", "lr=fast", "batchnorm=off", "cs=0.5"])
+def test_a_setting_that_does_not_fit_is_explained_with_those_that_there_are(setting):
+    with pytest.raises(ValueError, match=r"lr, batchnorm.*does not fit") as raised:
+        method_options("lp-ft", [setting])
+    assert setting in str(raised.value)
+
+
+def test_the_method_may_come_from_a_config_file_and_the_last_word_counts(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text("method: lp\n")
+    assert chosen_method(["--config", str(config)]) == "lp"
+    assert chosen_method([f"--config={config}", "--method=ft"]) == "ft"
+    assert chosen_method(["photos"]) == "daft"
+
+
+@pytest.mark.parametrize("text", ["a: [1\nb: :", "just words"])
+def test_a_config_file_that_holds_no_settings_is_named(tmp_path, told, text):
+    (tmp_path / "bad.yaml").write_text(text)
+    code, _, error = told("fit", "--config", tmp_path / "bad.yaml", "--out", tmp_path / "x")
+    assert code == 1
+    assert "bad.yaml" in error
+
+
+def test_settings_come_back_from_yaml_as_they_were():
+    settings = {"lr": 1e-5, "name": "none", "share": 1.0, "words": ["a=b"], "strict": False}
+    assert yaml.safe_load(yaml_text({**settings, "left": None})) == settings

@@ -1,0 +1,300 @@
+"""Batches are full, shuffled and reproducible; passes are complete; what is broken is named."""
+
+import pytest
+import torch
+from torch.utils.data import Dataset, TensorDataset
+
+from adaptune.data.domains import Loading, from_datasets, open_domains, other_domains
+from adaptune.data.listing import Shares
+from adaptune.network import Preprocess
+from adaptune.types import Needs
+
+NEEDS = Needs()
+LOOK = Preprocess(size=8)
+
+# Python 3.12 warns of forks where threads run, which is what loading with workers does.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+
+
+def opened(folder, *, ood=None, augment="crop", shares=None, **loading):
+    loading = Loading(**({"batch_size": 8} | loading))
+    data = open_domains(folder, ood, shares=shares, loading=loading)
+    return data.seen_through(LOOK, augment)
+
+
+def rows_of(data, epoch: int = 0) -> list[list[int]]:
+    return [batch.labeled.index.tolist() for batch in data.batches(NEEDS, epoch)]
+
+
+def test_training_batches_are_full_and_no_row_comes_twice(photos):
+    data = opened(photos)
+    batches = rows_of(data)
+    rows = [row for batch in batches for row in batch]
+    assert [len(batch) for batch in batches] == [8] * data.steps(NEEDS)
+    assert len(set(rows)) == len(rows)
+    assert 0 <= len(data.augmented) - len(rows) < 8
+
+
+def test_rows_that_wait_for_a_full_batch_come_in_another_epoch(photos):
+    data = opened(photos)
+    assert len(data.augmented) % 8, "the set should leave a rest"
+    seen = {row for epoch in range(8) for batch in rows_of(data, epoch) for row in batch}
+    assert seen == set(range(len(data.augmented)))
+
+
+def test_the_order_is_that_of_seed_and_epoch_and_of_nothing_else(photos):
+    torch.manual_seed(1)
+    first = rows_of(opened(photos), epoch=3)
+    torch.manual_seed(2)
+    assert rows_of(opened(photos), epoch=3) == first
+    assert rows_of(opened(photos), epoch=4) != first
+    assert rows_of(opened(photos, seed=1), epoch=3) != first
+    assert sum(first, []) != sorted(sum(first, [])), "batches should be shuffled"
+
+
+def tensors(data, epoch: int = 1) -> list[torch.Tensor]:
+    batches = [batch.labeled for batch in data.batches(NEEDS, epoch)]
+    return [tensor for one in batches for tensor in (one.x, one.y, one.index, one.domain)]
+
+
+def test_an_image_is_augmented_anew_in_every_epoch_and_with_every_seed(photos):
+    def first_image(data, epoch):
+        (found,) = (
+            batch.labeled.x[batch.labeled.index == 0]
+            for batch in data.batches(NEEDS, epoch)
+            if 0 in batch.labeled.index
+        )
+        return found
+
+    whole = {"batch_size": 1000}
+    one = first_image(opened(photos, **whole), 0)
+    assert torch.equal(one, first_image(opened(photos, **whole), 0))
+    assert not torch.equal(one, first_image(opened(photos, **whole), 1))
+    assert not torch.equal(one, first_image(opened(photos, seed=1, **whole), 0))
+
+
+def test_workers_change_nothing_not_even_a_bit(photos):
+    alone, together = opened(photos), opened(photos, workers=2)
+    pairs = list(zip(tensors(alone), tensors(together), strict=True))
+    assert pairs
+    assert all(torch.equal(a, b) for a, b in pairs)
+    for a, b in zip(alone.scan("train"), together.scan("train"), strict=True):
+        assert torch.equal(a.x, b.x)
+        assert torch.equal(a.index, b.index)
+
+
+def test_a_scan_gives_every_row_once_in_order_and_never_varied(photos):
+    data = opened(photos)
+    count = 0
+    for split in ("train", "val", "test"):
+        passes = [list(data.scan(split)), list(data.scan(split))]
+        indices = torch.cat([rows.index for rows in passes[0]])
+        assert indices.tolist() == list(range(len(data.sets[split])))
+        assert all(torch.equal(a.x, b.x) for a, b in zip(*passes, strict=True))
+        count += len(indices)
+    assert count == len(list(photos.glob("*/*.png")))
+
+
+def test_labels_are_rows_of_the_classes_and_splits_share_no_file(photos):
+    data = opened(photos)
+    assert data.classes == ("dots", "rings", "stripes")
+    paths = []
+    for split in ("train", "val", "test"):
+        files = data.sets[split]
+        paths += files.paths
+        for rows in data.scan(split):
+            names = [files.paths[row].parent.name for row in rows.index.tolist()]
+            assert [data.classes[y] for y in rows.y.tolist()] == names
+    assert len(set(paths)) == len(paths)
+
+
+def test_tests_are_the_own_one_as_id_and_the_others_by_name_each_a_domain(photos, sketches):
+    data = opened(photos, ood={"sketch": sketches, "again": sketches})
+    first = {name: next(iter(rows)).domain for name, rows in data.tests().items()}
+    domains = {name: set(domain.tolist()) for name, domain in first.items()}
+    assert domains == {"id": {0}, "sketch": {1}, "again": {2}}
+    assert list(data.without_own_test().tests()) == ["sketch", "again"]
+    assert {path.parents[1] for path in data.paths("sketch")} == {sketches}
+    assert {path.parents[1] for path in data.paths("id")} == {photos}
+
+
+def test_no_subject_of_training_is_tested_in_another_domain_and_that_is_said(photos, sketches):
+    data = opened(photos, ood={"sketch": sketches})
+    trained = {path.stem for split in ("train", "val") for path in data.sets[split].paths}
+    tested = {path.stem for path in data.paths("sketch")}
+    assert tested == {path.stem for path in data.sets["test"].paths}
+    assert not trained & tested
+    (note,) = data.notes
+    assert f"sketch: {len(trained)} images left out" in note
+
+
+def test_classes_that_do_not_map_are_reported_and_none_at_all_is_an_error(photos, made_classes):
+    some = made_classes("some", Dots=3, emus=2)
+    data = opened(photos, ood={"some": some})
+    labels = [data.classes[y] for rows in data.tests()["some"] for y in rows.y.tolist()]
+    assert labels == ["dots"] * 3
+    assert "emus (2)" in " ".join(data.notes)
+    assert "some: has no image of rings, stripes" in data.notes
+    with pytest.raises(ValueError, match=r"no image of other can be tested.*emus"):
+        opened(photos, ood={"other": made_classes("other", emus=2)})
+
+
+@pytest.fixture
+def made_classes(tmp_path, photos):
+    """Copy a photo into class folders under new names."""
+    raw = next(photos.glob("*/*.png")).read_bytes()
+
+    def make(name: str, **counts: int):
+        for label, count in counts.items():
+            folder = tmp_path / name / label
+            folder.mkdir(parents=True)
+            for number in range(count):
+                (folder / f"{name}-{number}.png").write_bytes(raw)
+        return tmp_path / name
+
+    return make
+
+
+def test_nothing_to_train_on_is_an_error_before_anything_is_read(made_classes):
+    folder = made_classes("test", cats=3)
+    with pytest.raises(ValueError, match="no training images"):
+        open_domains(folder.parent)
+
+
+def test_classes_that_a_network_lacks_are_left_out_and_said(photos):
+    data = open_domains(photos, classes=["stripes", "dots"])
+    labels = [y for split in ("train", "val", "test") for y in data.sets[split].labels]
+    assert sorted(set(labels)) == [0, 1]
+    assert "left out: rings" in " ".join(data.notes)
+
+
+def test_two_test_sets_of_one_name_are_refused(photos, sketches, tmp_path):
+    lines = [f"{path},{path.parent.name},{path.parents[1].name}" for path in photos.glob("*/*")]
+    lines += [f"{path},{path.parent.name},sketch" for path in sketches.glob("*/*")]
+    (tmp_path / "all.csv").write_text("\n".join(["path,label,domain", *lines]))
+    with pytest.raises(ValueError, match="two test sets are called 'sketch'"):
+        open_domains(tmp_path / "all.csv", {"sketch": sketches})
+
+
+def damage(folder) -> list[str]:
+    """Break a file in every class: one cut off, one empty, one that is text."""
+    broken = []
+    for number, name in enumerate(("dots", "rings", "stripes")):
+        file = folder / name / f"{name}-0{number}.png"
+        file.write_bytes((file.read_bytes()[:100], b"", b"text")[number])
+        broken.append(str(file))
+    return broken
+
+
+def read_all(data) -> int:
+    return sum(len(rows) for split in ("train", "val", "test") for rows in data.scan(split))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_bad_files_are_left_out_and_named_with_a_reason(own_photos, workers):
+    broken = damage(own_photos)
+    data = opened(own_photos, workers=workers, batch_size=1)
+    assert read_all(data) == len(list(own_photos.glob("*/*.png"))) - 3
+    assert sorted(data.problems) == sorted(broken)
+    assert all(data.problems.values())
+
+
+def test_problems_stay_known_when_data_are_seen_through_another_network(own_photos):
+    broken = damage(own_photos)
+    data = opened(own_photos)
+    read_all(data.seen_through(Preprocess(size=4)))
+    assert sorted(data.problems) == sorted(broken)
+
+
+def test_strict_data_name_the_first_bad_file_and_stop(own_photos):
+    damage(own_photos)
+    with pytest.raises(ValueError, match=r"photo/.*0\d\.png could not be read: ."):
+        read_all(opened(own_photos, strict=True))
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"workers": -1}])
+def test_loading_refuses_what_cannot_be(wrong):
+    with pytest.raises(ValueError, match="at least one image"):
+        Loading(**wrong)
+
+
+def test_data_are_seen_as_each_network_wants_them(photos, sketches):
+    data = open_domains(photos, {"sketch": sketches})
+    small = data.seen_through(Preprocess(size=6))
+    for rows in (*small.tests().values(), small.scan("val"), small.scan("train")):
+        assert next(iter(rows)).x.shape[1:] == (3, 6, 6)
+    assert next(iter(small.batches(NEEDS, 0))).labeled.x.shape[1:] == (3, 6, 6)
+    assert next(iter(data.scan("val"))).x.shape[1:] == (3, 224, 224)
+
+
+def test_only_training_batches_are_augmented(photos):
+    plain, varied = opened(photos, augment="none"), opened(photos, augment="crop")
+    for a, b in zip(plain.scan("train"), varied.scan("train"), strict=True):
+        assert torch.equal(a.x, b.x)
+    assert not torch.equal(tensors(plain)[0], tensors(varied)[0])
+
+
+def test_a_set_smaller_than_a_batch_is_one_batch(photos):
+    data = opened(photos, batch_size=1000)
+    assert [len(rows) for rows in rows_of(data)] == [len(data.augmented)]
+
+
+def numbered(count: int) -> TensorDataset:
+    return TensorDataset(torch.arange(count * 2.0).view(count, 2), torch.arange(count) % 3)
+
+
+def test_any_data_set_of_pairs_is_served(photos):
+    sets = [numbered(count) for count in (20, 5, 7)]
+    data = from_datasets(
+        *sets, classes="abc", ood={"far": numbered(3)}, loading=Loading(batch_size=8)
+    )
+    assert [len(rows) for rows in rows_of(data)] == [8, 8]
+    (val,) = data.scan("val")
+    assert torch.equal(val.x, sets[1].tensors[0])
+    assert val.y.tolist() == [0, 1, 2, 0, 1]
+    assert {name: sum(map(len, rows)) for name, rows in data.tests().items()} == {"id": 7, "far": 3}
+    assert data.paths("far") == []
+    assert torch.equal(next(iter(data.seen_through(LOOK).scan("val"))).x, val.x)
+
+
+def test_measuring_passes_read_the_set_without_augmentation_where_it_is_given():
+    train, scanned = numbered(9), TensorDataset(-torch.ones(9, 2), torch.zeros(9).long())
+    data = from_datasets(train, numbered(3), numbered(3), classes="abc", scanned=scanned)
+    assert (next(iter(data.scan("train"))).x == -1).all()
+    assert (next(iter(data.batches(NEEDS, 0))).labeled.x >= 0).all()
+
+
+class Noisy(Dataset):
+    """Rows that differ at each visit, and one that is broken."""
+
+    def __len__(self) -> int:
+        return 6
+
+    def __getitem__(self, row):
+        if row == 4:
+            raise OSError("the disk is gone")
+        return torch.rand(2), 1
+
+
+def test_what_a_data_set_draws_at_random_depends_on_the_seed_alone():
+    runs = []
+    for workers in (0, 2):
+        loading = Loading(batch_size=6, workers=workers)
+        data = from_datasets(Noisy(), Noisy(), Noisy(), classes="ab", loading=loading)
+        runs.append(tensors(data))
+        assert data.problems == {"row 4": "the disk is gone"}
+    assert torch.equal(runs[0][0], runs[1][0])
+    assert len(runs[0][0]) == 5
+
+
+def test_domains_alone_can_be_tested_where_training_data_are_gone(sketches):
+    data = other_domains({"sketch": sketches}, classes=("dots", "rings", "stripes"))
+    assert sum(map(len, data.tests()["sketch"])) == len(list(sketches.glob("*/*.png")))
+    assert list(data.tests()) == ["sketch"]
+
+
+def test_shares_decide_how_much_is_held_out(photos):
+    none = open_domains(photos, shares=Shares(0.0, 0.0))
+    half = open_domains(photos, shares=Shares(0.2, 0.5))
+    assert len(none.sets["train"]) == 60
+    assert len(half.sets["test"]) > 20

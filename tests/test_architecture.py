@@ -1,0 +1,79 @@
+"""The shape of the code, checked."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "adaptune"
+
+# Who may import whom: a file may import from its own layer and from those before it.
+LAYERS = [
+    ["types"],
+    ["ops"],
+    ["task", "head"],
+    ["network"],
+    ["backbone", "data", "method"],
+    ["descent", "run"],
+    ["loop", "methods", "summary"],
+    ["terminal", "report"],
+    ["experiment"],
+    ["commands"],
+]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+
+
+def imports(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("adaptune."):
+            found.add(node.module.split(".")[1])
+    return found
+
+
+def layer(file: Path) -> str:
+    return file.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+FILES = [file for file in SOURCE.rglob("*.py") if file.name != "__main__.py"]
+INNER = [f for f in FILES if f != SOURCE / "__init__.py"]
+
+
+@pytest.mark.parametrize("file", INNER, ids=lambda f: str(f.relative_to(SOURCE)))
+def test_imports_run_one_way(file):
+    own = RANK[layer(file)]
+    above = {name for name in imports(file) if RANK[name] > own}
+    assert not above, f"{file.name} imports {above} from above"
+
+
+def test_the_loop_never_imports_methods():
+    for name in ("loop", "descent", "run"):
+        assert "methods" not in imports(SOURCE / f"{name}.py")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
+def test_files_and_functions_are_short(file):
+    text = file.read_text()
+    limit = 120 if file.parent.name == "methods" else 300
+    assert len(text.splitlines()) <= limit
+
+
+def test_every_public_name_is_documented():
+    import adaptune
+
+    for name in adaptune.__all__:
+        assert getattr(adaptune, name).__doc__, name
+
+
+def test_the_help_needs_no_torch():
+    script = (
+        "import sys, adaptune.commands as commands\n"
+        "commands.main(['--help'])\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, capture_output=True)

