@@ -44,7 +44,7 @@ def run(words: Sequence[str]) -> None:
         )
         net = setting.network(data.classes)
         net.to(device=setting.fabric().device)
-        data = data.seen_through(net.preprocess, "none")
+        data = data.seen_through(net.preprocess)
         report = convert_batchnorm(net.body, data.scan("train"), pooling=given.pooling)
         terminal.say(str(report))
         out = Path(given.out)

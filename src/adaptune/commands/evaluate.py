@@ -77,4 +77,4 @@ def _opened(folder: Path, named: dict[str, Path], net: Network, loading: Loading
         raise ValueError(
             f"{folder} does not know its data any more: name some with --data NAME=DIR"
         )
-    return data.seen_through(net.preprocess, "none")
+    return data.seen_through(net.preprocess)

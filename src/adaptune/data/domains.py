@@ -106,7 +106,7 @@ class ImageDomains:
             sets[name] = self._scan(self.ood[name], name, domain)
         return sets
 
-    def seen_through(self, preprocess: Preprocess, augment: Augment) -> ImageDomains:
+    def seen_through(self, preprocess: Preprocess, augment: Augment = "none") -> ImageDomains:
         """Give the same data as the inputs of a network; data sets without files stay as they are.
 
         Args:
