@@ -19,7 +19,7 @@ from adaptune.descent import Plan
 from adaptune.loop import fit
 from adaptune.methods.daft import DAFT
 from adaptune.network import Network, Preprocess
-from adaptune.ops.batchnorm import batchnorms
+from adaptune.ops.batchnorm import batchnorms, hold_batchnorm
 from adaptune.task import Task
 
 X = torch.randn(2, 3, 64, 64)
@@ -195,3 +195,11 @@ def test_policy_outlives_a_layer_put_in_place_of_another():
     net.body[1] = nn.BatchNorm2d(8)
     net.train()
     assert not net.body[1].training
+
+
+def test_a_layer_held_by_hand_stays_held_in_a_network_that_trains_its_batch_norms():
+    net = network()
+    hold_batchnorm(net.body[1], "eval")
+    net.train()
+    assert not net.body[1].training
+    assert net.body[4].training

@@ -108,16 +108,25 @@ def experiment(
 
     Returns:
         The results as they stand in ``results.json``.
+
+    Raises:
+        ValueError: If there are no images to train, validate or test on.
     """
+    for split, rows in data.sets.items():
+        if not len(rows):
+            raise ValueError(
+                f"there are no {split} images: give the data a {split} folder, or more images, or "
+                "a larger share (--val-share, --test-share)"
+            )
     began = time.perf_counter()
     torch.manual_seed(plan.seed)
     net = setting.network(data.classes)
     data = data.seen_through(net.preprocess, setting.augment)
     fabric, task = setting.fabric(), Task(len(data.classes))
     before = {} if before is None else before
-    for test, rows in data.tests().items():
+    for test, images in data.tests().items():
         if test not in before:
-            before[test] = evaluate(net, rows, fabric=fabric).features
+            before[test] = evaluate(net, images, fabric=fabric).features
     learner = method(net, task, **options)
     if net.batchnorm != "eval" and data.loading.batch_size < SMALL_BATCH and any(batchnorms(net)):
         terminal.say(

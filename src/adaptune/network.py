@@ -180,9 +180,10 @@ class Network(nn.Module):
         hold_batchnorm(self, policy)
 
     def train(self, mode: bool = True) -> Network:
-        """Switch modes; batch norms keep to their policy, also those put in place since."""
+        """Switch modes; under the eval policy batch norms stay, also those put in place since."""
         super().train(mode)
-        hold_batchnorm(self, self.batchnorm)
+        if self.batchnorm == "eval":
+            hold_batchnorm(self, "eval")
         return self
 
     def plain_state(self) -> dict[str, Tensor]:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
 from scipy.stats import t as student
 
 
-def row_of(results: Mapping[str, Any]) -> dict[str, Any]:
-    """Take from a run's results what stands in a comparison's ``rows``."""
+def row_of(results: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Take from a run's results what stands in a comparison's ``rows``.
+
+    ``config`` is the run's config file, relative to the comparison's folder.
+    """
     keys = ("method", "seed", "id_accuracy", "ood", "ood_accuracy", "distortion", "seconds")
-    return {key: results[key] for key in keys} | {"config": results["config"]}
+    config = Path(results["config"]).relative_to(folder)
+    return {key: results[key] for key in keys} | {"config": str(config)}
 
 
 def summarize(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -71,7 +71,7 @@ class Terminal:
 
     def say(self, message: str) -> None:
         """Print one message."""
-        self.console.print(message, markup=False)
+        self.console.print(message, markup=False, soft_wrap=True)
 
     def results(self, runs: Sequence[Mapping[str, Any]]) -> None:
         """Print what runs came to: accuracies in percent with 95% intervals, and distortion."""
@@ -79,10 +79,12 @@ class Terminal:
 
         summary = summarize(runs)
         others = list(summary[0]["domains"])
-        columns = ["method", "ID", *(["OOD"] if others else []), *others, "distortion", "seconds"]
+        several = len(others) > 1
+        columns = ["method", "ID", *(["mean OOD"] if several else []), *others]
+        columns += ["distortion", "seconds"]
         rows = []
         for line in summary:
-            cells = [line["id"], *([line["ood"]] if others else [])]
+            cells = [line["id"], *([line["ood"]] if several else [])]
             cells += [line["domains"][name] for name in others]
             percents = [f"{c['mean']:.1f} ({c['low']:.0f}-{c['high']:.0f})" for c in cells]
             rows.append(

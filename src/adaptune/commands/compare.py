@@ -100,7 +100,7 @@ def compare(given: Namespace) -> dict[str, Any]:
                     )
                 found.append(plain(done))
         results = {
-            "rows": [row_of(one) for one in found],
+            "rows": [row_of(one, folder) for one in found],
             "summary": summarize(found),
             "machine": machine(),
         }
