@@ -72,7 +72,8 @@ def test_a_probe_moves_no_feature_and_fine_tuning_does(compared):
 
 def test_every_row_names_a_config_that_fit_reproduces_it_from(compared, tmp_path):
     row = results(compared)["rows"][2]
-    assert main(["fit", "--config", row["config"], "--out", str(tmp_path / "run")]) == 0
+    config = str(compared / row["config"])
+    assert main(["fit", "--config", config, "--out", str(tmp_path / "run")]) == 0
     alone = results(tmp_path / "run")
     assert {key: alone[key] for key in ROW - {"seconds", "config"}} == {
         key: row[key] for key in ROW - {"seconds", "config"}
@@ -92,7 +93,7 @@ def no_run(monkeypatch):
 
 
 @pytest.mark.usefixtures("no_run")
-def test_finished_runs_are_not_run_again(again, compared, told):
+def test_finished_runs_are_not_run_again_wherever_their_folder_is_now(again, compared, told):
     words, folder = again
     code, out, _ = told(*words, "--json")
     assert code == 0

@@ -133,7 +133,7 @@ def _finished(out: Run, config: str) -> dict[str, Any] | None:
     same = out.config.is_file() and out.config.read_text() == config
     if same and out.results.is_file():
         done: dict[str, Any] = json.loads(out.results.read_text())
-        return done
+        return done | {"config": str(out.config)}  # the folder may have moved since
     # Were they left, an interrupted run of other settings would look finished.
     out.results.unlink(missing_ok=True)
     return None
