@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from copy import deepcopy
+
 import pytest
 import torch
 from lightning_fabric import Fabric
@@ -99,6 +101,20 @@ def test_clipping_bounds_the_step():
     method.train().step(next(iter(domains().batches(method.needs, 0))), descent)
     after = parameters_to_vector(method.parameters()).detach()
     assert float((after - before).norm()) == pytest.approx(1e-3, rel=0.02)
+
+
+def test_dropout_goes_on_where_it_stopped():
+    def dropping() -> FineTune:
+        net = network()
+        net.body.append(torch.nn.Dropout(0.5))
+        return FineTune(net, TASK)
+
+    whole, resumed = dropping(), dropping()
+    states = [deepcopy(epoch.state) for epoch in fit(whole, domains(), Plan(epochs=3))]
+    torch.rand(7)  # what a process did in between must not matter
+    for _ in fit(resumed, domains(), Plan(epochs=3), state=states[1]):
+        pass
+    assert all(map(torch.equal, whole.state_dict().values(), resumed.state_dict().values()))
 
 
 def test_naming_a_module_moves_that_module_alone():

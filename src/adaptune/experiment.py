@@ -22,7 +22,7 @@ from adaptune.network import Network
 from adaptune.ops.batchnorm import batchnorms
 from adaptune.ops.distortion import Snapshot, feature_distortion, snapshot, weight_change
 from adaptune.run import Run, machine
-from adaptune.task import Task, hardest
+from adaptune.task import Scores, Task, hardest
 from adaptune.terminal import Terminal
 from adaptune.types import Outputs
 
@@ -89,9 +89,10 @@ def experiment(
 ) -> dict[str, Any]:
     """Train one method once, and measure what came of it.
 
-    The network that is tested is the one of the epoch most accurate on ID validation (the later of
-    equals), as saved. Its features are compared with those of the pretrained network; its weights
-    with those that training started from.
+    The network that is tested is the one saved as best: that of the latest epoch whose accuracy on
+    ID validation lies within one standard error of the highest. On few validation images the very
+    highest is luck, and earlier epochs have not settled. Its features are compared with those of
+    the pretrained network; its weights with those that training started from.
 
     Args:
         run: The folder that all this goes to.
@@ -171,7 +172,7 @@ def _train(
     """Go through the epochs: log, keep the best and the last, leave what resuming needs."""
     saved = run.load_checkpoint() if resume else None
     resumed = saved["fit"]["epoch"] if saved else -1
-    best = saved["best"] if saved else {"epoch": -1, "accuracy": -1.0}
+    best = saved["best"] if saved else {"epoch": -1, "accuracy": 0.0, "bar": 0.0}
     start: Snapshot = saved["start"] if saved else {}
     notes: dict[str, Any] = {}
     run.forget_after(resumed)
@@ -182,10 +183,10 @@ def _train(
         start = start or snapshot(method.net.body)
         if epoch.number <= resumed:
             continue
-        accuracy = _validate(method, data, fabric)
-        _log(run, epoch, accuracy, time.perf_counter() - began, terminal)
-        if accuracy >= best["accuracy"]:
-            best = {"epoch": epoch.number, "accuracy": accuracy}
+        scores = method.task.score(evaluate(method, data.scan("val"), fabric=fabric))
+        _log(run, epoch, scores.accuracy, time.perf_counter() - began, terminal)
+        best = better(best, epoch.number, scores)
+        if best["epoch"] == epoch.number:
             method.net.save(run.best)
         method.net.save(run.last)
         run.save_checkpoint({"fit": epoch.state, "best": best, "start": start})
@@ -198,8 +199,22 @@ def _train(
     }
 
 
-def _validate(method: Method, data: ImageDomains, fabric: Fabric) -> float:
-    return Task(len(data.classes)).score(evaluate(method, data.scan("val"), fabric=fabric)).accuracy
+def better(best: Mapping[str, Any], epoch: int, scores: Scores) -> dict[str, Any]:
+    """Choose between the best epoch so far and the next one, by accuracy on ID validation.
+
+    The next one wins if it lies within one standard error of the highest so far, ``bar``.
+
+    >>> seen = [Scores(accuracy, 0, 0, 0, 100, ()) for accuracy in (50.0, 60.0, 56.0, 54.0)]
+    >>> best = {"epoch": -1, "accuracy": 0.0, "bar": 0.0}
+    >>> for epoch, scores in enumerate(seen):
+    ...     best = better(best, epoch, scores)
+    >>> best["epoch"], best["accuracy"], round(best["bar"], 1)
+    (2, 56.0, 55.1)
+    """
+    bar = max(best["bar"], scores.accuracy - scores.error)
+    if scores.accuracy < bar:
+        return {**best, "bar": bar}
+    return {"epoch": epoch, "accuracy": scores.accuracy, "bar": bar}
 
 
 def _log(run: Run, epoch: Epoch, accuracy: float, seconds: float, terminal: Terminal) -> None:

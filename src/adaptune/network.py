@@ -53,6 +53,7 @@ class Network(nn.Module):
     Build one with `from_timm`, `from_torchvision` or `from_module`. ``batchnorm`` is the policy
     that its batch norms keep to, whatever calls `train`.
 
+    >>> import torch
     >>> module = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 10))
     >>> net = Network.from_module(module, head="2", classes=["cat", "dog"])
     >>> net.width, net(torch.zeros(1, 4)).shape

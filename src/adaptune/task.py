@@ -27,6 +27,11 @@ class Scores:
     count: int
     confusion: tuple[tuple[int, ...], ...]
 
+    @property
+    def error(self) -> float:
+        """The standard error of the accuracy, in percent."""
+        return math.sqrt(self.accuracy * (100 - self.accuracy) / self.count)
+
     def to_dict(self) -> dict[str, Any]:
         """Give the scores as plain numbers and lists."""
         return asdict(self)

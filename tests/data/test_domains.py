@@ -298,3 +298,9 @@ def test_shares_decide_how_much_is_held_out(photos):
     half = open_domains(photos, shares=Shares(0.2, 0.5))
     assert len(none.sets["train"]) == 60
     assert len(half.sets["test"]) > 20
+
+
+def test_all_images_of_another_domain_are_tested_if_that_is_asked_for(photos, sketches):
+    data = opened(photos, ood={"sketch": sketches}, shares=Shares(ood_images="all"))
+    assert len(data.ood["sketch"]) == 60
+    assert not any("left out" in note for note in data.notes)

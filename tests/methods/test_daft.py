@@ -42,7 +42,7 @@ def test_prepare_leaves_the_features_alone_and_sets_pooled_statistics():
 
 def test_the_conditioned_head_follows_its_formula_in_float64():
     method, data = DAFT(network(), TASK, floor=0.05), domains()
-    features = method.net.eval().body(everything(data)).double()
+    features = method.net.eval().body(everything(data)).detach().double()
     method.prepare(data)
     mean, deviation = features.mean(0), features.std(0, unbiased=False)
     deviation = deviation.clamp_min(0.05 * deviation.mean())

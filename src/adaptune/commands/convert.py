@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
+import torch
 from safetensors.torch import save_file
 
 from adaptune.commands.options import Parser, add_json, loading, print_json, record, required
@@ -42,6 +43,7 @@ def run(words: Sequence[str]) -> None:
             shares=Shares(val_share=given.val_share, test_share=0.0),
             loading=loading(given, seed=0, track=terminal.track),
         )
+        torch.manual_seed(0)
         net = setting.network(data.classes)
         net.to(device=setting.fabric().device)
         data = data.seen_through(net.preprocess)

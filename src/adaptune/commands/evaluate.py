@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,7 @@ def _opened(folder: Path, named: dict[str, Path], net: Network, loading: Loading
     config = yaml.safe_load(file.read_text()) if file.is_file() else {}
     own = Path(config["data"]) if "data" in config else None
     if own is not None and own.exists():
-        shares = Shares(config["val_share"], config["test_share"])
+        shares = Shares(**{field.name: config[field.name] for field in fields(Shares)})
         others = named or named_folders(config.get("ood", []))
         data = open_domains(own, others, shares=shares, loading=loading, classes=net.classes)
         data = data.without_own_test() if named else data

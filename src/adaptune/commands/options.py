@@ -156,9 +156,12 @@ def method_options(name: str, settings: Sequence[str]) -> dict[str, Any]:
 
 
 def config_text(given: Namespace, *, leave_out: Sequence[str]) -> str:
-    """Write arguments as YAML that ``--config`` reads back."""
+    """Write arguments as YAML that ``--config`` reads back, from any folder."""
     left = {"config", "json", *leave_out}
-    return yaml_text({k: value for k, value in given.as_dict().items() if k not in left})
+    kept = {key: value for key, value in given.as_dict().items() if key not in left}
+    kept["data"] = Path(given.data).absolute()
+    kept["ood"] = [f"{k}={path.absolute()}" for k, path in named_folders(given.ood).items()]
+    return yaml_text(kept)
 
 
 def yaml_text(settings: Mapping[str, Any]) -> str:

@@ -50,7 +50,9 @@ def build_demo(
             picture = draw(code)
             if picture is not None:
                 file.parent.mkdir(parents=True, exist_ok=True)
-                file.write_bytes(picture)
+                beside = file.with_suffix(".new")
+                beside.write_bytes(picture)
+                beside.replace(file)
     return {name: folder / name for name in sources}
 
 

@@ -193,7 +193,8 @@ def open_domains(
     for name, path in (ood or {}).items():
         others += read_source(Path(path), name)
     classes = tuple(classes or own.classes)
-    listing, notes = kept_to(classes, split_by_subject(own, shares or Shares()))
+    shares = shares or Shares()
+    listing, notes = kept_to(classes, split_by_subject(own, shares))
     look = transform_for(Preprocess())
     sets: dict[Split, Serves] = {}
     for split in ("train", "val", "test"):
@@ -202,7 +203,8 @@ def open_domains(
     lacking = [name for name in classes if name not in have]
     if lacking:
         notes.append(f"classes without a training image keep their row: {', '.join(lacking)}")
-    found, said = tests_of(classes, others, listing.of("train") + listing.of("val"))
+    trained = listing.of("train") + listing.of("val") if shares.ood_images == "unseen" else ()
+    found, said = tests_of(classes, others, trained)
     tested: dict[str, Serves] = {n: ImageFiles(e, classes, look) for n, e in found.items()}
     notes += said
     return ImageDomains(classes, sets, tested, sets["train"], loading or Loading(), tuple(notes))

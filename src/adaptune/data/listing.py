@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from adaptune.types import Split
 
@@ -45,10 +46,13 @@ class Shares:
     Args:
         val_share: The share of the images kept for validation.
         test_share: The share of the images kept for testing.
+        ood_images: Which images of other domains are tested: "unseen" leaves out those whose file
+            name an image in training or validation has, "all" takes every one.
     """
 
     val_share: float = 0.1
     test_share: float = 0.2
+    ood_images: Literal["unseen", "all"] = "unseen"
 
     def __post_init__(self) -> None:
         if not (0 <= self.val_share < 1 and 0 <= self.test_share < 1 - self.val_share):
@@ -129,7 +133,7 @@ class Mapped:
         if self.seen:
             said.append(
                 f"{name}: {self.seen} images left out, because a file of the same name is in the "
-                "training or validation data"
+                "training or validation data (--ood-images all takes them in)"
             )
         return said
 

@@ -132,7 +132,8 @@ def _write(folder: Path, template: str, **content: Any) -> Path:
         lstrip_blocks=True,
     )
     config = yaml.safe_load(content["settings"])
-    page = environment.get_template(template).render(**content, config=config)
+    source = Path(config["data"]).stem
+    page = environment.get_template(template).render(**content, source=source)
     file = folder / "report.html"
     replace_text(file, page)
     return file
