@@ -40,8 +40,8 @@ head = StandardizedLinear(model.num_features, len(images.classes))
 head.condition(spread)
 
 plan, epochs = Plan(momentum=0.9), 5
-fast = plan.rate(Group(head, rate=1.0, curvature=float(head.curvature)))
-groups = [{"params": model.parameters(), "lr": 0.03}, {"params": head.parameters(), "lr": fast}]
+fast = plan.rate(Group(head, rate=0.25, curvature=float(head.curvature)))
+groups = [{"params": model.parameters(), "lr": 0.1}, {"params": head.parameters(), "lr": fast}]
 optimizer = torch.optim.SGD(groups, momentum=plan.momentum)
 schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(loader))
 for epoch in range(epochs):

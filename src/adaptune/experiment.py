@@ -52,7 +52,7 @@ class Setting:
     weights: str | None = None
     image_size: int | None = None
     crop: float | None = None
-    augment: Augment = "crop"
+    augment: Augment = "flip"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
 

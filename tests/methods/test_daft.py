@@ -41,7 +41,7 @@ def test_prepare_leaves_the_features_alone_and_sets_pooled_statistics():
 
 
 def test_the_conditioned_head_follows_its_formula_in_float64():
-    method, data = DAFT(network(), TASK, floor=0.05), domains()
+    method, data = DAFT(network(), TASK, k=0.5, floor=0.05), domains()
     features = method.net.eval().body(everything(data)).detach().double()
     method.prepare(data)
     mean, deviation = features.mean(0), features.std(0, unbiased=False)
@@ -53,7 +53,7 @@ def test_the_conditioned_head_follows_its_formula_in_float64():
     assert torch.allclose(head.deviation.double(), deviation, rtol=1e-4)
     assert float(head.curvature) == pytest.approx(float(curvature), rel=1e-4)
     rate = Descent(method, Plan(momentum=0.9), _fabric()).rates[1]
-    assert rate == pytest.approx(0.1 * 2 / float(curvature), rel=1e-4)
+    assert rate == pytest.approx(0.5 * 0.1 * 2 / float(curvature), rel=1e-4)
 
 
 def test_the_curvature_bounds_the_loss_of_the_head_everywhere():

@@ -34,11 +34,11 @@ class DAFT(Method):
         net: Network,
         task: Task,
         *,
-        lr: float = 0.03,
+        lr: float = 0.1,
         batchnorm: BatchNormPolicy = "converted",
         pooling: Literal["exact", "batch"] = "exact",
         head: Literal["conditioned", "published", "one-rate"] = "conditioned",
-        k: float = 1.0,
+        k: float = 0.25,
         floor: float = 0.05,
         head_lr: float = 0.3,
     ) -> None:

@@ -127,7 +127,7 @@ def layer_changes(changes: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
         for axes, (name, lines) in zip(panels, changes.items(), strict=True):
             _layers(axes, lines)
             axes.set_title(name)
-        panels[0].set_ylabel("relative change")
+        panels[0].set_ylabel("relative change", labelpad=12)
         panels[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
         figure.subplots_adjust(wspace=0.12)
         return svg(figure)
