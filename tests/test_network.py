@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import timm
@@ -15,6 +16,8 @@ from torch import nn
 from toy import CLASSES, body, domains, network
 
 from adaptune.backbone import BUILT_IN, open_backbone, packaged, read_weights
+from adaptune.data.demo import _twemoji
+from adaptune.data.images import read_image, transform_for
 from adaptune.descent import Plan
 from adaptune.loop import fit
 from adaptune.methods.daft import DAFT
@@ -176,17 +179,21 @@ class TestWeights:
             packaged("no-such-weights")
 
 
-def test_the_built_in_network_knows_imagenet():
-    net = open_backbone("efficientnet-lite0", CLASSES).eval()
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_built_in_weights_are_the_packages_and_see_a_hammer(name, tmp_path):
+    net = open_backbone(name, CLASSES).eval()
     assert net.preprocess.mean == pytest.approx((127 / 255,) * 3)
     assert net.width == 1280
-    first = net.body.bn1
-    assert 0.01 < float(first.running_var.mean()) < 100
-    assert float(first.running_mean.abs().max()) > 0.01
-    state = read_weights(packaged(BUILT_IN["efficientnet-lite0"].package))
-    plain = timm.create_model("tf_efficientnet_lite0").eval()
+    state = read_weights(packaged(BUILT_IN[name].package))
+    plain = timm.create_model(BUILT_IN[name].architecture).eval()
     plain.load_state_dict(dict(zip(plain.state_dict(), state.values(), strict=True)))
-    assert torch.equal(plain.forward_head(plain.forward_features(X), pre_logits=True), net.body(X))
+    (tmp_path / "hammer.png").write_bytes(_twemoji()("1F528"))
+    look = transform_for(replace(net.preprocess, crop=1.0))
+    x = look(read_image(tmp_path / "hammer.png"))[None]
+    features = plain.forward_head(plain.forward_features(x), pre_logits=True)
+    assert torch.equal(features, net.body(x))
+    hammer, hatchet = 587, 596
+    assert int(plain(x).argmax()) in (hammer, hatchet)
 
 
 def test_policy_outlives_a_layer_put_in_place_of_another():

@@ -10,7 +10,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-PALETTE = ("#8a94a6", "#e08e45", "#1f6feb", "#2a9d8f", "#b5519c", "#6b5b95", "#c0392b", "#4f772d")
+PALETTE = ("#8a94a6", "#e08e45", "#1f6feb", "#2a9d8f", "#b5519c", "#4f772d", "#c0392b", "#6b5b95")
 STILL = 1e-7
 """Relative change under which a tensor counts as unmoved: float32 rounding."""
 

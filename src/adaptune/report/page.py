@@ -47,7 +47,9 @@ def write_run_report(folder: Path) -> Path:
         results=results,
         summary=summary,
         accuracy=figures.accuracy(summary),
-        histograms=figures.feature_histograms(results["distortions"]),
+        histograms=figures.feature_histograms(
+            {"ID" if test == "id" else test: one for test, one in results["distortions"].items()}
+        ),
         changes=figures.layer_changes({name: results["changes"]}) if results["changes"] else "",
         curves=figures.curves({name: read_lines(folder / "metrics.jsonl")}),
         confusions={
