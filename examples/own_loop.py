@@ -37,7 +37,7 @@ model.reset_classifier(0)
 spread = Spread()
 print(str(convert_batchnorm(model, loader, watch=spread)).splitlines()[0])
 head = StandardizedLinear(model.num_features, len(images.classes))
-head.condition(spread)
+head.condition(spread, floor=0.05)
 
 plan, epochs = Plan(momentum=0.9), 5
 fast = plan.rate(Group(head, rate=0.25, curvature=float(head.curvature)))

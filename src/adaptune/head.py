@@ -28,7 +28,7 @@ class StandardizedLinear(nn.Module):
         self.register_buffer("deviation", torch.ones(width))
         self.register_buffer("curvature", torch.ones(()))
 
-    def condition(self, spread: Spread, floor: float = 0.05) -> None:
+    def condition(self, spread: Spread, floor: float) -> None:
         """Standardise by the features that were seen, deviations at least ``floor`` of their mean.
 
         Raises:

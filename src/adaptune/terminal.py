@@ -18,6 +18,9 @@ from rich.table import Table
 
 Item = TypeVar("Item")
 
+NAMED = 5
+"""Files that could not be read and are named on the terminal; the report names all."""
+
 
 class Terminal:
     """Shows progress and messages on stderr; ``quiet`` shows neither.
@@ -91,6 +94,11 @@ class Terminal:
                 [line["method"], *percents, f"{line['distortion']:.3f}", f"{line['seconds']:.0f}"]
             )
         self.table("accuracy in percent (95% interval)", columns, rows)
+        problems = {p: reason for run in runs for p, reason in run["data"]["problems"].items()}
+        for path, reason in list(problems.items())[:NAMED]:
+            self.say(f"left out {path}: {reason}")
+        if len(problems) > NAMED:
+            self.say(f"left out {len(problems) - NAMED} more files: results.json names them all")
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Print a table; the first column is text, the others are numbers."""

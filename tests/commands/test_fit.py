@@ -132,7 +132,9 @@ def test_bad_files_are_left_out_and_named_in_the_results_or_fatal_if_strict(
     bad = own_photos / "dots" / "broken.png"
     bad.write_bytes(b"no image")
     words = ["fit", own_photos, *tiny, "--method=lp", "--cs=3", "--val-share=0.3"]
-    assert told(*words, "--out", tmp_path / "run")[0] == 0
+    code, _, said = told(*words, "--out", tmp_path / "run")
+    assert code == 0
+    assert f"left out {bad}: cannot identify" in said
     assert list(results(tmp_path / "run")["data"]["problems"]) == [str(bad)]
     code, _, error = told(*words, "--strict=true", "--out", tmp_path / "strict")
     assert code == 1

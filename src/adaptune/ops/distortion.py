@@ -145,6 +145,7 @@ def weight_change(before: Snapshot, after: Snapshot) -> list[LayerChange]:
     Source: Figure 2 of Ha, Jeong and Lee, 2024.
 
     >>> net = nn.Conv2d(1, 1, 1)
+    >>> _ = nn.init.ones_(net.weight)
     >>> start = snapshot(net)
     >>> _ = net.weight.data.mul_(3)
     >>> weight_change(start, snapshot(net))[0].change
