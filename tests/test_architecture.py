@@ -57,7 +57,7 @@ def test_the_loop_never_imports_methods():
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda f: str(f.relative_to(SOURCE)))
-def test_files_and_functions_are_short(file):
+def test_files_are_short(file):
     text = file.read_text()
     limit = 120 if file.parent.name == "methods" else 300
     assert len(text.splitlines()) <= limit

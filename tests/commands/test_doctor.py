@@ -77,3 +77,12 @@ def test_a_network_without_batch_norms_is_told_so(photos, seen):
     words = ["--backbone=test_vit", "--weights=none", "--image-size=160", "--batch-size=64"]
     found, _ = seen(photos, *words)
     assert any("no batch norm (it has LayerNorm" in finding for finding in found["findings"])
+
+
+def test_broken_training_images_are_named_also_where_no_batch_norm_makes_a_scan(own_photos, seen):
+    broken = sorted((own_photos / "dots").iterdir())
+    for path in broken:
+        path.write_bytes(b"no image")
+    words = ["--backbone=test_vit", "--weights=none", "--image-size=160", "--batch-size=64"]
+    found, _ = seen(own_photos, *words)
+    assert sorted(found["problems"]) == [str(path) for path in broken]

@@ -59,7 +59,8 @@ def run(words: Sequence[str]) -> None:
             net = record(Setting, given).network(data.classes)
             data = data.seen_through(net.preprocess)
             found["conversion"], norms = _norms(net, data.scan("train"))
-        _read_all(data, given.backbone is not None)
+        scanned = bool(found.get("conversion", {}).get("batches"))
+        _read_all(data, scanned)
         found["problems"] = dict(data.problems)
         found["findings"] = [*data.notes, *_findings(data, found["counts"]), *norms]
         _tell(terminal, data, found)
@@ -77,7 +78,7 @@ def _counts(data: ImageDomains) -> dict[str, dict[str, int]]:
 
 
 def _read_all(data: ImageDomains, scanned: bool) -> None:
-    """Read every image once; those that cannot be read are noted by the data itself."""
+    """Read what no scan has read yet; the data notes by themselves what cannot be read."""
     sets: list[Iterable[Labeled]] = [*data.tests().values(), data.scan("val")]
     for rows in sets if scanned else [*sets, data.scan("train")]:
         for _ in rows:

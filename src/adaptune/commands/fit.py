@@ -20,6 +20,7 @@ from adaptune.data.domains import open_domains
 from adaptune.data.listing import Shares
 from adaptune.descent import Plan
 from adaptune.experiment import Setting, experiment
+from adaptune.method import hyperparameters
 from adaptune.methods import METHODS
 from adaptune.report.page import write_run_report
 from adaptune.run import Run, replace_text
@@ -63,7 +64,7 @@ def run(words: Sequence[str]) -> None:
         results = experiment(
             out,
             METHODS[name],
-            {key: given[key] for key in _option_names(name)},
+            {key: given[key] for key in hyperparameters(METHODS[name])},
             data,
             record(Setting, given),
             plan,
@@ -76,12 +77,6 @@ def run(words: Sequence[str]) -> None:
         terminal.say(f"network {out.best}\nreport  {page}")
     if given.json:
         print_json(results)
-
-
-def _option_names(method: str) -> list[str]:
-    from adaptune.method import hyperparameters
-
-    return list(hyperparameters(METHODS[method]))
 
 
 def _resumed(words: list[str]) -> list[str]:
