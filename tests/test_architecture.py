@@ -15,14 +15,16 @@ SOURCE = ROOT / "src" / "adaptune"
 # Who may import whom: a file may import from its own layer and from those before it.
 LAYERS = [
     ["types"],
-    ["ops"],
+    ["ops", "select"],
     ["task", "head"],
     ["network"],
     ["backbone", "data", "method"],
     ["descent", "run"],
-    ["loop", "methods", "summary"],
-    ["terminal", "report"],
-    ["experiment"],
+    ["loop", "methods", "summary", "standings"],
+    ["terminal", "report", "judge", "training"],
+    ["experiment", "search"],
+    ["grid"],
+    ["comparison"],
     ["commands"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from adaptune.method import Method
-from adaptune.types import Group, Objective
+from adaptune.types import Between, Group, Objective
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Plan:
 
     epochs: int = 10
     momentum: float = 0.9
-    weight_decay: float = 0.0
+    weight_decay: Annotated[float, Between(1e-6, 1e-2)] = 0.0
     warmup: float = 0.0
     clip: float | None = None
     seed: int = 0

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from statistics import mean
+from typing import Any
 
-import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from adaptune.backbone import open_backbone
 from adaptune.data.domains import ImageDomains
-from adaptune.data.images import Augment
 from adaptune.descent import Plan
-from adaptune.loop import Epoch, evaluate, fit
+from adaptune.judge import Judge, known_score
+from adaptune.loop import evaluate
 from adaptune.method import Method
 from adaptune.network import Network
 from adaptune.ops.batchnorm import batchnorms
 from adaptune.ops.distortion import Snapshot, feature_distortion, snapshot, weight_change
-from adaptune.run import Run, machine
-from adaptune.task import Scores, Task, hardest
+from adaptune.run import Run, machine, read_lines
+from adaptune.task import hardest
 from adaptune.terminal import Terminal
+from adaptune.training import Setting, Training, better, ready, surer
 from adaptune.types import Outputs
 
 WORST = 12
@@ -32,42 +32,6 @@ WORST = 12
 
 SMALL_BATCH = 16
 """Images a batch under which people are warned of noisy batch norms."""
-
-
-@dataclass(frozen=True)
-class Setting:
-    """What is adapted and on what.
-
-    Args:
-        backbone: A built-in name (efficientnet-lite0 to -lite2), a timm name, or torchvision/NAME.
-        weights: A local weights file, or "none" for random weights; by default the name's own.
-        image_size: The side of inputs in pixels; by default the network's own.
-        crop: The share of the shorter side that the centre crop keeps; by default the network's.
-        augment: How training images are varied: not at all, by flips, or by crops and flips.
-        device: Where to compute: auto, cpu or cuda.
-        precision: Arithmetic: 32-true, bf16-mixed or 16-mixed.
-    """
-
-    backbone: str = "efficientnet-lite0"
-    weights: str | None = None
-    image_size: int | None = None
-    crop: float | None = None
-    augment: Augment = "flip"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-
-    def network(self, classes: tuple[str, ...]) -> Network:
-        """Build the network, with the preprocessing that was asked for."""
-        net = open_backbone(self.backbone, classes, weights=self.weights)
-        look = net.preprocess
-        net.preprocess = replace(
-            look, size=self.image_size or look.size, crop=self.crop or look.crop
-        )
-        return net
-
-    def fabric(self) -> Fabric:
-        """Choose device and precision."""
-        return Fabric(accelerator=self.device, devices=1, precision=self.precision)
 
 
 Features = dict[str, Tensor]
@@ -113,28 +77,25 @@ def experiment(
     Raises:
         ValueError: If there are no images to train, validate or test on.
     """
-    for split, rows in data.sets.items():
-        if not len(rows):
-            raise ValueError(
-                f"there are no {split} images: give the data a {split} folder, or more images, or "
-                "a larger share (--val-share, --test-share)"
-            )
     began = time.perf_counter()
-    torch.manual_seed(plan.seed)
-    net = setting.network(data.classes)
-    data = data.seen_through(net.preprocess, setting.augment)
-    fabric, task = setting.fabric(), Task(len(data.classes))
+    select = known_score(setting.select)
+    if select != "id-validation" and not data.ood:
+        raise ValueError(f"--select {select} needs images of another domain: give some with --ood")
     before = {} if before is None else before
-    for test, images in data.tests().items():
-        if test not in before:
-            before[test] = evaluate(net, images, fabric=fabric).features
-    learner = method(net, task, **options)
+
+    def look(net: Network, data: ImageDomains, fabric: Fabric) -> None:
+        for test, images in data.tests().items():
+            if test not in before:
+                before[test] = evaluate(net, images, fabric=fabric).features
+
+    training = ready(method, options, data, setting, plan, look=look)
+    net, data = training.net, training.data
     if net.batchnorm != "eval" and data.loading.batch_size < SMALL_BATCH and any(batchnorms(net)):
         terminal.say(
             f"note: batch norms will see {data.loading.batch_size} images at a time, which makes "
             "their statistics noisy: give a larger --batch-size, or --batchnorm eval"
         )
-    trained = _train(run, learner, data, plan, fabric, terminal, resume=resume)
+    trained = _train(run, training, terminal, select=select, resume=resume)
     results = {
         "method": name,
         "seed": plan.seed,
@@ -144,7 +105,7 @@ def experiment(
         "preprocess": asdict(net.preprocess),
         "batchnorm": net.batchnorm,
         **trained,
-        **_tested(run, data, task, fabric, before),
+        **_tested(run, training, before),
         "data": {
             "notes": list(data.notes),
             "problems": dict(data.problems),
@@ -160,79 +121,79 @@ def experiment(
 
 
 def _train(
-    run: Run,
-    method: Method,
-    data: ImageDomains,
-    plan: Plan,
-    fabric: Fabric,
-    terminal: Terminal,
-    *,
-    resume: bool,
+    run: Run, training: Training, terminal: Terminal, *, select: str, resume: bool
 ) -> dict[str, Any]:
     """Go through the epochs: log, keep the best and the last, leave what resuming needs."""
     saved = run.load_checkpoint() if resume else None
     resumed = saved["fit"]["epoch"] if saved else -1
-    best = saved["best"] if saved else {"epoch": -1, "accuracy": 0.0, "bar": 0.0}
+    best: dict[str, Any] = saved["best"] if saved else {"epoch": -1, "accuracy": 0.0, "bar": 0.0}
     start: Snapshot = saved["start"] if saved else {}
     notes: dict[str, Any] = {}
+    net = training.net
     run.forget_after(resumed)
     began = time.perf_counter()
-    epochs = fit(method, data, plan, fabric=fabric, state=saved["fit"] if saved else None)
-    for epoch in terminal.epochs(epochs, plan.epochs):
+    epochs = training.epochs(saved["fit"] if saved else None)
+    for epoch in terminal.epochs(epochs, training.plan.epochs):
         notes |= epoch.notes
-        start = start or snapshot(method.net.body)
+        start = start or snapshot(net.body)
         if epoch.number <= resumed:
             continue
-        scores = method.task.score(evaluate(method, data.scan("val"), fabric=fabric))
-        _log(run, epoch, scores.accuracy, time.perf_counter() - began, terminal)
-        best = better(best, epoch.number, scores)
+        scores = training.validate()
+        told = {} if select == "id-validation" else _elsewhere(training, select)
+        seconds = time.perf_counter() - began
+        line = {**epoch.terms, "val_accuracy": scores.accuracy, **told, "seconds": seconds}
+        run.log({"epoch": epoch.number, **line})
+        terminal.epoch({"epoch": epoch.number, **line})
+        if told:
+            best = surer(best, epoch.number, scores, told["score"])
+        else:
+            best = better(best, epoch.number, scores)
         if best["epoch"] == epoch.number:
-            method.net.save(run.best)
-        method.net.save(run.last)
+            net.save(run.best)
+        net.save(run.last)
         run.save_checkpoint({"fit": epoch.state, "best": best, "start": start})
     changes = weight_change(start, snapshot(Network.load(run.best).body))
     return {
         "best_epoch": best["epoch"],
         "val_accuracy": best["accuracy"],
+        "selection": _against_oracle(select, best["epoch"], read_lines(run.metrics)),
         "notes": notes,
         "changes": [asdict(change) for change in changes],
     }
 
 
-def better(best: Mapping[str, Any], epoch: int, scores: Scores) -> dict[str, Any]:
-    """Choose between the best epoch so far and the next one, by accuracy on ID validation.
-
-    The next one wins if it lies within one standard error of the highest so far, ``bar``.
-
-    >>> seen = [Scores(accuracy, 0, 0, 0, 100, ()) for accuracy in (50.0, 60.0, 56.0, 54.0)]
-    >>> best = {"epoch": -1, "accuracy": 0.0, "bar": 0.0}
-    >>> for epoch, scores in enumerate(seen):
-    ...     best = better(best, epoch, scores)
-    >>> best["epoch"], best["accuracy"], round(best["bar"], 1)
-    (2, 56.0, 55.1)
-    """
-    bar = max(best["bar"], scores.accuracy - scores.error)
-    if scores.accuracy < bar:
-        return {**best, "bar": bar}
-    return {"epoch": epoch, "accuracy": scores.accuracy, "bar": bar}
+def _elsewhere(training: Training, select: str) -> dict[str, float]:
+    """Judge the method on other domains without their labels; beside it what an oracle sees."""
+    judge = Judge(training.method, training.data, training.fabric)
+    scores, right = [], []
+    for rows in training.data.without_own_test().tests().values():
+        outputs = evaluate(training.method, rows, fabric=training.fabric)
+        scores.append(judge(outputs)[select])
+        right.append(training.task.score(outputs).accuracy)
+    return {"score": mean(scores), "oracle_accuracy": mean(right)}
 
 
-def _log(run: Run, epoch: Epoch, accuracy: float, seconds: float, terminal: Terminal) -> None:
-    line = {"epoch": epoch.number, **epoch.terms, "val_accuracy": accuracy, "seconds": seconds}
-    run.log(line)
-    terminal.epoch(line)
+def _against_oracle(select: str, chosen: int, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Say how the epoch was chosen and, where labels tell, what an oracle would have gained."""
+    told = {"by": select, "epoch": chosen}
+    known = {line["epoch"]: line["oracle_accuracy"] for line in lines if "oracle_accuracy" in line}
+    if not known:
+        return told
+    oracle = max(known, key=lambda epoch: known[epoch])
+    return told | {"oracle_epoch": oracle, "gap_to_oracle": known[oracle] - known[chosen]}
 
 
-def _tested(
-    run: Run, data: ImageDomains, task: Task, fabric: Fabric, before: Features
-) -> dict[str, Any]:
+def _tested(run: Run, training: Training, before: Features) -> dict[str, Any]:
     """Score the saved best network on every test set, and measure how far its features moved."""
-    net = Network.load(run.best)
-    scores, moved, worst = {}, {}, {}
+    net, data, task = Network.load(run.best), training.data, training.task
+    judge = Judge(net, data, training.fabric) if data.ood else None
+    scores, moved, worst, judged = {}, {}, {}, {}
     for test, rows in data.tests().items():
-        outputs = evaluate(net, rows, fabric=fabric)
+        outputs = evaluate(net, rows, fabric=training.fabric)
         scores[test] = task.score(outputs)
         moved[test] = feature_distortion(before[test], outputs.features)
+        if judge is not None and test != "id":
+            judged[test] = judge(outputs)
         worst[test] = [_mistake(data, test, outputs, row) for row in hardest(outputs, WORST)]
     ood = {test: score.accuracy for test, score in scores.items() if test != "id"}
     return {
@@ -242,6 +203,7 @@ def _tested(
         "distortion": {"cosine": 1 - moved["id"].cosine, "l2": moved["id"].l2},
         "scores": {test: score.to_dict() for test, score in scores.items()},
         "distortions": {test: one.to_dict() for test, one in moved.items()},
+        "label_free": judged,
         "worst": worst,
     }
 

@@ -6,13 +6,13 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, get_type_hints
 
 from torch import Tensor, nn
 
 from adaptune.network import Network
 from adaptune.task import Task
-from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Needs, Objective
+from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Needs, Objective
 
 
 class Descend(Protocol):
@@ -73,3 +73,21 @@ def hyperparameters(method: type[Method]) -> dict[str, inspect.Parameter]:
         for name, parameter in inspect.signature(method).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
+
+
+def ranges(kind: type) -> dict[str, Between]:
+    """Read where a search looks for each parameter of a method, or field of a record, that has one.
+
+    >>> from adaptune.methods.ft import FineTune
+    >>> ranges(FineTune)
+    {'lr': Between(low=0.001, high=1.0)}
+    """
+    hints = get_type_hints(
+        kind if not issubclass(kind, Method) else kind.__init__, include_extras=True
+    )
+    found = {}
+    for name, hint in hints.items():
+        for extra in getattr(hint, "__metadata__", ()):
+            if isinstance(extra, Between):
+                found[name] = extra
+    return found

@@ -16,9 +16,9 @@ def row_of(results: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
     ``config`` is the run's config file, relative to the comparison's folder.
     """
-    keys = ("method", "seed", "id_accuracy", "ood", "ood_accuracy", "distortion", "seconds")
-    config = Path(results["config"]).relative_to(folder)
-    return {key: results[key] for key in keys} | {"config": str(config)}
+    keys = ("method", "domain", "seed", "id_accuracy", "ood", "ood_accuracy", "distortion")
+    config = Path(results["config"]).relative_to(folder).as_posix()
+    return {key: results[key] for key in (*keys, "seconds")} | {"config": config}
 
 
 def summarize(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -76,11 +76,10 @@ class Terminal:
         """Print one message."""
         self.console.print(message, markup=False, soft_wrap=True)
 
-    def results(self, runs: Sequence[Mapping[str, Any]]) -> None:
+    def results(
+        self, runs: Sequence[Mapping[str, Any]], summary: Sequence[Mapping[str, Any]]
+    ) -> None:
         """Print what runs came to: accuracies in percent with 95% intervals, and distortion."""
-        from adaptune.summary import summarize
-
-        summary = summarize(runs)
         others = list(summary[0]["domains"])
         several = len(others) > 1
         columns = ["method", "ID", *(["mean OOD"] if several else []), *others]

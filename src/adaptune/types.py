@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,18 @@ BatchNormPolicy = Literal["train", "eval", "converted"]
 """
 
 Split = Literal["train", "val", "test"]
+
+
+@dataclass(frozen=True)
+class Between:
+    """Where a search looks for a hyper-parameter: from ``low`` to ``high``, on a log scale."""
+
+    low: float
+    high: float
+
+
+Rate = Annotated[float, Between(1e-3, 1.0)]
+"""A learning rate of stochastic gradient descent."""
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from adaptune import experiment
 from adaptune.commands import main
 from adaptune.network import Network
-from adaptune.run import read_lines
+from adaptune.run import Run, read_lines
 
 TIMED = {"seconds", "config"}
 
@@ -101,16 +100,16 @@ class Interrupted(KeyboardInterrupt):
 def test_a_run_that_was_interrupted_goes_on_as_if_it_had_not_been(
     finished, fit_words, tmp_path, monkeypatch, epoch, logged
 ):
-    log = experiment._log
+    log = Run.log
 
-    def interrupt(run, now, *more):
-        if now.number != epoch or logged:
-            log(run, now, *more)
-        if now.number == epoch:
+    def interrupt(run, line):
+        if line["epoch"] != epoch or logged:
+            log(run, line)
+        if line["epoch"] == epoch:
             raise Interrupted
 
     folder = tmp_path / "run"
-    monkeypatch.setattr(experiment, "_log", interrupt)
+    monkeypatch.setattr(Run, "log", interrupt)
     with pytest.raises(Interrupted):
         main([*fit_words, "--out", str(folder)])
     monkeypatch.undo()

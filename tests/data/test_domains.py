@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.utils.data import Dataset, TensorDataset
 
-from adaptune.data.domains import Loading, from_datasets, open_domains, other_domains
+from adaptune.data.datasets import from_datasets
+from adaptune.data.domains import Loading, open_domains, other_domains
 from adaptune.data.listing import Shares
 from adaptune.network import Preprocess
 from adaptune.types import Needs

@@ -10,6 +10,7 @@ from toy import CLASSES, domains, network
 from adaptune.data import from_datasets
 from adaptune.descent import Plan
 from adaptune.loop import evaluate, fit
+from adaptune.methods import lp
 from adaptune.methods.lp import LinearProbe
 from adaptune.methods.lp_ft import LinearProbeFineTune
 from adaptune.task import Task
@@ -41,6 +42,66 @@ def test_features_are_computed_once_and_nothing_moves_afterwards():
     assert [epoch.number for epoch in epochs] == [0]
     after = method.net.body.state_dict()
     assert all(torch.equal(value, before[key]) for key, value in after.items())
+
+
+@pytest.fixture
+def solved(monkeypatch):
+    """The sizes of problems that were solved, from an empty memory on."""
+    sizes, solve = [], lp.linear_probe
+
+    def count(x, *rest, **more):
+        sizes.append(len(x))
+        return solve(x, *rest, **more)
+
+    monkeypatch.setattr(lp, "_PROBES", {})
+    monkeypatch.setattr(lp, "linear_probe", count)
+    return sizes
+
+
+def prepared(method=LinearProbe, *, count=70, seed=0, cs=3, **options):
+    one = method(network(seed), TASK, cs=cs, **options)
+    notes = one.prepare(domains(count))["probe"]
+    return one.net.head, notes
+
+
+def test_the_same_features_are_solved_once_whichever_method_asks(solved):
+    first, notes = prepared()
+    for again in (prepared(), prepared(LinearProbeFineTune, lr=0.1)):
+        assert torch.equal(again[0].weight, first.weight)
+        assert torch.equal(again[0].bias, first.bias)
+        assert again[1] == notes
+    assert solved == [70]
+
+
+def test_what_is_kept_is_not_moved_by_the_training_that_follows(solved):
+    def epochs():
+        method = LinearProbeFineTune(network(), TASK, cs=3, lr=0.5)
+        for _ in fit(method, domains(), Plan(epochs=1)):
+            yield method.net.head.weight.detach().clone()
+
+    probe, tuned = epochs()
+    assert not torch.equal(tuned, probe)
+    assert torch.equal(next(epochs()), probe)
+    assert solved == [70]
+
+
+@pytest.mark.parametrize("other", [{"count": 69}, {"seed": 1}, {"cs": 4}])
+def test_other_features_or_penalties_are_solved_anew(solved, other):
+    first, _ = prepared()
+    second, notes = prepared(**other)
+    assert len(solved) == 2
+    assert not torch.equal(first.weight, second.weight) or other == {"cs": 4}
+    assert len(notes["path"]) == other.get("cs", 3)
+
+
+def test_few_probes_are_kept(solved):
+    for count in range(60, 66):
+        prepared(count=count)
+    assert len(lp._PROBES) == lp.KEPT
+    prepared(count=65)
+    assert len(solved) == 6
+    prepared(count=60)
+    assert len(solved) == 7
 
 
 def test_lp_ft_starts_at_the_probe():

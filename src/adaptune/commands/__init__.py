@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "fit": "take a pretrained network to your images with one method",
-    "compare": "run several methods over several seeds, and say who wins",
+    "search": "find a method's hyper-parameters on ID validation",
+    "compare": "run several methods over several seeds and domains, and say who wins",
     "evaluate": "measure a finished run on more data",
     "predict": "label image files with a finished run, into a CSV",
     "convert": "convert a network's batch norms, for your own training loop",

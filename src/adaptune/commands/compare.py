@@ -1,35 +1,45 @@
-"""`adaptune compare`: several methods, several seeds, one table."""
+"""`adaptune compare`: several methods, seeds and domains, tuned alike; one table."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 
 from adaptune.commands.options import (
+    config_of,
     config_text,
     loading,
     method_options,
     named_folders,
+    opened,
     print_json,
     record,
     required,
     training_parser,
     yaml_text,
 )
-from adaptune.data.domains import open_domains
-from adaptune.data.listing import Shares
+from adaptune.comparison import RATES, robustness, standings, tune, tunings
+from adaptune.data.domains import ImageDomains
+from adaptune.data.listing import Listing, Shares
+from adaptune.data.rotation import leave_one_out, listed_below
+from adaptune.data.sources import listed
 from adaptune.descent import Plan
-from adaptune.experiment import Features, Setting, experiment
+from adaptune.grid import Cell, Failure, run_cells
+from adaptune.judge import oracle_gaps
 from adaptune.methods import METHODS
 from adaptune.report.page import write_comparison_report
-from adaptune.run import Run, machine, plain, replace_text
-from adaptune.summary import row_of, summarize
+from adaptune.run import machine, plain, replace_text
+from adaptune.summary import row_of
 from adaptune.terminal import Terminal
+from adaptune.training import Setting
+
+OWN = ("out", "methods", "seeds", "set", "domains", "tune", "untuned", "rates", "jobs")
+"""Options that a single run has no use for."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -43,72 +53,194 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds, counted from 0")
     parser.add_argument(
         "--set",
+        action="extend",
         nargs="+",
         type=str,
         default=[],
         metavar="METHOD.OPTION=VALUE",
         help="settings of single methods, such as ft.lr=0.01",
     )
+    parser.add_argument(
+        "--domains",
+        choices=("own", "leave-one-out"),
+        default="own",
+        help="train on the data given, or on each domain in turn and test on all others",
+    )
+    parser.add_argument(
+        "--tune", type=int, default=0, help="trials that each method is tuned for, on each domain"
+    )
+    parser.add_argument(
+        "--untuned",
+        type=str,
+        default="",
+        help="methods to run at their own settings beside the tuned ones, with commas",
+    )
+    parser.add_argument(
+        "--rates", action="store_true", help="sweep each method's body rate over four decades"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each in a process")
     given = parser.parse_args(list(words))
     required(parser, given, "data", "out")
-    results = compare(given)
+    results, failures = compare(given)
     if given.json:
         print_json(results)
+    if failures:
+        raise ValueError(
+            f"{len(failures)} runs failed, the first of them {failures[0].cell}: "
+            f"{failures[0].reason}; the others stand in {given.out}"
+        )
 
 
-def compare(given: Namespace) -> dict[str, Any]:
-    """Do what the arguments ask for; give what ``results.json`` holds."""
-    if given.seeds < 1:
-        raise ValueError(f"a comparison needs at least one seed, and --seeds is {given.seeds}")
-    options = _options([name.strip() for name in given.methods.split(",")], given.set)
+def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
+    """Do what the arguments ask for; give what ``results.json`` holds, and what failed."""
+    _check(given)
+    names = [name.strip() for name in given.methods.split(",")]
+    options = _options(names, given.set)
     folder = Path(given.out)
-    ood, setting, plan = named_folders(given.ood), record(Setting, given), record(Plan, given)
-    before: Features = {}
-    found: list[dict[str, Any]] = []
     folder.mkdir(parents=True, exist_ok=True)
-    common = config_text(given, leave_out=("out", "methods", "seeds", "set"))
-    replace_text(folder / "config.yaml", config_text(given, leave_out=("out",)))
+    replace_text(folder / "config.yaml", config_text(given, leave_out=("out", "jobs")))
     with Terminal() as terminal:
-        for seed in range(given.seeds):
-            if setting.weights == "none":
-                before = {}  # random weights are others with every seed
-            data = open_domains(
-                given.data,
-                ood,
-                shares=record(Shares, given),
-                loading=loading(given, seed=seed, track=terminal.track),
+        sources = _sources(given, terminal)
+        domains = {name: source.data for name, source in sources.items()}
+        for note in dict.fromkeys(note for data in domains.values() for note in data.notes):
+            terminal.say(f"note: {note}")
+        tuned: dict[str, dict[str, dict[str, Any]]] = {}
+        if given.tune:
+            setting, plan = record(Setting, given), record(Plan, given)
+            plans = tunings(
+                options, domains, setting, plan, budget=given.tune, folder=folder / "tuning"
             )
-            for note in data.notes if seed == 0 else ():
-                terminal.say(f"note: {note}")
-            for name, own in options.items():
-                terminal.say(f"{name}, seed {seed}")
-                out = Run(folder / "runs" / f"{name}-{seed}")
-                config = common + yaml_text({"method": name, "seed": seed, **own})
-                done = _finished(out, config)
-                if done is None:
-                    replace_text(out.config, config)
-                    done = experiment(
-                        out,
-                        METHODS[name],
-                        own,
-                        data,
-                        setting,
-                        replace(plan, seed=seed),
-                        name=name,
-                        terminal=terminal,
-                        before=before,
-                    )
-                found.append(plain(done))
+            tuned = tune(plans, jobs=given.jobs, terminal=terminal)
+            for domain, one in tuned.items():
+                for name, chosen in one.items():
+                    terminal.say(f"{domain}, {name}: {_listed(chosen['values'])}")
+        cells = list(_cells(given, sources, options, tuned))
+        found, failures = run_cells(cells, jobs=given.jobs, terminal=terminal)
+        if given.rates:  # that some rates are too high is what the sweep is to find out
+            failures = [one for one in failures if not one.reason.startswith("FloatingPointError")]
+        if not found:
+            why = failures[0].reason if failures else "every rate diverged"
+            raise ValueError(f"every run failed, the first with {why}")
         results = {
             "rows": [row_of(one, folder) for one in found],
-            "summary": summarize(found),
+            **standings(found),
             "machine": machine(),
         }
+        if found[0]["label_free"]:
+            results["selection"] = oracle_gaps(found)
+        if tuned:
+            results["tuned"] = tuned
+        if given.rates:
+            results["rates"] = robustness(found)
         replace_text(folder / "results.json", json.dumps(plain(results), indent=1) + "\n")
         page = write_comparison_report(folder)
-        terminal.results(found)
+        terminal.results(found, results["summary"])
         terminal.say(f"report  {page}")
-    return results
+    return results, failures
+
+
+def _check(given: Namespace) -> None:
+    if given.seeds < 1:
+        raise ValueError(f"a comparison needs at least one seed, and --seeds is {given.seeds}")
+    if given.jobs < 1 or given.tune < 0:
+        raise ValueError(
+            f"--jobs must be at least 1 and --tune at least 0: got {given.jobs} and {given.tune}"
+        )
+    if given.rates and given.tune:
+        raise ValueError("--rates tries every rate and --tune looks for one: give one of them")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The data of one training domain, and what of a config file names it."""
+
+    data: ImageDomains
+    named: Mapping[str, Any]
+
+
+def _sources(given: Namespace, terminal: Terminal) -> dict[str, Source]:
+    """Open the data: the domain given, or each in turn."""
+    if given.domains == "own":
+        data = opened(given, seed=0, track=terminal.track)
+        return {given.domain or Path(given.data).stem: Source(data, {})}
+    listings, named = _rotation(given)
+    opened_ = leave_one_out(
+        listings,
+        shares=record(Shares, given),
+        loading=loading(given, seed=0, track=terminal.track),
+    )
+    return {
+        name: Source(data, named[name] | {"classes": list(data.classes)})
+        for name, data in opened_.items()
+    }
+
+
+def _rotation(given: Namespace) -> tuple[list[Listing], dict[str, dict[str, Any]]]:
+    """List all domains; say for each what a run that trains on it must be given."""
+    data, ood = Path(given.data), named_folders(given.ood)
+    if data.is_dir() and not ood:
+        listings = listed_below(data)
+        places = {listing.name: data / listing.name for listing in listings}
+    else:
+        listings = listed(data, ood)
+        if len(listings) > 1 and not ood:
+            return listings, {one.name: {"domain": one.name} for one in listings}
+        places = {listings[0].name: data, **ood}
+        if len(listings) > len(places):
+            raise ValueError(
+                "each domain in turn takes one manifest that holds them all, or folders and "
+                "manifests of one domain each: got one of several beside --ood, or below it"
+            )
+    paths = {name: path.absolute() for name, path in places.items()}
+    return listings, {
+        name: {"data": path, "ood": [f"{n}={p}" for n, p in paths.items() if n != name]}
+        for name, path in paths.items()
+    }
+
+
+def _cells(
+    given: Namespace,
+    sources: Mapping[str, Source],
+    options: Mapping[str, Mapping[str, Any]],
+    tuned: Mapping[str, Mapping[str, Mapping[str, Any]]],
+) -> Iterator[Cell]:
+    """Lay out the runs: domain by domain, seed by seed, method by method."""
+    setting, plan = record(Setting, given), record(Plan, given)
+    runs, common = Path(given.out) / "runs", config_of(given, leave_out=OWN)
+    for domain, source in sources.items():
+        place = runs / domain if len(sources) > 1 else runs
+        chosen = tuned.get(domain, {})
+        for seed in range(given.seeds):
+            for name, method, own in _variants(given, options, chosen):
+                named = {"method": method, "seed": seed, **own}
+                yield Cell(
+                    place / f"{name}-{seed}".replace(" ", "-"),
+                    name,
+                    domain,
+                    method,
+                    own,
+                    source.data.seeded(seed),
+                    setting,
+                    replace(plan, seed=seed),
+                    yaml_text({**common, **source.named, **named}),
+                )
+
+
+def _variants(
+    given: Namespace,
+    options: Mapping[str, Mapping[str, Any]],
+    tuned: Mapping[str, Mapping[str, Any]],
+) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """Give name, method and options of what is run: tuned or not, at one rate or at many."""
+    untuned = [name.strip() for name in given.untuned.split(",") if name.strip()]
+    for name, own in options.items():
+        if given.rates and "lr" in own:
+            for rate in RATES:
+                yield f"{name} {rate:.2g}", name, {**own, "lr": rate}
+            continue
+        yield name, name, {**own, **tuned.get(name, {}).get("values", {})}
+        if name in untuned:
+            yield f"{name} (default)", name, own
 
 
 def _options(names: Sequence[str], settings: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -128,12 +260,5 @@ def _options(names: Sequence[str], settings: Sequence[str]) -> dict[str, dict[st
     return {name: method_options(name, settings) for name, settings in own.items()}
 
 
-def _finished(out: Run, config: str) -> dict[str, Any] | None:
-    """Give the results of a run that ended with these very settings; clear away any others."""
-    same = out.config.is_file() and out.config.read_text() == config
-    if same and out.results.is_file():
-        done: dict[str, Any] = json.loads(out.results.read_text())
-        return done | {"config": str(out.config)}  # the folder may have moved since
-    # Were they left, an interrupted run of other settings would look finished.
-    out.results.unlink(missing_ok=True)
-    return None
+def _listed(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3g}" for name, value in values.items())

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from adaptune.commands.options import Parser, add_json, loading, print_json, record, required
 from adaptune.data.domains import Loading, open_domains
 from adaptune.data.listing import Shares
-from adaptune.experiment import Setting
 from adaptune.ops.conversion import convert_batchnorm
 from adaptune.terminal import Terminal
+from adaptune.training import Setting
 
 
 def run(words: Sequence[str]) -> None:
@@ -30,7 +30,7 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument(
         "--pooling", choices=("exact", "batch"), default="exact", help="how batches are pooled"
     )
-    parser.add_class_arguments(Setting, skip={"augment", "precision"})
+    parser.add_class_arguments(Setting, skip={"augment", "precision", "select"})
     parser.add_class_arguments(Loading, skip={"seed", "track"})
     parser.add_class_arguments(Shares, skip={f.name for f in fields(Shares)} - {"val_share"})
     add_json(parser)

@@ -18,11 +18,11 @@ from adaptune.commands.options import (
 from adaptune.data.domains import ImageDomains, Loading, open_domains
 from adaptune.data.images import ImageFiles
 from adaptune.data.listing import Shares
-from adaptune.experiment import Setting
 from adaptune.network import Network
 from adaptune.ops.batchnorm import describe_batchnorm, other_norms
 from adaptune.ops.conversion import ConversionReport, convert_batchnorm
 from adaptune.terminal import Terminal
+from adaptune.training import Setting
 from adaptune.types import Labeled
 
 FEW = 5
@@ -39,9 +39,17 @@ def run(words: Sequence[str]) -> None:
         description="Say what is wrong with data and, given --backbone, with its batch norms.",
     )
     parser.add_argument("data", type=str, help="a folder of class folders, or a manifest")
-    parser.add_argument("--ood", nargs="+", type=str, default=[], metavar="NAME=DIR", help="others")
+    parser.add_argument(
+        "--ood",
+        action="extend",
+        nargs="+",
+        type=str,
+        default=[],
+        metavar="NAME=DIR",
+        help="others",
+    )
     parser.add_argument("--backbone", type=str, help="a network whose batch norms to look at")
-    parser.add_class_arguments(Setting, skip={"backbone", "augment", "precision"})
+    parser.add_class_arguments(Setting, skip={"backbone", "augment", "precision", "select"})
     parser.add_class_arguments(Loading, skip={"seed", "track"})
     parser.add_class_arguments(Shares)
     add_json(parser)

@@ -70,7 +70,14 @@ def _opened(folder: Path, named: dict[str, Path], net: Network, loading: Loading
     if own is not None and own.exists():
         shares = Shares(**{field.name: config[field.name] for field in fields(Shares)})
         others = named or named_folders(config.get("ood", []))
-        data = open_domains(own, others, shares=shares, loading=loading, classes=net.classes)
+        data = open_domains(
+            own,
+            others,
+            shares=shares,
+            loading=loading,
+            classes=net.classes,
+            domain=config.get("domain"),
+        )
         data = data.without_own_test() if named else data
     elif named:
         data = other_domains(named, classes=net.classes, loading=loading)

@@ -9,22 +9,21 @@ from adaptune.commands.options import (
     add_method,
     chosen_method,
     config_text,
-    loading,
-    named_folders,
+    opened,
     print_json,
     record,
     required,
     training_parser,
 )
-from adaptune.data.domains import open_domains
-from adaptune.data.listing import Shares
 from adaptune.descent import Plan
-from adaptune.experiment import Setting, experiment
+from adaptune.experiment import experiment
 from adaptune.method import hyperparameters
 from adaptune.methods import METHODS
 from adaptune.report.page import write_run_report
 from adaptune.run import Run, replace_text
+from adaptune.summary import summarize
 from adaptune.terminal import Terminal
+from adaptune.training import Setting
 
 
 def run(words: Sequence[str]) -> None:
@@ -48,17 +47,11 @@ def run(words: Sequence[str]) -> None:
         raise ValueError(
             f"{folder} holds a run already: choose another --out, or go on with --resume"
         )
-    ood = named_folders(given.ood)
     out = Run(folder, tensorboard=given.tensorboard)
     replace_text(out.config, config_text(given, leave_out=("out", "resume")))
     plan = record(Plan, given)
     with Terminal() as terminal:
-        data = open_domains(
-            given.data,
-            ood,
-            shares=record(Shares, given),
-            loading=loading(given, seed=plan.seed, track=terminal.track),
-        )
+        data = opened(given, seed=plan.seed, track=terminal.track)
         for note in data.notes:
             terminal.say(f"note: {note}")
         results = experiment(
@@ -73,7 +66,7 @@ def run(words: Sequence[str]) -> None:
             resume=given.resume,
         )
         page = write_run_report(folder)
-        terminal.results([results])
+        terminal.results([results], summarize([results]))
         terminal.say(f"network {out.best}\nreport  {page}")
     if given.json:
         print_json(results)

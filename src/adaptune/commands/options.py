@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]
 
-from adaptune.data.domains import Loading, Track
+from adaptune.data.domains import ImageDomains, Loading, Track, open_domains
 from adaptune.data.listing import Shares
 from adaptune.descent import Plan
-from adaptune.experiment import Setting
 from adaptune.method import Method, hyperparameters
 from adaptune.methods import METHODS
 from adaptune.run import plain
+from adaptune.training import Setting
 
 Record = TypeVar("Record")
 
@@ -45,11 +45,18 @@ def training_parser(command: str, description: str, *, skip: frozenset[str]) -> 
     parser.add_argument("--out", type=str, help="the folder that results go to")
     parser.add_argument(
         "--ood",
+        action="extend",
         nargs="+",
         type=str,
         default=[],
         metavar="NAME=DIR",
         help="folders or manifests of other domains to test on",
+    )
+    parser.add_argument(
+        "--classes", nargs="+", type=str, help="the classes to keep; by default all of the data"
+    )
+    parser.add_argument(
+        "--domain", type=str, help="the domain of a manifest to train on; by default its first"
     )
     parser.add_argument("--config", action=ActionConfigFile, help="a config.yaml to start from")
     for part in (Setting, Plan, Loading, Shares):
@@ -88,11 +95,23 @@ def loading(given: Namespace, *, seed: int, track: Track) -> Loading:
     return record(Loading, given, seed=seed, track=track)
 
 
+def opened(given: Namespace, *, seed: int, track: Track) -> ImageDomains:
+    """Open the data that the arguments name."""
+    return open_domains(
+        given.data,
+        named_folders(given.ood),
+        shares=record(Shares, given),
+        loading=loading(given, seed=seed, track=track),
+        classes=given.classes,
+        domain=given.domain,
+    )
+
+
 def named_folders(words: Sequence[str]) -> dict[str, Path]:
     """Read ``NAME=DIR`` words.
 
     Raises:
-        ValueError: If a word has no name, or a name comes twice.
+        ValueError: If a word has no name, or a name comes with two folders.
 
     >>> named_folders(["sketch=data/sketch"])
     {'sketch': PosixPath('data/sketch')}
@@ -102,7 +121,8 @@ def named_folders(words: Sequence[str]) -> dict[str, Path]:
         name, equals, folder = word.partition("=")
         if not (name and equals and folder):
             raise ValueError(f"expected NAME=DIR, such as sketch=data/sketch, and got {word!r}")
-        if name in folders or name == "id":
+        same = name in folders and folders[name].absolute() == Path(folder).absolute()
+        if name == "id" or (name in folders and not same):
             raise ValueError(f"the name {name!r} is taken: give every domain a name of its own")
         folders[name] = Path(folder)
     return folders
@@ -155,13 +175,18 @@ def method_options(name: str, settings: Sequence[str]) -> dict[str, Any]:
         ) from error
 
 
-def config_text(given: Namespace, *, leave_out: Sequence[str]) -> str:
-    """Write arguments as YAML that ``--config`` reads back, from any folder."""
+def config_of(given: Namespace, *, leave_out: Sequence[str]) -> dict[str, Any]:
+    """Give arguments as settings that ``--config`` reads back, from any folder."""
     left = {"config", "json", *leave_out}
     kept = {key: value for key, value in given.as_dict().items() if key not in left}
     kept["data"] = Path(given.data).absolute()
     kept["ood"] = [f"{k}={path.absolute()}" for k, path in named_folders(given.ood).items()]
-    return yaml_text(kept)
+    return kept
+
+
+def config_text(given: Namespace, *, leave_out: Sequence[str]) -> str:
+    """Write arguments as YAML; see `config_of`."""
+    return yaml_text(config_of(given, leave_out=leave_out))
 
 
 def yaml_text(settings: Mapping[str, Any]) -> str:

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
-from adaptune.data.images import Augment, ImageFiles, Rows, Sample, Unreadable, transform_for
-from adaptune.data.listing import Shares, split_by_subject
-from adaptune.data.sources import kept_to, read_source, tests_of
+from adaptune.data.images import Augment, ImageFiles, Sample, Unreadable, transform_for
+from adaptune.data.listing import Listing, Shares, split_by_subject
+from adaptune.data.sources import kept_to, listed, read_source, tests_of
 from adaptune.network import Preprocess
 from adaptune.types import Batch, Labeled, Needs, Split
 
@@ -97,6 +97,13 @@ class ImageDomains:
         """Give every row of a split once, in order, without augmentation."""
         return self._scan(self.sets[split], split, 0)
 
+    def sample(self, split: Split, number: int) -> Iterable[Labeled]:
+        """Give at most ``number`` rows of a split, spread evenly over it, without augmentation."""
+        rows = self.sets[split]
+        every = max(1.0, len(rows) / number)
+        keys = [(int(at * every), 0) for at in range(min(number, len(rows)))]
+        return self._load(rows, keys, f"reading {split}", 0)
+
     def tests(self) -> dict[str, Iterable[Labeled]]:
         """Give the test sets by name: the training domain's own as ``id``, then the others."""
         sets: dict[str, Iterable[Labeled]] = {}
@@ -120,6 +127,18 @@ class ImageDomains:
             ood={name: _through(look, rows) for name, rows in self.ood.items()},
             augmented=_through(transform_for(preprocess, augment), self.augmented),
         )
+
+    def seeded(self, seed: int) -> ImageDomains:
+        """Give the same data in the order, and with the augmentation, of another seed."""
+        return replace(self, loading=replace(self.loading, seed=seed))
+
+    def tracked(self, track: Track) -> ImageDomains:
+        """Give the same data with another way of showing progress."""
+        return replace(self, loading=replace(self.loading, track=track))
+
+    def without_tests(self) -> ImageDomains:
+        """Give the same data without any test set: what a search may see."""
+        return replace(self.without_own_test(), ood={})
 
     def without_own_test(self) -> ImageDomains:
         """Give the same data without the training domain's own test set."""
@@ -169,6 +188,7 @@ def open_domains(
     shares: Shares | None = None,
     loading: Loading | None = None,
     classes: Sequence[str] | None = None,
+    domain: str | None = None,
 ) -> ImageDomains:
     """Open a folder or manifest to train on, and others to test on; no image is read yet.
 
@@ -177,21 +197,31 @@ def open_domains(
 
     Args:
         source: A folder of class folders, with or without train, val and test below, or a CSV or
-            Parquet manifest; the first domain of a manifest is trained on, the others are tested.
+            Parquet manifest; one domain of a manifest is trained on, the others are tested.
         ood: Further folders or manifests by name, whose classes map by name.
         shares: How much is kept for validation and testing where the source has no splits.
         loading: How batches are made.
         classes: The names of the classes; by default those of the source. Images of others are
             left out.
+        domain: The domain of a manifest to train on; by default its first.
 
     Raises:
         ValueError: If a source is missing or empty, nothing is left to train on, two test sets
             have one name, or no image of one maps.
     """
-    source = Path(source)
-    own, *others = read_source(source, source.stem)
-    for name, path in (ood or {}).items():
-        others += read_source(Path(path), name)
+    own, *others = listed(Path(source), ood or {}, domain)
+    return domains_of(own, others, shares=shares, loading=loading, classes=classes)
+
+
+def domains_of(
+    own: Listing,
+    others: Sequence[Listing],
+    *,
+    shares: Shares | None = None,
+    loading: Loading | None = None,
+    classes: Sequence[str] | None = None,
+) -> ImageDomains:
+    """Train on one listing and test on others; arguments and errors as of `open_domains`."""
     classes = tuple(classes or own.classes)
     shares = shares or Shares()
     listing, notes = kept_to(classes, split_by_subject(own, shares))
@@ -228,30 +258,6 @@ def other_domains(
 
 def _through(look: Callable[[Any], torch.Tensor], rows: Serves) -> Serves:
     return rows.through(look) if isinstance(rows, ImageFiles) else rows
-
-
-def from_datasets(
-    train: Dataset[Any],
-    val: Dataset[Any],
-    test: Dataset[Any],
-    *,
-    classes: Sequence[str],
-    ood: Mapping[str, Dataset[Any]] | None = None,
-    scanned: Dataset[Any] | None = None,
-    loading: Loading | None = None,
-) -> ImageDomains:
-    """Serve any torch data sets of (x, label) pairs.
-
-    ``train`` may augment; ``scanned`` is the same set without augmentation, for passes that
-    measure (by default ``train`` itself).
-    """
-    sets: dict[Split, Serves] = {
-        "train": Rows(scanned if scanned is not None else train),
-        "val": Rows(val),
-        "test": Rows(test),
-    }
-    others = {name: Rows(one) for name, one in (ood or {}).items()}
-    return ImageDomains(tuple(classes), sets, dict(others), Rows(train), loading or Loading())
 
 
 def _sorted_out(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +24,27 @@ def read_source(path: Path, name: str) -> list[Listing]:
     if name == path.stem:
         return domains
     return [replace(one, name=f"{name}/{one.name}") for one in domains]
+
+
+def listed(source: Path, others: Mapping[str, Path], first: str | None = None) -> list[Listing]:
+    """List the domains of a source, the one to train on first, then those of others by name.
+
+    Args:
+        source: A folder or a manifest.
+        others: Further folders or manifests, by name.
+        first: The domain of the source to train on; by default its first.
+
+    Raises:
+        ValueError: If the source has no such domain.
+    """
+    found = read_source(source, source.stem)
+    names = [listing.name for listing in found]
+    if first is not None and first not in names:
+        raise ValueError(f"{source} has no domain {first!r}: there are {', '.join(names)}")
+    found.sort(key=lambda listing: listing.name != (first or names[0]))
+    for name, path in others.items():
+        found += read_source(Path(path), name)
+    return found
 
 
 def kept_to(classes: Sequence[str], listing: Listing) -> tuple[Listing, list[str]]:

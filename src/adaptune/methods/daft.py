@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from torch import nn
 
@@ -12,7 +12,7 @@ from adaptune.network import Network
 from adaptune.ops.conditioning import Spread
 from adaptune.ops.scan import scan
 from adaptune.task import Task
-from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Objective
+from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Objective, Rate
 
 
 class DAFT(Method):
@@ -34,11 +34,11 @@ class DAFT(Method):
         net: Network,
         task: Task,
         *,
-        lr: float = 0.1,
+        lr: Rate = 0.1,
         batchnorm: BatchNormPolicy = "converted",
         pooling: Literal["exact", "batch"] = "exact",
         head: Literal["conditioned", "published", "one-rate"] = "conditioned",
-        k: float = 0.25,
+        k: Annotated[float, Between(0.05, 2.0)] = 0.5,
         floor: float = 0.05,
         head_lr: float = 0.3,
     ) -> None:

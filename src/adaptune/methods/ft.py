@@ -8,7 +8,7 @@ from adaptune.method import Method
 from adaptune.network import Network
 from adaptune.ops.scan import scan
 from adaptune.task import Task
-from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Objective
+from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Objective, Rate
 
 
 class FineTune(Method):
@@ -19,7 +19,7 @@ class FineTune(Method):
     """
 
     def __init__(
-        self, net: Network, task: Task, *, lr: float = 0.03, batchnorm: BatchNormPolicy = "train"
+        self, net: Network, task: Task, *, lr: Rate = 0.03, batchnorm: BatchNormPolicy = "train"
     ) -> None:
         super().__init__(net, task, batchnorm=batchnorm)
         self.lr, self.batchnorm = lr, batchnorm

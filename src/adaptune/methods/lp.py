@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import torch
@@ -12,6 +13,12 @@ from adaptune.ops.probe import Probe, linear_probe, penalties
 from adaptune.ops.scan import scan
 from adaptune.task import Task
 from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Labeled, Objective
+
+Rows = tuple[torch.Tensor, torch.Tensor]
+"""Features and labels."""
+
+KEPT = 4
+"""Probes that are kept at a time."""
 
 
 class LinearProbe(Method):
@@ -49,7 +56,7 @@ def probe_head(
     The pass over train also converts batch norms if ``batchnorm`` says so: features are the same
     before and after. Gives what a report should show.
     """
-    seen: dict[str, list[tuple[torch.Tensor, torch.Tensor]]] = {"train": [], "val": []}
+    seen: dict[str, list[Rows]] = {"train": [], "val": []}
 
     def keep(batch: Labeled, features: torch.Tensor) -> None:
         seen[split].append((features.float().cpu(), batch.y.cpu()))
@@ -58,9 +65,7 @@ def probe_head(
     notes: dict[str, Any] = dict(scan(net.body, data.scan("train"), policy=batchnorm, watch=keep))
     split = "val"
     scan(net.body, data.scan("val"), policy="eval", watch=keep)
-    probe: Probe = linear_probe(
-        *_joined(seen["train"]), *_joined(seen["val"]), classes=task.classes, cs=penalties(cs)
-    )
+    probe = _solved(_joined(seen["train"]), _joined(seen["val"]), task.classes, cs)
     with torch.no_grad():
         net.head.weight.copy_(probe.weight)
         net.head.bias.copy_(probe.bias)
@@ -68,7 +73,25 @@ def probe_head(
     return notes
 
 
-def _joined(parts: list[tuple[torch.Tensor, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+_PROBES: dict[str, Probe] = {}
+"""The last probes: runs of a comparison or a search that differ in seed or rate share theirs."""
+
+
+def _solved(train: Rows, val: Rows, classes: int, cs: int) -> Probe:
+    """Solve the probe, unless these very features were solved before."""
+    key = hashlib.sha256(f"{classes} {cs} {train[0].shape}".encode())
+    for rows in (*train, *val):
+        key.update(rows.contiguous().numpy().tobytes())
+    name = key.hexdigest()
+    if name not in _PROBES:
+        probe = linear_probe(*train, *val, classes=classes, cs=penalties(cs))
+        while len(_PROBES) >= KEPT:
+            del _PROBES[next(iter(_PROBES))]
+        _PROBES[name] = probe
+    return _PROBES[name]
+
+
+def _joined(parts: list[Rows]) -> Rows:
     if not parts:
         raise ValueError(
             "linear probing needs training and validation images and one of them has none: "

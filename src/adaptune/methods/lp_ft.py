@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from adaptune.method import Method
 from adaptune.methods.lp import probe_head
 from adaptune.network import Network
 from adaptune.task import Task
-from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Objective
+from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Objective
 
 
 class LinearProbeFineTune(Method):
@@ -24,7 +24,7 @@ class LinearProbeFineTune(Method):
         net: Network,
         task: Task,
         *,
-        lr: float = 0.003,
+        lr: Annotated[float, Between(1e-4, 0.1)] = 0.003,
         batchnorm: BatchNormPolicy = "eval",
         cs: int = 50,
     ) -> None:

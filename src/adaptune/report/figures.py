@@ -216,3 +216,45 @@ def trade(summary: Sequence[Mapping[str, Any]]) -> str:
         axes.set_ylabel("mean OOD accuracy, percent")
         axes.grid()
         return svg(figure)
+
+
+def rates(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """Draw accuracy against the body's rate for each method, at home and elsewhere."""
+    palette = colors(list(found))
+    keys = {"id_accuracy": "ID accuracy, percent", "ood_accuracy": "mean OOD accuracy, percent"}
+    shown = [key for key in keys if all(key in one["curves"] for one in found.values())]
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.7 * len(shown), 2.9))
+        panels = figure.subplots(1, len(shown), squeeze=False)[0]
+        for axes, key in zip(panels, shown, strict=True):
+            for name, one in found.items():
+                x, y = zip(*one["curves"][key], strict=True)
+                axes.plot(x, y, ".-", color=palette[name], label=name)
+            axes.set_xscale("log")
+            axes.set_ylim(bottom=0)
+            axes.set_title(keys[key])
+            axes.set_xlabel("learning rate of the body")
+            axes.grid(axis="y")
+        panels[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        figure.subplots_adjust(wspace=0.25)
+        return svg(figure)
+
+
+def trials(found: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
+    """Draw the accuracy on ID validation against each value searched; hollow: stopped early."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(max(4.4, 3.4 * len(names)), 2.9))
+        panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
+        for axes, name in zip(panels, names, strict=True):
+            for ended, face in (("complete", PALETTE[2]), ("pruned", "none")):
+                own = [t for t in found if t["state"] == ended and t["accuracy"] is not None]
+                points = [(t["values"][name], t["accuracy"]) for t in own if name in t["values"]]
+                x, y = zip(*points, strict=True) if points else ((), ())
+                label = "stopped early" if ended == "pruned" else "complete"
+                axes.scatter(x, y, s=36, facecolor=face, edgecolor=PALETTE[2], label=label)
+            axes.set_xscale("log")
+            axes.set_xlabel(name)
+            axes.grid(axis="y")
+        panels[0].set_ylabel("ID validation, percent")
+        panels[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        return svg(figure)

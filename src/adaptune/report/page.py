@@ -23,7 +23,7 @@ THUMBNAIL = 72
 
 
 def write_report(folder: Path) -> Path:
-    """Write ``report.html`` into the folder of a run or a comparison; give its path.
+    """Write ``report.html`` into the folder of a run, a comparison or a search; give its path.
 
     Raises:
         ValueError: If the folder holds no results.
@@ -31,8 +31,26 @@ def write_report(folder: Path) -> Path:
     file = folder / "results.json"
     if not file.is_file():
         raise ValueError(f"{folder} holds no results.json: give the folder of a finished run")
-    comparison = "rows" in json.loads(file.read_text())
-    return write_comparison_report(folder) if comparison else write_run_report(folder)
+    results = json.loads(file.read_text())
+    if "trials" in results:
+        return write_search_report(folder)
+    return write_comparison_report(folder) if "rows" in results else write_run_report(folder)
+
+
+def write_search_report(folder: Path) -> Path:
+    """Write the page of a search."""
+    results = json.loads((folder / "results.json").read_text())
+    names = list(dict.fromkeys(name for trial in results["trials"] for name in trial["values"]))
+    return _write(
+        folder,
+        "search.html",
+        results=results,
+        names=names,
+        trials=sorted(results["trials"], key=lambda trial: -(trial["accuracy"] or 0.0)),
+        figure=figures.trials(results["trials"], names),
+        settings=(folder / "config.yaml").read_text(),
+        rerun=f"adaptune fit --config {folder / 'config.yaml'} --out NEW_FOLDER",
+    )
 
 
 def write_run_report(folder: Path) -> Path:
@@ -67,14 +85,14 @@ def write_comparison_report(folder: Path) -> Path:
     results = json.loads((folder / "results.json").read_text())
     runs = []
     for row in results["rows"]:
-        place = folder / "runs" / f"{row['method']}-{row['seed']}"
-        runs.append(json.loads((place / "results.json").read_text()) | {"folder": place.name})
+        place = (folder / row["config"]).parent
+        inside = place.relative_to(folder).as_posix()
+        runs.append(json.loads((place / "results.json").read_text()) | {"folder": inside})
         write_run_report(place)
-    summary = summarize(runs)
+    summary = results["summary"]
     first = {run["method"]: run for run in reversed(runs)}
     first = {line["method"]: first[line["method"]] for line in summary}
     others = bool(summary[0]["domains"])
-    key = "ood_accuracy" if others else "id_accuracy"
     best = max(summary, key=lambda line: (line["ood"] or line["id"])["mean"])["method"]
     return _write(
         folder,
@@ -82,7 +100,12 @@ def write_comparison_report(folder: Path) -> Path:
         results=results,
         summary=summary,
         best=best,
-        gaps={name: paired(runs, best, name, key) for name in first if name != best},
+        gaps=_gaps(results, runs, best),
+        standings=bool(results.get("versus")),
+        rates=figures.rates(results["rates"]) if "rates" in results else "",
+        widths=results.get("rates", {}),
+        tuned=results.get("tuned", {}),
+        selection=results.get("selection", {}) if len(runs) > 1 else {},
         runs=runs,
         accuracy=figures.accuracy(summary),
         trade=figures.trade(summary) if others else "",
@@ -98,11 +121,27 @@ def write_comparison_report(folder: Path) -> Path:
     )
 
 
+def _gaps(
+    results: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], best: str
+) -> dict[str, dict[str, Any] | None]:
+    """Give by how much the best method beats each other one, where there is more than one run."""
+    if "versus" in results:
+        mine = [found for found in results["versus"] if found["one"] == best]
+        return {found["other"]: {**found["ood"], **found} for found in mine}
+    key = "ood_accuracy" if runs[0]["ood"] else "id_accuracy"
+    names = [line["method"] for line in results["summary"]]
+    return {name: paired(runs, best, name, key) for name in names if name != best}
+
+
 def _averaged(runs: Sequence[Mapping[str, Any]], folder: Path) -> list[dict[str, float]]:
-    """Average the metrics of runs, epoch by epoch."""
-    logs = [read_lines(folder / "runs" / run["folder"] / "metrics.jsonl") for run in runs]
+    """Average what the curves show, epoch by epoch."""
+    logs = [read_lines(folder / run["folder"] / "metrics.jsonl") for run in runs]
     return [
-        {key: mean(line[key] for line in lines) for key in lines[0]}
+        {
+            key: mean(line[key] for line in lines)
+            for key in ("epoch", "task", "val_accuracy")
+            if key in lines[0]
+        }
         for lines in zip(*logs, strict=True)
     ]
 

@@ -1,0 +1,184 @@
+"""`adaptune search`: find a method's hyper-parameters on ID validation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+
+from adaptune.commands.options import (
+    add_method,
+    chosen_method,
+    config_of,
+    opened,
+    print_json,
+    record,
+    required,
+    training_parser,
+    yaml_text,
+)
+from adaptune.comparison import unseen
+from adaptune.descent import Plan
+from adaptune.grid import Failure, spread
+from adaptune.method import hyperparameters
+from adaptune.methods import METHODS
+from adaptune.report.page import write_search_report
+from adaptune.run import machine, plain, replace_text
+from adaptune.search import Search, best_of, search, space, standing
+from adaptune.terminal import Terminal
+from adaptune.training import Setting
+
+BODY_RATES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6)
+HEAD_RATES = (10.0, 3.0, 1.0, 0.3, 0.1)
+FIRST_HEAD_RATE = 1.0
+"""The head's rate while the paper's first step looks for the body's."""
+
+OWN = ("out", "budget", "over", "storage", "study", "jobs", "paper")
+"""Options that a single run has no use for."""
+
+
+@dataclass(frozen=True)
+class Study:
+    """A search and where it is kept."""
+
+    search: Search
+    folder: Path
+    storage: str | None
+
+    def __str__(self) -> str:
+        return str(self.search)
+
+
+def run(words: Sequence[str]) -> None:
+    """Search, and write the config of the best trial."""
+    words = list(words)
+    name = chosen_method(words)
+    parser = training_parser(
+        "search",
+        f"Find the hyper-parameters of one method on ID validation; no test image is read (options "
+        f"shown: those of {name}). An interrupted search goes on when it is run again.",
+        skip=frozenset(),
+    )
+    parser.add_argument("--method", choices=sorted(METHODS), default="daft", help="what to tune")
+    parser.add_argument("--budget", type=int, default=12, help="how many trials")
+    parser.add_argument(
+        "--over",
+        nargs="+",
+        type=str,
+        help="what to search; by default all that the method gives a range",
+    )
+    parser.add_argument(
+        "--storage",
+        type=str,
+        help="a database URL that optuna takes, or a journal file, for many machines to share",
+    )
+    parser.add_argument("--study", type=str, help="the study's name in the storage")
+    parser.add_argument("--jobs", type=int, default=1, help="trials at a time, each in a process")
+    parser.add_argument(
+        "--paper",
+        action="store_true",
+        help="DAFT's own two searches instead: the body's rate without conversion, then the head's",
+    )
+    if name in METHODS:
+        add_method(parser, METHODS[name])
+    given = parser.parse_args(words)
+    required(parser, given, "data", "out")
+    if given.budget < 1 or given.jobs < 1:
+        raise ValueError(
+            f"--budget and --jobs must be at least 1: got {given.budget} and {given.jobs}"
+        )
+    folder = Path(given.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    with Terminal() as terminal:
+        found = _paper(given, terminal) if given.paper else _searched(given, terminal)
+        config = folder / "config.yaml"
+        replace_text(config, yaml_text(config_of(given, leave_out=OWN) | found["values"]))
+        replace_text(folder / "results.json", json.dumps(plain(found), indent=1) + "\n")
+        _tell(terminal, found["trials"])
+        page = write_search_report(folder)
+        terminal.say(f"config  {config}\nreport  {page}")
+        terminal.say(f"next    adaptune fit --config {config} --out NEW_FOLDER")
+    if given.json:
+        print_json(found)
+
+
+def _searched(given: Namespace, terminal: Terminal) -> dict[str, Any]:
+    """Run one search over the method's ranges."""
+    options = {key: given[key] for key in hyperparameters(METHODS[given.method])}
+    over = space(given.method, given.over)
+    study = _study(given, "", options, over, given.budget, terminal)
+    trials = _share(study, given.jobs, terminal)
+    best = best_of(trials)
+    return {"values": best["values"], "best": best, "trials": trials, "machine": machine()}
+
+
+def _paper(given: Namespace, terminal: Terminal) -> dict[str, Any]:
+    """Run DAFT's two searches: the body's rate without conversion, then with it the head's.
+
+    Source: Ha, Jeong and Lee, 2024, and the settings that their code comes with.
+    """
+    if given.method != "daft":
+        raise ValueError(f"--paper is DAFT's search, and --method is {given.method}")
+    options = {key: given[key] for key in hyperparameters(METHODS["daft"])}
+    options |= {"head": "published", "head_lr": FIRST_HEAD_RATE, "batchnorm": "eval"}
+    first = _study(given, "-body", options, {"lr": BODY_RATES}, len(BODY_RATES), terminal)
+    trials = _share(first, given.jobs, terminal)
+    options |= {"lr": best_of(trials)["values"]["lr"], "batchnorm": "converted"}
+    second = _study(given, "-head", options, {"head_lr": HEAD_RATES}, len(HEAD_RATES), terminal)
+    more = _share(second, given.jobs, terminal)
+    best = best_of(more)
+    values = {**options, **best["values"]}
+    return {"values": values, "best": best, "trials": [*trials, *more], "machine": machine()}
+
+
+def _study(
+    given: Namespace,
+    part: str,
+    options: Mapping[str, Any],
+    over: Mapping[str, Any],
+    budget: int,
+    terminal: Terminal,
+) -> Study:
+    plan = record(Plan, given)
+    data = opened(given, seed=plan.seed, track=terminal.track)
+    data = unseen(data) if given.jobs > 1 else data.without_tests()
+    name = given.study or f"{given.method}-{Path(given.data).stem}"
+    setting = record(Setting, given)
+    what = Search(name + part, given.method, options, over, data, setting, plan, budget)
+    return Study(what, Path(given.out), given.storage)
+
+
+def _share(study: Study, jobs: int, terminal: Terminal) -> list[dict[str, Any]]:
+    """Let several processes work on one study."""
+    parts = spread(_work, [study] * jobs, jobs=jobs, terminal=terminal, label="processes")
+    for _, done in parts:
+        if isinstance(done, Failure):
+            raise ValueError(f"{done.cell} failed: {done.reason}")
+    return _work(study, terminal)
+
+
+def _work(study: Study, terminal: Terminal) -> list[dict[str, Any]]:
+    return search(study.search, folder=study.folder, storage=study.storage, terminal=terminal)
+
+
+def _tell(terminal: Terminal, trials: Sequence[Mapping[str, Any]]) -> None:
+    """Print the trials, the most accurate first."""
+    names = list(dict.fromkeys(name for trial in trials for name in trial["values"]))
+    terminal.table(
+        "trials, by accuracy on ID validation in percent",
+        ["trial", *names, "accuracy", "epochs", "ended"],
+        [
+            [
+                str(trial["number"]),
+                *(f"{trial['values'][n]:.4g}" if n in trial["values"] else "" for n in names),
+                f"{trial['accuracy']:.1f}" if trial["accuracy"] is not None else "",
+                str(trial["epochs"]),
+                "diverged" if trial["diverged"] else trial["state"],
+            ]
+            for trial in sorted(trials, key=standing, reverse=True)
+        ],
+    )

@@ -1,0 +1,61 @@
+"""Each domain in turn as the one to train on, the others as tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from adaptune.data.domains import ImageDomains, Loading, domains_of
+from adaptune.data.listing import Listing, Shares
+from adaptune.data.sources import read_source
+
+
+def leave_one_out(
+    listings: Sequence[Listing], *, shares: Shares | None = None, loading: Loading | None = None
+) -> dict[str, ImageDomains]:
+    """Train on each domain in turn and test on all others, under the classes that all have.
+
+    Raises:
+        ValueError: If there is one domain only, or no class is in all of them.
+    """
+    names = [listing.name for listing in listings]
+    if len(set(names)) < 2:
+        raise ValueError(
+            f"training on each domain in turn needs two or more of different names, and there is "
+            f"{', '.join(names)}: give others with --ood, or a folder of domain folders"
+        )
+    classes = shared_classes(listings)
+    return {
+        own.name: domains_of(
+            own,
+            [other for other in listings if other is not own],
+            shares=shares,
+            loading=loading,
+            classes=classes,
+        )
+        for own in listings
+    }
+
+
+def listed_below(folder: Path) -> list[Listing]:
+    """List the domains of a folder of domain folders, by the name of each."""
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is no folder: expected one that holds a folder a domain")
+    below = sorted(path for path in folder.iterdir() if path.is_dir())
+    return [one for path in below for one in read_source(path, path.name)]
+
+
+def shared_classes(listings: Sequence[Listing]) -> tuple[str, ...]:
+    """List the classes that every domain has.
+
+    >>> shared_classes([Listing("a", (), ("cat", "dog")), Listing("b", (), ("dog", "emu"))])
+    ('dog',)
+    """
+    shared = set.intersection(*(set(listing.classes) for listing in listings))
+    if not shared:
+        first, *_ = listings
+        raise ValueError(
+            f"no class is in every domain ({', '.join(one.name for one in listings)}): class "
+            f"folders must have the same names, such as {', '.join(first.classes[:3])}"
+        )
+    return tuple(name for name in listings[0].classes if name in shared)

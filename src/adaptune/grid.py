@@ -1,0 +1,191 @@
+"""Many runs: the cells of a comparison, one after the other or in several processes."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from threadpoolctl import threadpool_limits
+
+from adaptune.data.domains import ImageDomains, quietly
+from adaptune.descent import Plan
+from adaptune.experiment import Features, experiment
+from adaptune.methods import METHODS
+from adaptune.run import Run, plain, replace_text
+from adaptune.terminal import Terminal
+from adaptune.training import Setting
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a comparison: what `experiment` needs, and the text of its ``config.yaml``.
+
+    ``name`` is what tables call it, ``domain`` the domain that it is trained on.
+    """
+
+    folder: Path
+    name: str
+    domain: str
+    method: str
+    options: Mapping[str, Any]
+    data: ImageDomains
+    setting: Setting
+    plan: Plan
+    config: str
+
+    def __str__(self) -> str:
+        return f"{self.name}, {self.domain}, seed {self.plan.seed}"
+
+    def finished(self) -> dict[str, Any] | None:
+        """Give the results of a run that ended with these very settings; clear away any others."""
+        out = Run(self.folder)
+        same = out.config.is_file() and out.config.read_text() == self.config
+        if same and out.results.is_file():
+            done: dict[str, Any] = json.loads(out.results.read_text())
+            # The folder may have moved since, or the run ended before it was told where it stands.
+            own = {"config": str(out.config), "domain": self.domain, "base": self.method}
+            return done | own
+        # Were they left, an interrupted run of other settings would look finished.
+        out.results.unlink(missing_ok=True)
+        return None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that came to no result, and why."""
+
+    cell: str
+    reason: str
+
+
+_BEFORE: dict[str, Features] = {}
+"""Features of the pretrained network on test sets, by setting and domain, in each process."""
+
+
+def run_cell(cell: Cell, terminal: Terminal) -> dict[str, Any]:
+    """Run one cell, unless it was run before."""
+    known = cell.finished()
+    if known is not None:
+        return known
+    out = Run(cell.folder)
+    replace_text(out.config, cell.config)
+    seed = cell.plan.seed if cell.setting.weights == "none" else "any"  # random weights differ
+    key = f"{cell.setting} {cell.domain} {sorted(cell.data.ood)} {seed}"
+    results = experiment(
+        out,
+        METHODS[cell.method],
+        cell.options,
+        cell.data,
+        cell.setting,
+        cell.plan,
+        name=cell.name,
+        terminal=terminal,
+        before=_BEFORE.setdefault(key, {}),
+    )
+    done: dict[str, Any] = plain(results) | {"domain": cell.domain, "base": cell.method}
+    out.save_results(done)
+    return done
+
+
+def run_cells(
+    cells: Sequence[Cell], *, jobs: int, terminal: Terminal
+) -> tuple[list[dict[str, Any]], list[Failure]]:
+    """Run cells; give results in their order, and what failed. One that fails stops no other."""
+    _BEFORE.clear()  # other data may have come under the same names
+    made: dict[int, dict[str, Any]] = {}
+    failures = []
+    work = [cell if jobs == 1 else replace(cell, data=cell.data.tracked(quietly)) for cell in cells]
+    for number, done in spread(run_cell, work, jobs=jobs, terminal=terminal, label="runs"):
+        if isinstance(done, Failure):
+            failures.append(done)
+        else:
+            made[number] = done
+    return [made[number] for number in sorted(made)], failures
+
+
+def spread(
+    work: Callable[[Item, Terminal], Made],
+    items: Sequence[Item],
+    *,
+    jobs: int,
+    terminal: Terminal,
+    label: str,
+) -> Iterator[tuple[int, Made | Failure]]:
+    """Do ``work`` on every item, in this process or in ``jobs`` others; give each as it ends.
+
+    ``work`` must live in a module, and with several jobs it and the items are sent to processes
+    that share the machine's cores between them.
+    """
+    if jobs == 1:
+        for number, item in enumerate(items):
+            terminal.say(f"{number + 1} of {len(items)}: {item}")
+            yield number, _said(terminal, item, _attempt(work, item, terminal))
+        return
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, spawn, _start, (threads, os.getpid())) as pool:
+        waiting: dict[Future[Any], int] = {
+            pool.submit(_elsewhere, work, item): number for number, item in enumerate(items)
+        }
+        try:
+            for ended, future in enumerate(
+                terminal.track(as_completed(waiting), label, len(items)), start=1
+            ):
+                number = waiting[future]
+                terminal.say(f"{ended} of {len(items)} done: {items[number]}")
+                yield number, _said(terminal, items[number], _result(future, items[number]))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _start(threads: int, parent: int) -> None:
+    """Take this process's share of the cores; end with the process that it works for."""
+    torch.set_num_threads(threads)
+    threadpool_limits(threads)  # what NumPy and scikit-learn use
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)  # nobody is left to hear of an error
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _result(future: Future[Any], item: object) -> Any:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return Failure(str(item), "a worker process was killed: is there memory for --jobs?")
+
+
+def _elsewhere(work: Callable[[Item, Terminal], Made], item: Item) -> Made | Failure:
+    return _attempt(work, item, Terminal(quiet=True))
+
+
+def _attempt(
+    work: Callable[[Item, Terminal], Made], item: Item, terminal: Terminal
+) -> Made | Failure:
+    try:
+        return work(item, terminal)
+    except Exception as error:  # whatever went wrong in one must not lose the others
+        return Failure(str(item), f"{type(error).__name__}: {error}")
+
+
+def _said(terminal: Terminal, item: object, done: Made | Failure) -> Made | Failure:
+    if isinstance(done, Failure):
+        terminal.say(f"failed: {item}: {done.reason}")
+    return done

@@ -1,0 +1,161 @@
+"""One training from settings to a trained method: what a run and a trial of a search share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from lightning_fabric import Fabric
+
+from adaptune.backbone import open_backbone
+from adaptune.data.domains import ImageDomains
+from adaptune.data.images import Augment
+from adaptune.descent import Plan
+from adaptune.loop import Epoch, evaluate, fit
+from adaptune.method import Method
+from adaptune.network import Network
+from adaptune.task import Scores, Task
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is adapted and on what.
+
+    Args:
+        backbone: A built-in name (efficientnet-lite0 to -lite2), a timm name, or torchvision/NAME.
+        weights: A local weights file, or "none" for random weights; by default the name's own.
+        image_size: The side of inputs in pixels; by default the network's own.
+        crop: The share of the shorter side that the centre crop keeps; by default the network's.
+        augment: How training images are varied: not at all, by flips, or by crops and flips.
+        device: Where to compute: auto, cpu or cuda.
+        precision: Arithmetic: 32-true, bf16-mixed or 16-mixed.
+        select: What chooses the epoch that is tested: id-validation, or a score of the unlabelled
+            images of other domains, such as snd.
+    """
+
+    backbone: str = "efficientnet-lite0"
+    weights: str | None = None
+    image_size: int | None = None
+    crop: float | None = None
+    augment: Augment = "flip"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    select: str = "id-validation"
+
+    def network(self, classes: tuple[str, ...]) -> Network:
+        """Build the network, with the preprocessing that was asked for."""
+        net = open_backbone(self.backbone, classes, weights=self.weights)
+        look = net.preprocess
+        net.preprocess = replace(
+            look, size=self.image_size or look.size, crop=self.crop or look.crop
+        )
+        return net
+
+    def fabric(self) -> Fabric:
+        """Choose device and precision."""
+        return Fabric(accelerator=self.device, devices=1, precision=self.precision)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A method with its data and plan, ready to be trained."""
+
+    method: Method
+    data: ImageDomains
+    plan: Plan
+    fabric: Fabric
+
+    @property
+    def task(self) -> Task:
+        """What is predicted."""
+        return self.method.task
+
+    @property
+    def net(self) -> Network:
+        """The network that is trained."""
+        return self.method.net
+
+    def epochs(self, state: dict[str, Any] | None = None) -> Iterator[Epoch]:
+        """Train, from ``state`` on, if that of an epoch is given; see `fit`."""
+        return fit(self.method, self.data, self.plan, fabric=self.fabric, state=state)
+
+    def validate(self) -> Scores:
+        """Score the method on ID validation, as it stands."""
+        return self.task.score(evaluate(self.method, self.data.scan("val"), fabric=self.fabric))
+
+
+def ready(
+    method: type[Method],
+    options: Mapping[str, Any],
+    data: ImageDomains,
+    setting: Setting,
+    plan: Plan,
+    *,
+    look: Callable[[Network, ImageDomains, Fabric], None] = lambda *_: None,
+) -> Training:
+    """Build network and method, and show the data through the network's preprocessing.
+
+    Args:
+        method: The method's class.
+        options: Its hyper-parameters.
+        data: Images, as the network wants them or not yet.
+        setting: Backbone, preprocessing, device.
+        plan: How long to train; its seed decides the network's random weights.
+        look: Called with the pretrained network before the method takes it over.
+
+    Raises:
+        ValueError: If there are no images to train or validate on.
+    """
+    for split, rows in data.sets.items():
+        if not len(rows):
+            raise ValueError(
+                f"there are no {split} images: give the data a {split} folder, or more images, or "
+                "a larger share (--val-share, --test-share)"
+            )
+    torch.manual_seed(plan.seed)
+    net = setting.network(data.classes)
+    data = data.seen_through(net.preprocess, setting.augment)
+    fabric = setting.fabric()
+    look(net, data, fabric)
+    return Training(method(net, Task(len(data.classes)), **options), data, plan, fabric)
+
+
+def better(best: Mapping[str, Any], epoch: int, scores: Scores) -> dict[str, Any]:
+    """Choose between the best epoch so far and the next one, by accuracy on ID validation.
+
+    The next one wins if it lies within one standard error of the highest so far, ``bar``.
+
+    >>> seen = [Scores(accuracy, 0, 0, 0, 100, ()) for accuracy in (50.0, 60.0, 56.0, 54.0)]
+    >>> best = {"epoch": -1, "accuracy": 0.0, "bar": 0.0}
+    >>> for epoch, scores in enumerate(seen):
+    ...     best = better(best, epoch, scores)
+    >>> best["epoch"], best["accuracy"], round(best["bar"], 1)
+    (2, 56.0, 55.1)
+    """
+    bar = max(best["bar"], scores.accuracy - scores.error)
+    if scores.accuracy < bar:
+        return {**best, "bar": bar}
+    return {"epoch": epoch, "accuracy": scores.accuracy, "loss": scores.loss, "bar": bar}
+
+
+def surer(best: Mapping[str, Any], epoch: int, scores: Scores, score: float) -> dict[str, Any]:
+    """Choose between the best epoch so far and the next one, by a label-free score.
+
+    The higher score wins, the later of two that are level; one that is not a number never does.
+    Epoch 0 gives way to any other: before the first step a head may call everything one class, or
+    every class as likely, and some scores take that for certainty.
+
+    >>> val = Scores(50.0, 0, 0, 1.0, 100, ())
+    >>> best = surer({"epoch": -1, "accuracy": 0.0}, 0, val, 0.9)
+    >>> best = surer(best, 1, val, 0.5)
+    >>> surer(best, 2, val, 0.4)["epoch"], surer(best, 2, val, 0.5)["epoch"]
+    (1, 2)
+    """
+    first = best["epoch"] <= 0
+    if not first and not score >= best.get("score", -math.inf):
+        return dict(best)
+    told = -math.inf if math.isnan(score) else score
+    return {"epoch": epoch, "accuracy": scores.accuracy, "bar": 0.0, "score": told}

@@ -1,0 +1,152 @@
+"""One run that fails stops no other; what is done is not done again, in any number of processes."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from adaptune import grid
+from adaptune.data.domains import Loading, open_domains
+from adaptune.descent import Plan
+from adaptune.grid import Cell, Failure, run_cells, spread
+from adaptune.terminal import Terminal
+from adaptune.training import Setting
+
+QUIET = Terminal(quiet=True)
+SETTING = Setting(backbone="test_efficientnet", weights="none", image_size=32, crop=1.0)
+OWN = {"lp": {"cs": 3}, "ft": {"lr": 0.01, "batchnorm": "train"}}
+TIMED = {"seconds", "config"}
+
+
+@pytest.fixture
+def cells(photos, sketches, tmp_path):
+    """A probe and a fine-tuning of one domain, each in its folder."""
+    data = open_domains(photos, {"sketch": sketches}, loading=Loading(batch_size=16))
+
+    def cell(method):
+        folder, plan = tmp_path / "runs" / f"{method}-0", Plan(epochs=1)
+        text = f"method: {method}\n"
+        return Cell(folder, method, "photo", method, OWN[method], data, SETTING, plan, text)
+
+    return [cell("lp"), cell("ft")]
+
+
+def told(results: dict) -> dict:
+    """What does not depend on the clock or on where the folder lies."""
+    return {key: value for key, value in results.items() if key not in TIMED}
+
+
+def saved(cell: Cell) -> dict:
+    return json.loads((cell.folder / "results.json").read_text())
+
+
+class Ran(BaseException):
+    """Says that a run was about to begin: no `Exception`, since a grid goes on after those."""
+
+
+@pytest.fixture
+def no_run(monkeypatch):
+    def begin(run, *_, **__):
+        raise Ran(run.folder.name)
+
+    monkeypatch.setattr(grid, "experiment", begin)
+
+
+def test_results_say_what_a_run_was_trained_on_and_with_in_the_order_of_the_cells(cells):
+    cells = [replace(cells[0], name="lp (default)"), cells[1]]
+    found, failures = run_cells(cells, jobs=1, terminal=QUIET)
+    assert failures == []
+    assert [(one["method"], one["base"], one["domain"]) for one in found] == [
+        ("lp (default)", "lp", "photo"),
+        ("ft", "ft", "photo"),
+    ]
+    assert [saved(cell) for cell in cells] == found
+    assert found[0]["ood"].keys() == {"sketch"}
+
+
+def test_one_run_that_fails_stops_no_other_and_is_tried_again(cells, monkeypatch):
+    begin = grid.experiment
+
+    def fail(run, *given, **more):
+        if run.folder.name == "lp-0":
+            raise FloatingPointError("the term 'task' is nan")
+        return begin(run, *given, **more)
+
+    monkeypatch.setattr(grid, "experiment", fail)
+    found, failures = run_cells(cells, jobs=1, terminal=QUIET)
+    assert [one["method"] for one in found] == ["ft"]
+    assert failures == [Failure("lp, photo, seed 0", "FloatingPointError: the term 'task' is nan")]
+    assert not (cells[0].folder / "results.json").exists()
+    monkeypatch.undo()
+    assert [one["method"] for one in run_cells(cells, jobs=1, terminal=QUIET)[0]] == ["lp", "ft"]
+
+
+def test_what_is_finished_is_not_run_again_but_other_settings_are(cells, monkeypatch):
+    found, _ = run_cells(cells[:1], jobs=1, terminal=QUIET)
+    monkeypatch.setattr(grid, "experiment", None)
+    assert run_cells(cells[:1], jobs=1, terminal=QUIET) == (found, [])
+    other = replace(cells[0], config="method: lp\ncs: 4\n")
+    none, failures = run_cells([other], jobs=1, terminal=QUIET)
+    assert none == []
+    assert len(failures) == 1
+    assert not (other.folder / "results.json").exists(), "results of other settings should be gone"
+
+
+def test_a_run_that_ended_before_it_was_told_where_it_stands_counts_as_finished(cells):
+    (found,), _ = run_cells(cells[:1], jobs=1, terminal=QUIET)
+    file = cells[0].folder / "results.json"
+    file.write_text(json.dumps({k: v for k, v in found.items() if k not in ("domain", "base")}))
+    assert run_cells(cells[:1], jobs=1, terminal=QUIET)[0] == [found]
+
+
+@pytest.mark.usefixtures("no_run")
+def test_what_is_no_error_of_a_run_stops_them_all(cells):
+    with pytest.raises(Ran, match="lp-0"):
+        run_cells(cells, jobs=1, terminal=QUIET)
+
+
+def test_features_before_training_are_computed_once_for_all_runs_of_a_domain(cells, monkeypatch):
+    monkeypatch.setattr(grid, "_BEFORE", {})
+    seeded = replace(cells[0], folder=cells[0].folder.parent / "lp-1", plan=Plan(1, seed=1))
+    run_cells([*cells, seeded], jobs=1, terminal=QUIET)
+    first, second = grid._BEFORE.values()
+    assert first.keys() == second.keys() == {"id", "sketch"}
+    assert not torch.equal(first["id"], second["id"]), "another seed has other random weights"
+
+
+def test_other_data_under_the_same_names_are_not_taken_for_those_seen_before(
+    cells, photos, sketches, tmp_path
+):
+    run_cells(cells[:1], jobs=1, terminal=QUIET)
+    data = open_domains(sketches, {"sketch": photos}, loading=Loading(batch_size=16))
+    other = replace(cells[0], folder=tmp_path / "other", data=data)
+    (found,), _ = run_cells([other], jobs=1, terminal=QUIET)
+    for one in found["distortions"].values():
+        assert one["cosine"] == pytest.approx(1, abs=1e-5), "a probe moves no feature"
+
+
+def halved(number: int, terminal: Terminal) -> int:
+    """Work that a process can be sent."""
+    del terminal
+    if number % 2:
+        raise ValueError(f"{number} is odd")
+    return number // 2
+
+
+def test_every_item_comes_back_under_its_number():
+    done = dict(spread(halved, [4, 3, 8], jobs=1, terminal=QUIET, label="numbers"))
+    assert done == {0: 2, 1: Failure("3", "ValueError: 3 is odd"), 2: 4}
+
+
+@pytest.mark.slow
+def test_two_processes_give_what_one_gives(cells, tmp_path):
+    alone, _ = run_cells(cells, jobs=1, terminal=QUIET)
+    apart = [replace(cell, folder=Path(tmp_path / "two" / cell.method)) for cell in cells]
+    broken = replace(apart[0], folder=tmp_path / "two" / "broken", method="none")
+    together, failures = run_cells([broken, *apart], jobs=2, terminal=QUIET)
+    assert [told(one) for one in together] == [told(one) for one in alone]
+    assert [told(saved(cell)) for cell in apart] == [told(one) for one in alone]
+    assert [failure.cell for failure in failures] == ["lp, photo, seed 0"]
+    assert "KeyError" in failures[0].reason
