@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import re
-import runpy
 from pathlib import Path
 
 import pytest
+
+from benchmarks.table import PAGES as TABLED
+from benchmarks.table import filled
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def test_tables_are_those_of_the_committed_results():
-    tables = runpy.run_path(str(ROOT / "benchmarks" / "table.py"))
-    for page in tables["PAGES"]:
-        assert "<!-- demo -->" in page.read_text()
-        assert tables["filled"](page.read_text()) == page.read_text()
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_tables_are_those_of_the_committed_results(page):
+    assert filled(page.read_text()) == page.read_text()
+
+
+def test_every_committed_result_stands_on_a_page():
+    shown = "".join(page.read_text() for page in PAGES)
+    for file in (ROOT / "benchmarks" / "results").glob("*.json"):
+        assert f"<!-- {file.stem} " in shown, file.name
+
+
+def test_every_page_with_a_table_is_written_by_the_command():
+    marked = [page for page in PAGES if "<!-- /" in page.read_text()]
+    assert sorted(marked) == sorted(TABLED)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

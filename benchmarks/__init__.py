@@ -1,0 +1,1 @@
+"""Protocols, the sources of their data, and what came of them."""

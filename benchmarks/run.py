@@ -1,0 +1,208 @@
+"""Run a protocol and write its results: ``python -m benchmarks.run NAME [--data DIR]``.
+
+A protocol is a file in ``benchmarks/protocols``; what comes of it goes to ``benchmarks/results``.
+Finished runs below ``--work`` are not run again, so an interrupted benchmark goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import tomllib
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from adaptune.commands.options import method_options, yaml_text
+from adaptune.comparison import RATES, robustness, standings, tune, tunings
+from adaptune.data.domains import ImageDomains, Loading
+from adaptune.descent import Plan
+from adaptune.grid import Cell, run_cells
+from adaptune.judge import oracle_gaps
+from adaptune.run import machine, plain, replace_text
+from adaptune.summary import row_of
+from adaptune.terminal import Terminal
+from adaptune.training import Setting
+
+ROOT = Path(__file__).parent
+Options = Mapping[str, Any]
+OWN = ("method", "tuned", "scan")
+"""What a variant may say beside its method's options."""
+
+
+def main(words: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
+    parser.add_argument("protocol", help="a name in benchmarks/protocols, or a TOML file")
+    parser.add_argument("--data", type=Path, help="where you keep the data that it needs")
+    parser.add_argument("--work", type=Path, default=Path("work"), help="where runs are kept")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each in a process")
+    parser.add_argument("--seeds", type=int, help="fewer or more seeds than the protocol says")
+    parser.add_argument("--out", type=Path, default=ROOT / "results", help="where results go")
+    given = parser.parse_args(words)
+    file = ROOT / "protocols" / f"{given.protocol}.toml"
+    file = file if file.is_file() else Path(given.protocol)
+    protocol = tomllib.loads(file.read_text())
+    if given.seeds:
+        protocol["seeds"] = list(range(given.seeds))
+    with Terminal() as terminal:
+        results = run(protocol, given.data, given.work / file.stem, given.jobs, terminal)
+    given.out.mkdir(parents=True, exist_ok=True)
+    out = given.out / f"{file.stem}.json"
+    replace_text(out, json.dumps(plain(results), indent=1) + "\n")
+    print(out)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A protocol with its data: what all cells share."""
+
+    protocol: Mapping[str, Any]
+    domains: Mapping[str, ImageDomains]
+    work: Path
+
+    @property
+    def setting(self) -> Setting:
+        return Setting(**self.protocol.get("setting", {}))
+
+    @property
+    def plan(self) -> Plan:
+        return Plan(**self.protocol.get("plan", {}))
+
+    @property
+    def variants(self) -> dict[str, dict[str, Any]]:
+        return {name: dict(one) for name, one in self.protocol["variants"].items()}
+
+    def cell(self, domain: str, name: str, label: str, values: Options, seed: int) -> Cell:
+        """Lay out one run of the variant ``name``, called ``label``."""
+        one, images = self.variants[name], self.domains[domain].seeded(seed)
+        if "scan" in one:
+            train = some(images.sets["train"], one["scan"], seed)
+            images = replace(images, sets={**images.sets, "train": train})
+        plan = replace(self.plan, seed=seed)
+        spec = {"method": one["method"], **values, "scan": one.get("scan")}
+        known = vars(self.setting) | vars(plan) | {"batch_size": images.loading.batch_size}
+        return Cell(
+            self.work / domain / f"{label}-{seed}".replace(" ", "-"),
+            label,
+            domain,
+            one["method"],
+            values,
+            images,
+            self.setting,
+            plan,
+            yaml_text(spec | known),
+        )
+
+
+def run(
+    protocol: Mapping[str, Any], data: Path | None, work: Path, jobs: int, terminal: Terminal
+) -> dict[str, Any]:
+    """Tune where the protocol says so, run every cell, count."""
+    source = import_module(f"benchmarks.sources.{protocol['source']}")
+    openers = source.open_source(data, work.parent / "data", **protocol.get("source_options", {}))
+    loading = Loading(**protocol.get("loading", {}))
+    names = protocol.get("domains", list(openers))
+    bench = Bench(protocol, {name: openers[name](loading) for name in names}, work)
+    tuned = _tuned(bench, jobs, terminal) if "tune" in protocol else {}
+    grid = _searched(bench, jobs, terminal) if "grids" in protocol else {}
+    cells = []
+    for domain, seed in itertools.product(bench.domains, protocol["seeds"]):
+        for name, one in bench.variants.items():
+            values = _options(one)
+            if one.get("tuned", True):
+                values |= tuned.get(domain, {}).get(one["method"], {}).get("values", {})
+                values |= grid.get(domain, {}).get(name, {})
+            rates = RATES if protocol.get("rates") else ()
+            cells += [
+                bench.cell(domain, name, f"{name} {rate:.2g}", {**values, "lr": rate}, seed)
+                for rate in rates
+            ]
+            if not rates:
+                cells.append(bench.cell(domain, name, name, values, seed))
+    found, failures = run_cells(cells, jobs=jobs, terminal=terminal)
+    results: dict[str, Any] = {
+        "about": protocol["about"],
+        "protocol": dict(protocol),
+        "rows": [_row(one, work) for one in found],
+        "failures": [vars(failure) for failure in failures],
+        **standings(found),
+        "machine": machine(),
+    }
+    if tuned:
+        results["tuned"] = tuned
+    if grid:
+        results["grid"] = grid
+    if protocol.get("rates"):
+        results["rates"] = {
+            domain: robustness([one for one in found if one["domain"] == domain])
+            for domain in bench.domains
+        }
+    if any(one["label_free"] for one in found):
+        results["selection"] = oracle_gaps(found)
+    return results
+
+
+def _tuned(bench: Bench, jobs: int, terminal: Terminal) -> dict[str, Any]:
+    """Tune each variant with the same budget on each domain; one is tuned unless it says not."""
+    tuned = [one for one in bench.variants.values() if one.get("tuned", True)]
+    plans = tunings(
+        {one["method"]: _options(one) for one in tuned},
+        bench.domains,
+        bench.setting,
+        bench.plan,
+        budget=bench.protocol["tune"],
+        folder=bench.work / "tuning",
+    )
+    return tune(plans, jobs=jobs, terminal=terminal)
+
+
+def _searched(bench: Bench, jobs: int, terminal: Terminal) -> dict[str, dict[str, Any]]:
+    """Run every combination of each grid with the first seed; choose on ID validation."""
+    seed = bench.protocol["seeds"][0]
+    cells = {}
+    for domain, (name, grid) in itertools.product(bench.domains, bench.protocol["grids"].items()):
+        for point in itertools.product(*grid.values()):
+            values = dict(zip(grid, point, strict=True))
+            said = " ".join(f"{value:.2g}" for value in point)
+            options = _options(bench.variants[name]) | values
+            cell = bench.cell(domain, name, f"{name} {said}", options, seed)
+            cells[domain, cell.name] = (name, values, cell)
+    found, _ = run_cells([cell for *_, cell in cells.values()], jobs=jobs, terminal=terminal)
+    chosen: dict[str, dict[str, Any]] = {}
+    for one in sorted(found, key=lambda one: -one["val_accuracy"]):  # of equals the first counts
+        name, values, _ = cells[one["domain"], one["method"]]
+        chosen.setdefault(one["domain"], {}).setdefault(name, values)
+    return chosen
+
+
+def _options(variant: Mapping[str, Any]) -> dict[str, Any]:
+    own = {key: value for key, value in variant.items() if key not in OWN}
+    return method_options(variant["method"], [f"{key}={value}" for key, value in own.items()])
+
+
+def some(rows: Any, number: int, seed: int) -> Any:
+    """Give a random part of the rows of image files."""
+    random = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(rows), generator=random)[:number].tolist()
+    part = copy(rows)
+    part.paths = [rows.paths[row] for row in chosen]
+    part.labels = [rows.labels[row] for row in chosen]
+    return part
+
+
+def _row(one: Mapping[str, Any], work: Path) -> dict[str, Any]:
+    """Give a run's row, with what was chosen and what scores said of it."""
+    row = row_of(one, work)
+    keys = ("base", "options", "val_accuracy", "best_epoch", "label_free")
+    return row | {key: one[key] for key in keys}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

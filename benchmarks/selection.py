@@ -1,0 +1,32 @@
+"""Which label-free score picks good runs: ``python -m benchmarks.selection``.
+
+Reads the rows of committed results, so it trains nothing. All runs of a training domain are a bag.
+"""
+
+from __future__ import annotations
+
+import json
+
+from adaptune.judge import oracle_gaps
+from adaptune.run import plain, replace_text
+from benchmarks.run import ROOT
+
+BAGS = ("emoji", "ablation", "rates")
+
+
+def main() -> None:
+    rows = []
+    for name in BAGS:
+        rows += json.loads((ROOT / "results" / f"{name}.json").read_text())["rows"]
+    results = {
+        "about": __doc__,
+        "bags": list(BAGS),
+        "runs": {d: sum(r["domain"] == d for r in rows) for d in {r["domain"]: 0 for r in rows}},
+        "selection": oracle_gaps(rows),
+    }
+    file = ROOT / "results" / "selection.json"
+    replace_text(file, json.dumps(plain(results), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
