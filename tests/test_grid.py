@@ -101,6 +101,26 @@ def test_a_run_that_ended_before_it_was_told_where_it_stands_counts_as_finished(
     assert run_cells(cells[:1], jobs=1, terminal=QUIET)[0] == [found]
 
 
+def test_one_run_under_two_names_is_run_once(cells, monkeypatch):
+    begin, ran = grid.experiment, []
+
+    def count(run, *given, **more):
+        ran.append(run.folder.name)
+        return begin(run, *given, **more)
+
+    monkeypatch.setattr(grid, "experiment", count)
+    folder = cells[0].folder.parent / "lp-(default)-0"
+    twin = replace(cells[0], name="lp (default)", folder=folder)
+    found, _ = run_cells([cells[0], cells[1], twin], jobs=1, terminal=QUIET)
+    assert ran == ["lp-0", "ft-0"]
+    assert [one["method"] for one in found] == ["lp", "ft", "lp (default)"]
+    assert saved(twin) == found[2]
+    assert {k: v for k, v in found[2].items() if k not in ("method", "config")} == {
+        k: v for k, v in found[0].items() if k not in ("method", "config")
+    }
+    assert (folder / "best" / "network.json").exists()
+
+
 @pytest.mark.usefixtures("no_run")
 def test_what_is_no_error_of_a_run_stops_them_all(cells):
     with pytest.raises(Ran, match="lp-0"):
@@ -109,7 +129,12 @@ def test_what_is_no_error_of_a_run_stops_them_all(cells):
 
 def test_features_before_training_are_computed_once_for_all_runs_of_a_domain(cells, monkeypatch):
     monkeypatch.setattr(grid, "_BEFORE", {})
-    seeded = replace(cells[0], folder=cells[0].folder.parent / "lp-1", plan=Plan(1, seed=1))
+    seeded = replace(
+        cells[0],
+        folder=cells[0].folder.parent / "lp-1",
+        plan=Plan(1, seed=1),
+        config="method: lp\nseed: 1\n",
+    )
     run_cells([*cells, seeded], jobs=1, terminal=QUIET)
     first, second = grid._BEFORE.values()
     assert first.keys() == second.keys() == {"id", "sketch"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -103,17 +104,39 @@ def run_cell(cell: Cell, terminal: Terminal) -> dict[str, Any]:
 def run_cells(
     cells: Sequence[Cell], *, jobs: int, terminal: Terminal
 ) -> tuple[list[dict[str, Any]], list[Failure]]:
-    """Run cells; give results in their order, and what failed. One that fails stops no other."""
+    """Run cells; give results in their order, and what failed. One that fails stops no other.
+
+    Cells of one domain whose configs are the same are one run, whatever their names.
+    """
     _BEFORE.clear()  # other data may have come under the same names
+    twins: dict[tuple[str, str], list[int]] = {}
+    for number, cell in enumerate(cells):
+        twins.setdefault((cell.domain, cell.config), []).append(number)
+    once = [
+        cell if jobs == 1 else replace(cell, data=cell.data.tracked(quietly))
+        for cell in (cells[number] for number, *_ in twins.values())
+    ]
     made: dict[int, dict[str, Any]] = {}
     failures = []
-    work = [cell if jobs == 1 else replace(cell, data=cell.data.tracked(quietly)) for cell in cells]
-    for number, done in spread(run_cell, work, jobs=jobs, terminal=terminal, label="runs"):
+    same = list(twins.values())
+    for which, done in spread(run_cell, once, jobs=jobs, terminal=terminal, label="runs"):
         if isinstance(done, Failure):
             failures.append(done)
-        else:
-            made[number] = done
+            continue
+        first, *others = same[which]
+        made[first] = done
+        made |= {number: _copied(done, cells[first], cells[number]) for number in others}
     return [made[number] for number in sorted(made)], failures
+
+
+def _copied(done: Mapping[str, Any], cell: Cell, twin: Cell) -> dict[str, Any]:
+    """Give a cell the results of another with the same settings, under its own name."""
+    out = Run(twin.folder)
+    if twin.finished() is None:
+        shutil.copytree(cell.folder, twin.folder, dirs_exist_ok=True)
+    results = {**done, "method": twin.name, "config": str(out.config)}
+    out.save_results(results)
+    return results
 
 
 def spread(
