@@ -49,7 +49,7 @@ class SpreadThenTPE(TPESampler):
         super().__init__(n_startup_trials=budget // 2, seed=seed)
         low = np.log([one.low for one in ranges.values()])
         high = np.log([one.high for one in ranges.values()])
-        places = qmc.Sobol(len(ranges), rng=seed).random(8)[: budget // 2]
+        places = qmc.Sobol(len(ranges), seed=np.random.default_rng(seed)).random(8)[: budget // 2]
         points = np.exp(low + places * (high - low))
         clipped = {n: min(max(start[n], one.low), one.high) for n, one in ranges.items()}
         self.points = [clipped, *(dict(zip(ranges, map(float, p), strict=True)) for p in points)]

@@ -7,7 +7,8 @@ import os
 import socket
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
@@ -140,9 +141,10 @@ def search(
     study.set_user_attr("settings", what.settings)
     while _room(study, what.budget):
         _bring_back(study)
-        study.optimize(
-            lambda trial: _run(study, trial, what, terminal), n_trials=1, catch=(_Surplus,)
-        )
+        with _stable():
+            study.optimize(
+                lambda trial: _run(study, trial, what, terminal), n_trials=1, catch=(_Surplus,)
+            )
     return [_row(trial) for trial in study.get_trials(states=COUNTED)]
 
 
@@ -172,10 +174,17 @@ def standing(trial: Mapping[str, Any]) -> tuple[bool, float, float]:
     return trial["state"] == "complete", trial["accuracy"] or 0.0, -loss if known else -math.inf
 
 
+@contextmanager
+def _stable() -> Iterator[None]:
+    """Say nothing of what optuna calls experimental: signs of life of trials, since 2.9."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
 def _opened(folder: Path, storage: str | None) -> BaseStorage:
     if storage is not None and "://" in storage:
-        with warnings.catch_warnings():  # that signs of life are new in optuna is no one's concern
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        with _stable():
             return RDBStorage(storage, heartbeat_interval=HEARTBEAT, grace_period=5 * HEARTBEAT)
     file = Path(storage) if storage else folder / "study.journal"
     file.parent.mkdir(parents=True, exist_ok=True)
