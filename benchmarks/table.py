@@ -20,6 +20,7 @@ PAGES = (
     ROOT / "README.md",
     ROOT / "docs" / "benchmarks.md",
     ROOT / "docs" / "conditioned-head.md",
+    ROOT / "docs" / "selection.md",
 )
 Results = Mapping[str, Any]
 
@@ -244,6 +245,16 @@ def filled(page: str) -> str:
     return re.sub(marked, replace, page, flags=re.DOTALL)
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Fill every page, and draw the figure of the rates."""
+    from adaptune.report.figures import rates as drawn
+
     for page in PAGES:
         page.write_text(filled(page.read_text()))
+    found = json.loads((ROOT / "benchmarks" / "results" / "rates.json").read_text())["rates"]
+    for domain, methods in found.items():
+        (ROOT / "docs" / f"rates-{domain}.svg").write_text(drawn(methods))
+
+
+if __name__ == "__main__":
+    main()
