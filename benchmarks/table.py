@@ -25,6 +25,12 @@ PAGES = (
 Results = Mapping[str, Any]
 
 
+def read(name: str) -> Results:
+    """Read a committed result."""
+    found: Results = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    return found
+
+
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Lay out a table."""
     lines = [f"| {' | '.join(row)} |" for row in (head, *rows)]
@@ -237,7 +243,7 @@ def filled(page: str) -> str:
 
     def replace(found: re.Match[str]) -> str:
         name, kind = found.group(1), found.group(2)
-        results = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+        results = read(name)
         return f"<!-- {name} {kind} -->\n{KINDS[kind](results)}\n<!-- /{name} {kind} -->"
 
     kinds = "|".join(KINDS)
@@ -246,14 +252,15 @@ def filled(page: str) -> str:
 
 
 def main() -> None:
-    """Fill every page, and draw the figure of the rates."""
-    from adaptune.report.figures import rates as drawn
+    """Fill every page, and draw the figures of the proof and of the rates."""
+    from adaptune.report import figures
 
     for page in PAGES:
         page.write_text(filled(page.read_text()))
-    found = json.loads((ROOT / "benchmarks" / "results" / "rates.json").read_text())["rates"]
-    for domain, methods in found.items():
-        (ROOT / "docs" / f"rates-{domain}.svg").write_text(drawn(methods))
+    tuned_alike = [line for line in read("emoji")["summary"] if "default" not in line["method"]]
+    (ROOT / "docs" / "emoji.svg").write_text(figures.accuracy(tuned_alike))
+    for domain, methods in read("rates")["rates"].items():
+        (ROOT / "docs" / f"rates-{domain}.svg").write_text(figures.rates(methods))
 
 
 if __name__ == "__main__":
