@@ -10,6 +10,7 @@ from adaptune.data.demo import build_demo
 from adaptune.data.domains import ImageDomains, Loading, open_domains
 from adaptune.data.folder import read_folder
 from adaptune.data.listing import Shares
+from adaptune.data.rotation import shared_classes
 
 SHARES = Shares(val_share=0.15, test_share=0.25)
 
@@ -30,17 +31,8 @@ def open_source(data: Path | None, work: Path) -> dict[str, Callable[[Loading], 
     folders = dict(build_demo(work / "emoji"))
     if data is not None:
         folders |= _further(data, set(folders))
-    classes = shared_classes(folders)
+    classes = shared_classes([read_folder(folder, name) for name, folder in folders.items()])
     return {name: partial(_opened, name, folders, classes) for name in folders}
-
-
-def shared_classes(folders: dict[str, Path]) -> tuple[str, ...]:
-    """List the classes of which every domain has an image."""
-    have = [
-        {example.label for example in read_folder(folder, name).examples}
-        for name, folder in folders.items()
-    ]
-    return tuple(sorted(set.intersection(*have)))
 
 
 def _further(data: Path, taken: set[str]) -> dict[str, Path]:

@@ -10,6 +10,7 @@ from typing import Any
 from adaptune.commands.options import (
     Parser,
     add_json,
+    add_ood,
     loading,
     named_folders,
     print_json,
@@ -39,15 +40,7 @@ def run(words: Sequence[str]) -> None:
         description="Say what is wrong with data and, given --backbone, with its batch norms.",
     )
     parser.add_argument("data", type=str, help="a folder of class folders, or a manifest")
-    parser.add_argument(
-        "--ood",
-        action="extend",
-        nargs="+",
-        type=str,
-        default=[],
-        metavar="NAME=DIR",
-        help="others",
-    )
+    add_ood(parser)
     parser.add_argument("--backbone", type=str, help="a network whose batch norms to look at")
     parser.add_class_arguments(Setting, skip={"backbone", "augment", "precision", "select"})
     parser.add_class_arguments(Loading, skip={"seed", "track"})

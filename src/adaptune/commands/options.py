@@ -43,15 +43,7 @@ def training_parser(command: str, description: str, *, skip: frozenset[str]) -> 
         help="a folder of class folders, or a CSV or Parquet manifest",
     )
     parser.add_argument("--out", type=str, help="the folder that results go to")
-    parser.add_argument(
-        "--ood",
-        action="extend",
-        nargs="+",
-        type=str,
-        default=[],
-        metavar="NAME=DIR",
-        help="folders or manifests of other domains to test on",
-    )
+    add_ood(parser)
     parser.add_argument(
         "--classes", nargs="+", type=str, help="the classes to keep; by default all of the data"
     )
@@ -64,6 +56,19 @@ def training_parser(command: str, description: str, *, skip: frozenset[str]) -> 
         parser.add_class_arguments(part, skip={f.name for f in fields(part)} & taken)
     add_json(parser)
     return parser
+
+
+def add_ood(parser: ArgumentParser) -> None:
+    """Let a command take other domains; given twice, it takes both."""
+    parser.add_argument(
+        "--ood",
+        action="extend",
+        nargs="+",
+        type=str,
+        default=[],
+        metavar="NAME=DIR",
+        help="folders or manifests of other domains to test on",
+    )
 
 
 def add_json(parser: ArgumentParser) -> None:
