@@ -41,7 +41,7 @@ def main(words: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
     parser.add_argument("protocol", help="a name in benchmarks/protocols, or a TOML file")
     parser.add_argument("--data", type=Path, help="where you keep the data that it needs")
-    parser.add_argument("--work", type=Path, default=Path("work"), help="where runs are kept")
+    parser.add_argument("--work", type=Path, default=Path("runs"), help="where runs are kept")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each in a process")
     parser.add_argument("--seeds", type=int, help="fewer or more seeds than the protocol says")
     parser.add_argument("--out", type=Path, default=ROOT / "results", help="where results go")

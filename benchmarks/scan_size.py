@@ -33,7 +33,7 @@ DRAWS = 5
 def main(words: list[str]) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--work", type=Path, default=Path("work"))
+    parser.add_argument("--work", type=Path, default=Path("runs"))
     given = parser.parse_args(words)
     rows = []
     for name, opener in open_source(given.data, given.work / "data").items():
