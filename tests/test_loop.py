@@ -14,6 +14,7 @@ from adaptune.loop import evaluate, fit, layout_of
 from adaptune.methods.ft import FineTune
 from adaptune.network import Network
 from adaptune.task import Task
+from adaptune.types import Group, Objective
 
 TASK = Task(len(CLASSES))
 FABRIC = Fabric(accelerator="cpu", devices=1)
@@ -101,6 +102,22 @@ def test_clipping_bounds_the_step():
     method.train().step(next(iter(domains().batches(method.needs, 0))), descent)
     after = parameters_to_vector(method.parameters()).detach()
     assert float((after - before).norm()) == pytest.approx(1e-3, rel=0.02)
+
+
+def test_trust_bounds_how_far_a_gradient_moves_each_tensor_in_float64():
+    method = FineTune(network(), TASK).double()
+    layer = method.net.head
+    with torch.no_grad():
+        layer.bias.zero_()
+    method.groups = lambda: [Group(layer, 100.0, trust=0.01)]
+    descend = Descent(method, Plan(momentum=0.0), FABRIC)
+    weight = layer.weight.detach().clone()
+    descend(lambda: Objective({"pull": 3 * layer.weight.sum() + layer.bias.sum()}, weight))
+    torch.testing.assert_close((layer.weight - weight).norm(), 0.01 * weight.norm())
+    torch.testing.assert_close(layer.bias.norm(), torch.tensor(0.01 * 1e-3 * 3**0.5).double())
+    weight = layer.weight.detach().clone()
+    descend(lambda: Objective({"pull": 1e-6 * layer.weight.sum()}, weight))
+    torch.testing.assert_close(layer.weight, weight - 1e-4)  # short gradients pass as they are
 
 
 def test_dropout_goes_on_where_it_stopped():

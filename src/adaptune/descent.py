@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -69,6 +69,11 @@ class Descent:
         groups = method.groups()
         moved = [trainable(group.module) for group in groups]
         self.rates = [plan.rate(group) for group in groups]
+        self.trusts = [
+            (parameters, group.trust / rate)
+            for parameters, group, rate in zip(moved, groups, self.rates, strict=True)
+            if math.isfinite(group.trust) and rate > 0
+        ]
         self.params = [parameter for parameters in moved for parameter in parameters]
         self.optimizer: Any = None
         if self.params:
@@ -89,8 +94,12 @@ class Descent:
         with torch.enable_grad(), self.fabric.autocast():
             done = evaluate()
         self.fabric.backward(done.total, inputs=params)
+        if self.plan.clip is not None or self.trusts:
+            self.fabric.strategy.precision.unscale_gradients(self.optimizer.optimizer)
         if self.plan.clip is not None:
             nn.utils.clip_grad_norm_(params, self.plan.clip)
+        for parameters, share in self.trusts:
+            clip_to_share_(parameters, share)
         self.optimizer.step()
         return done
 
@@ -102,6 +111,35 @@ class Descent:
         """Take an optimiser's state."""
         if self.optimizer is not None:
             self.optimizer.load_state_dict(state)
+
+
+SMALLEST = 1e-3
+"""Tensors whose entries are smaller than this on average may move as if they were this large."""
+
+
+@torch.no_grad()
+def clip_to_share_(parameters: Sequence[Tensor], share: float) -> None:
+    """Shorten each tensor's gradient to at most ``share`` of the tensor's own norm.
+
+    A tensor that is (nearly) zero counts as one with entries of 0.001. Source: adaptive gradient
+    clipping (Brock et al., 2021), by tensor rather than by unit.
+
+    >>> weight = nn.Parameter(torch.tensor([3.0, 4.0]))
+    >>> weight.grad = torch.tensor([0.0, 10.0])
+    >>> clip_to_share_([weight], 0.1)
+    >>> weight.grad
+    tensor([0.0000, 0.5000])
+    """
+    moved = [parameter for parameter in parameters if parameter.grad is not None]
+    gradients = [parameter.grad for parameter in moved if parameter.grad is not None]
+    if not moved:
+        return
+    norms = torch.stack(torch._foreach_norm(moved))
+    least = torch.tensor([SMALLEST * parameter.numel() ** 0.5 for parameter in moved]).to(norms)
+    lengths = torch.stack(torch._foreach_norm(gradients))
+    shorter = share * norms.maximum(least) / lengths.clamp_min(torch.finfo(lengths.dtype).tiny)
+    for gradient, factor in zip(gradients, shorter.clamp_max(1.0).unbind(), strict=True):
+        gradient.mul_(factor)
 
 
 def trainable(*modules: nn.Module) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, Protocol
@@ -93,12 +94,14 @@ class Group:
     """A module that is trained, and how fast.
 
     ``rate`` is the learning rate; where ``curvature`` is given, it is a share of the largest rate
-    at which momentum descent is stable on a loss of that curvature.
+    at which momentum descent is stable on a loss of that curvature. ``trust`` bounds what one
+    gradient may move: a share of each tensor's norm at the full rate, less as the rate falls.
     """
 
     module: nn.Module
     rate: float
     curvature: float | None = None
+    trust: float = math.inf
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, Literal
 
 from torch import nn
@@ -26,6 +27,7 @@ class DAFT(Method):
     standardised by what the same pass measured (deviations floored at ``floor`` times their
     average) at ``k`` times the largest stable rate; ``published`` is the paper's, raw features at
     the rate ``head_lr``; ``one-rate`` the paper's ablation, raw features at the body's rate.
+    ``trust`` bounds what one gradient may move of a body's tensor, as a share of its norm.
     ``pooling`` is how conversion pools batches, exactly or as the reference code does.
     """
 
@@ -41,10 +43,12 @@ class DAFT(Method):
         k: Annotated[float, Between(0.05, 2.0)] = 0.5,
         floor: float = 0.05,
         head_lr: float = 0.3,
+        trust: float = math.inf,
     ) -> None:
         super().__init__(net, task, batchnorm=batchnorm)
         self.lr, self.batchnorm, self.pooling = lr, batchnorm, pooling
         self.head, self.k, self.floor, self.head_lr = head, k, floor, head_lr
+        self.trust = trust
         if head == "conditioned":
             net.head = StandardizedLinear(net.width, task.classes)
         else:
@@ -73,7 +77,10 @@ class DAFT(Method):
         """Train the body slowly, the head fast."""
         body, head = self.net.body, self.net.head
         if isinstance(head, StandardizedLinear):
-            return [Group(body, self.lr), Group(head, self.k, curvature=float(head.curvature))]
+            return [
+                Group(body, self.lr, trust=self.trust),
+                Group(head, self.k, curvature=float(head.curvature)),
+            ]
         rate = self.head_lr if self.head == "published" else self.lr
         return [Group(body, self.lr), Group(head, rate)]
 
