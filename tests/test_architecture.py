@@ -14,14 +14,15 @@ SOURCE = ROOT / "src" / "adaptune"
 
 # Who may import whom: a file may import from its own layer and from those before it.
 LAYERS = [
-    ["types"],
+    ["types", "durable", "signals"],
     ["ops", "select"],
-    ["task", "head"],
+    ["task", "head", "saved", "faults", "checkpoint"],
     ["network"],
     ["backbone", "data", "method"],
     ["descent", "run"],
     ["loop", "methods", "summary", "standings"],
     ["terminal", "report", "judge", "training"],
+    ["course"],
     ["experiment", "search"],
     ["grid"],
     ["comparison"],

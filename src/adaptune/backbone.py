@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from adaptune.network import Network, Preprocess
+from adaptune.saved import read_weights
+
+__all__ = ["BUILT_IN", "open_backbone", "packaged", "read_weights"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,6 @@ BUILT_IN = {
     )
     for number, size in ((0, 224), (1, 240), (2, 260))
 }
-CONTAINERS = ("state_dict", "model_state_dict", "model", "network")
 
 
 def open_backbone(
@@ -74,35 +75,6 @@ def open_backbone(
     return net
 
 
-def read_weights(file: Path) -> dict[str, Tensor]:
-    """Read a state dict from a safetensors file or a torch file; no code in it is ever run.
-
-    Raises:
-        ValueError: If there is no such file, or it holds anything but tensors by name.
-    """
-    if not file.is_file():
-        raise ValueError(f"no weights file at {file}")
-    try:
-        if file.suffix == ".safetensors":
-            return load_file(file)
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise ValueError(
-            f"{file} could not be read as weights ({type(error).__name__}): expected a safetensors "
-            "file, or a torch file that holds tensors only"
-        ) from error
-    for key in CONTAINERS:
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    tensors = {}
-    for key, value in content.items() if isinstance(content, dict) else ():
-        if isinstance(value, Tensor):
-            tensors[str(key).removeprefix("module.")] = value
-    if not tensors:
-        raise ValueError(f"{file} holds no tensors by name, so it is no state dict")
-    return tensors
-
-
 def packaged(package: str) -> Path:
     """Find the weights file that an installed package carries, without importing the package.
 
@@ -119,7 +91,7 @@ def load_by_name(net: Network, state: dict[str, Tensor], where: str) -> None:
     """Load body weights by name; the file's own head, and whatever else it has, is left out.
 
     Raises:
-        ValueError: If a weight of the body is missing or has another shape.
+        ValueError: If a weight of the body is missing, has another shape or is no finite number.
     """
     own = net.body.state_dict()
     state = {key.removeprefix("body."): value for key, value in state.items()}
@@ -130,12 +102,33 @@ def load_by_name(net: Network, state: dict[str, Tensor], where: str) -> None:
         for key, value in own.items()
         if key in state and state[key].shape != value.shape
     ]
-    if missing or misfit:
+    said = []
+    if missing:
+        said.append(f"{len(missing)} of {len(own)} weights are missing, such as {missing[0]}")
+    if misfit:
+        said.append(f"{len(misfit)} of {len(own)} have another shape, such as {misfit[0]}")
+    if said:
         raise ValueError(
-            f"{where} does not fit {net.origin.name}: {len(missing)} of {len(own)} weights are "
-            f"missing (such as {missing[:3]}), {len(misfit)} have another shape {misfit[:2]}"
+            f"{where} does not fit {net.origin.name}: {'; '.join(said)}; name the backbone that "
+            "the file was saved from"
+        )
+    broken = {
+        key: count
+        for key, value in own.items()
+        if key in state and (count := _not_finite(state[key], value))
+    }
+    if broken:
+        raise ValueError(
+            f"{where} holds {sum(broken.values())} weights that are no finite numbers, in "
+            f"{len(broken)} of its tensors (first in {next(iter(broken))}): the training that "
+            "saved it had failed; take an earlier file"
         )
     net.body.load_state_dict({key: state.get(key, value) for key, value in own.items()})
+
+
+def _not_finite(value: Tensor, own: Tensor) -> int:
+    """Count the numbers that would not be finite in a network's own arithmetic."""
+    return int((~torch.isfinite(value.to(own.dtype))).sum())
 
 
 def load_in_order(net: Network, state: dict[str, Tensor]) -> None:

@@ -19,8 +19,8 @@ from adaptune.summary import summarize
 from adaptune.terminal import Terminal
 from adaptune.training import Setting
 
-RATES = tuple(10 ** (-half / 2) for half in range(8, -1, -1))
-"""Body rates that robustness is measured at: four decades, two a decade."""
+RATES = tuple(10 ** (half / 2) for half in range(-8, 3))
+"""Body rates that robustness is measured at: five decades, two a decade."""
 
 
 @dataclass(frozen=True)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from adaptune.faults import NonFinite, nonfinite_gradients
 from adaptune.method import Method
+from adaptune.ops.processes import everyone, mean_over_processes_
+from adaptune.ops.processes import place as process
+from adaptune.ops.synchronized import SynchronizedBatchNorm
 from adaptune.types import Between, Group, Objective
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long to train and how steps are taken; rates belong to the method.
+    """How long to train and how steps are taken and kept; rates belong to the method.
 
     Args:
         epochs: Passes over the training images.
@@ -25,6 +30,10 @@ class Plan:
         weight_decay: Weight decay, in the gradient.
         warmup: The share of the run in which rates rise, before they fall along a cosine to zero.
         clip: The largest norm of the gradient; by default it is not bounded.
+        sync_batchnorm: Let batch norms see the batches of all processes as one.
+        on_nonfinite: What to do when the loss or a gradient is not finite: stop the run, or skip
+            the step and count it.
+        checkpoint_minutes: How often what resuming needs is saved within an epoch, in minutes.
         seed: What decides every random number of the run.
     """
 
@@ -33,6 +42,9 @@ class Plan:
     weight_decay: Annotated[float, Between(1e-6, 1e-2)] = 0.0
     warmup: float = 0.0
     clip: float | None = None
+    sync_batchnorm: bool = True
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    checkpoint_minutes: float = 10.0
     seed: int = 0
 
     def pace(self, progress: float) -> float:
@@ -65,7 +77,8 @@ class Descent:
     """Take steps down an objective. The only place that touches an optimiser."""
 
     def __init__(self, method: Method, plan: Plan, fabric: Fabric) -> None:
-        self.plan, self.fabric = plan, fabric
+        self.method, self.plan, self.fabric = method, plan, fabric
+        self.share = 1.0
         groups = method.groups()
         moved = [trainable(group.module) for group in groups]
         self.rates = [plan.rate(group) for group in groups]
@@ -81,8 +94,10 @@ class Descent:
             sgd = torch.optim.SGD(parts, momentum=plan.momentum, weight_decay=plan.weight_decay)
             self.optimizer = fabric.setup_optimizers(sgd)
 
-    def at(self, progress: float) -> None:
-        """Set the rates for this point of the run, 0 to 1."""
+    def at(self, progress: float, rows: int = 1) -> None:
+        """Set the rates for this point of the run, 0 to 1, and how many rows this process has."""
+        counts = torch.cat(everyone(torch.tensor([float(rows)])))
+        self.share = rows / float(counts.mean())
         if self.optimizer is not None:
             for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
                 group["lr"] = rate * self.plan.pace(progress)
@@ -91,11 +106,21 @@ class Descent:
         """Evaluate an objective and move ``modules`` (by default all groups) one step down it."""
         params = trainable(*modules) if modules else self.params
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.enable_grad(), self.fabric.autocast():
+        together = SynchronizedBatchNorm() if self.plan.sync_batchnorm else nullcontext()
+        with torch.enable_grad(), self.fabric.autocast(), together:
             done = evaluate()
-        self.fabric.backward(done.total, inputs=params)
+        broken = [name for name, term in done.terms.items() if not bool(term.isfinite().all())]
+        self.fabric.backward(done.total * self.share, inputs=params)
+        fault = torch.tensor(float(bool(broken)))
+        mean_over_processes_([fault, *_gradients(params)])
+        if broken:
+            value = float(done.terms[broken[0]].detach().sum())
+            raise NonFinite(f"the term {broken[0]!r} is {value}")
+        if fault > 0:
+            raise NonFinite("a term of the objective is not finite in another process")
         if self.plan.clip is not None or self.trusts:
             self.fabric.strategy.precision.unscale_gradients(self.optimizer.optimizer)
+        self._refuse_nonfinite(params)
         if self.plan.clip is not None:
             nn.utils.clip_grad_norm_(params, self.plan.clip)
         for parameters, share in self.trusts:
@@ -103,14 +128,41 @@ class Descent:
         self.optimizer.step()
         return done
 
+    def _refuse_nonfinite(self, params: Sequence[Tensor]) -> None:
+        """Refuse gradients that are not finite; a scaler of float16 skips such steps itself."""
+        if self.fabric.strategy.precision.state_dict():
+            return
+        gradients = _gradients(params)
+        if not gradients or bool(torch.stack(torch._foreach_norm(gradients)).isfinite().all()):
+            return
+        names = nonfinite_gradients(self.method)
+        self.optimizer.zero_grad(set_to_none=True)
+        raise NonFinite(
+            f"the gradients of {len(names)} tensors, such as {names[-1]}, are not finite"
+        )
+
     def state_dict(self) -> dict[str, Any]:
-        """Give the optimiser's state."""
-        return self.optimizer.state_dict() if self.optimizer is not None else {}
+        """Give the state of the optimiser, and that of the scaler of float16."""
+        if self.optimizer is None:
+            return {}
+        scaler = self.fabric.strategy.precision.state_dict()
+        return {"optimizer": self.optimizer.state_dict(), "scaler": scaler}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take an optimiser's state."""
+        """Take what `state_dict` gave."""
         if self.optimizer is not None:
-            self.optimizer.load_state_dict(state)
+            self.optimizer.load_state_dict(state["optimizer"])
+            if state["scaler"]:
+                self.fabric.strategy.precision.load_state_dict(state["scaler"])
+
+
+def _gradients(params: Sequence[Tensor]) -> list[Tensor]:
+    """List gradients; of several processes each gives one for every parameter, if only zeros."""
+    if process()[1] > 1:
+        for parameter in params:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+    return [parameter.grad for parameter in params if parameter.grad is not None]
 
 
 SMALLEST = 1e-3

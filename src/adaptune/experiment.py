@@ -6,12 +6,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from adaptune.course import Course, follow
 from adaptune.data.domains import ImageDomains
 from adaptune.descent import Plan
 from adaptune.judge import Judge, known_score
@@ -19,11 +19,12 @@ from adaptune.loop import evaluate
 from adaptune.method import Method
 from adaptune.network import Network
 from adaptune.ops.batchnorm import batchnorms
-from adaptune.ops.distortion import Snapshot, feature_distortion, snapshot, weight_change
+from adaptune.ops.distortion import feature_distortion, snapshot, weight_change
 from adaptune.run import Run, machine, read_lines
+from adaptune.signals import Signals
 from adaptune.task import hardest
 from adaptune.terminal import Terminal
-from adaptune.training import Setting, Training, better, ready, surer
+from adaptune.training import Setting, Training, ready
 from adaptune.types import Outputs
 
 WORST = 12
@@ -50,6 +51,7 @@ def experiment(
     terminal: Terminal,
     before: Features | None = None,
     resume: bool = False,
+    fabric: Fabric | None = None,
 ) -> dict[str, Any]:
     """Train one method once, and measure what came of it.
 
@@ -70,12 +72,15 @@ def experiment(
         before: The pretrained network's features of the test sets, where they are known already;
             an empty one is filled.
         resume: Go on from the run's checkpoint, if there is one.
+        fabric: Device, precision and processes; by default those of the setting.
 
     Returns:
         The results as they stand in ``results.json``.
 
     Raises:
         ValueError: If there are no images to train, validate or test on.
+        FloatingPointError: If a term of the objective, or a gradient, stops being finite.
+        Stopped: If the process is asked to stop; the work done is kept.
     """
     began = time.perf_counter()
     select = known_score(setting.select)
@@ -88,89 +93,51 @@ def experiment(
             if test not in before:
                 before[test] = evaluate(net, images, fabric=fabric).features
 
-    training = ready(method, options, data, setting, plan, look=look)
+    training = ready(method, options, data, setting, plan, fabric=fabric, look=look)
     net, data = training.net, training.data
     if net.batchnorm != "eval" and data.loading.batch_size < SMALL_BATCH and any(batchnorms(net)):
         terminal.say(
             f"note: batch norms will see {data.loading.batch_size} images at a time, which makes "
             "their statistics noisy: give a larger --batch-size, or --batchnorm eval"
         )
-    trained = _train(run, training, terminal, select=select, resume=resume)
-    results = {
-        "method": name,
-        "seed": plan.seed,
-        "options": dict(options),
-        "classes": list(data.classes),
-        "origin": asdict(net.origin),
-        "preprocess": asdict(net.preprocess),
-        "batchnorm": net.batchnorm,
-        **trained,
-        **_tested(run, training, before),
-        "data": {
-            "notes": list(data.notes),
-            "problems": dict(data.problems),
-            "counts": {split: len(rows) for split, rows in data.sets.items()}
-            | {name: len(rows) for name, rows in data.ood.items()},
-        },
-        "seconds": round(time.perf_counter() - began, 2),
-        "config": str(run.config),
-        "machine": machine(),
-    }
+    with Signals().listening() as signals:
+        course = follow(run, training, terminal, signals, select=select, resume=resume)
+        results = {
+            "method": name,
+            "seed": plan.seed,
+            "options": dict(options),
+            "classes": list(data.classes),
+            "origin": asdict(net.origin),
+            "preprocess": asdict(net.preprocess),
+            "batchnorm": net.batchnorm,
+            **_trained(run, course, select),
+            **_tested(run, training, before),
+            "data": {
+                "notes": list(data.notes),
+                "problems": course.problems | data.gathered_problems(),
+                "counts": {split: len(rows) for split, rows in data.sets.items()}
+                | {name: len(rows) for name, rows in data.ood.items()},
+            },
+            "seconds": round(time.perf_counter() - began + course.earlier, 2),
+            "config": str(run.config),
+            "machine": machine(),
+        }
     run.save_results(results)
+    run.let_go(1)  # it ended: one is enough to train for more epochs
     return results
 
 
-def _train(
-    run: Run, training: Training, terminal: Terminal, *, select: str, resume: bool
-) -> dict[str, Any]:
-    """Go through the epochs: log, keep the best and the last, leave what resuming needs."""
-    saved = run.load_checkpoint() if resume else None
-    resumed = saved["fit"]["epoch"] if saved else -1
-    best: dict[str, Any] = saved["best"] if saved else {"epoch": -1, "accuracy": 0.0, "bar": 0.0}
-    start: Snapshot = saved["start"] if saved else {}
-    notes: dict[str, Any] = {}
-    net = training.net
-    run.forget_after(resumed)
-    began = time.perf_counter()
-    epochs = training.epochs(saved["fit"] if saved else None)
-    for epoch in terminal.epochs(epochs, training.plan.epochs):
-        notes |= epoch.notes
-        start = start or snapshot(net.body)
-        if epoch.number <= resumed:
-            continue
-        scores = training.validate()
-        told = {} if select == "id-validation" else _elsewhere(training, select)
-        seconds = time.perf_counter() - began
-        line = {**epoch.terms, "val_accuracy": scores.accuracy, **told, "seconds": seconds}
-        run.log({"epoch": epoch.number, **line})
-        terminal.epoch({"epoch": epoch.number, **line})
-        if told:
-            best = surer(best, epoch.number, scores, told["score"])
-        else:
-            best = better(best, epoch.number, scores)
-        if best["epoch"] == epoch.number:
-            net.save(run.best)
-        net.save(run.last)
-        run.save_checkpoint({"fit": epoch.state, "best": best, "start": start})
-    changes = weight_change(start, snapshot(Network.load(run.best).body))
+def _trained(run: Run, course: Course, select: str) -> dict[str, Any]:
+    """Say what came of the epochs."""
+    changes = weight_change(course.start, snapshot(Network.load(run.best).body))
     return {
-        "best_epoch": best["epoch"],
-        "val_accuracy": best["accuracy"],
-        "selection": _against_oracle(select, best["epoch"], read_lines(run.metrics)),
-        "notes": notes,
+        "best_epoch": course.best["epoch"],
+        "val_accuracy": course.best["accuracy"],
+        "selection": _against_oracle(select, course.best["epoch"], read_lines(run.metrics)),
+        "skipped_steps": course.skipped,
+        "notes": course.notes,
         "changes": [asdict(change) for change in changes],
     }
-
-
-def _elsewhere(training: Training, select: str) -> dict[str, float]:
-    """Judge the method on other domains without their labels; beside it what an oracle sees."""
-    judge = Judge(training.method, training.data, training.fabric)
-    scores, right = [], []
-    for rows in training.data.without_own_test().tests().values():
-        outputs = evaluate(training.method, rows, fabric=training.fabric)
-        scores.append(judge(outputs)[select])
-        right.append(training.task.score(outputs).accuracy)
-    return {"score": mean(scores), "oracle_accuracy": mean(right)}
 
 
 def _against_oracle(select: str, chosen: int, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

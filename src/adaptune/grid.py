@@ -53,8 +53,7 @@ class Cell:
     def finished(self) -> dict[str, Any] | None:
         """Give the results of a run that ended with these very settings; clear away any others."""
         out = Run(self.folder)
-        same = out.config.is_file() and out.config.read_text() == self.config
-        if same and out.results.is_file():
+        if self.begun() and out.results.is_file():
             done: dict[str, Any] = json.loads(out.results.read_text())
             # The folder may have moved since, or the run ended before it was told where it stands.
             own = {"config": str(out.config), "domain": self.domain, "base": self.method}
@@ -62,6 +61,11 @@ class Cell:
         # Were they left, an interrupted run of other settings would look finished.
         out.results.unlink(missing_ok=True)
         return None
+
+    def begun(self) -> bool:
+        """Tell whether a run with these very settings was begun."""
+        config = self.folder / "config.yaml"
+        return config.is_file() and config.read_text() == self.config
 
 
 @dataclass(frozen=True)
@@ -81,23 +85,25 @@ def run_cell(cell: Cell, terminal: Terminal) -> dict[str, Any]:
     known = cell.finished()
     if known is not None:
         return known
-    out = Run(cell.folder)
-    replace_text(out.config, cell.config)
+    out, begun = Run(cell.folder), cell.begun()
     seed = cell.plan.seed if cell.setting.weights == "none" else "any"  # random weights differ
     key = f"{cell.setting} {cell.domain} {sorted(cell.data.ood)} {seed}"
-    results = experiment(
-        out,
-        METHODS[cell.method],
-        cell.options,
-        cell.data,
-        cell.setting,
-        cell.plan,
-        name=cell.name,
-        terminal=terminal,
-        before=_BEFORE.setdefault(key, {}),
-    )
-    done: dict[str, Any] = plain(results) | {"domain": cell.domain, "base": cell.method}
-    out.save_results(done)
+    with out.locked():
+        replace_text(out.config, cell.config)
+        results = experiment(
+            out,
+            METHODS[cell.method],
+            cell.options,
+            cell.data,
+            cell.setting,
+            cell.plan,
+            name=cell.name,
+            terminal=terminal,
+            before=_BEFORE.setdefault(key, {}),
+            resume=begun,
+        )
+        done: dict[str, Any] = plain(results) | {"domain": cell.domain, "base": cell.method}
+        out.save_results(done)
     return done
 
 
@@ -133,7 +139,8 @@ def _copied(done: Mapping[str, Any], cell: Cell, twin: Cell) -> dict[str, Any]:
     """Give a cell the results of another with the same settings, under its own name."""
     out = Run(twin.folder)
     if twin.finished() is None:
-        shutil.copytree(cell.folder, twin.folder, dirs_exist_ok=True)
+        own = shutil.ignore_patterns("checkpoints", ".lock")
+        shutil.copytree(cell.folder, twin.folder, ignore=own, dirs_exist_ok=True)
     results = {**done, "method": twin.name, "config": str(out.config)}
     out.save_results(results)
     return results

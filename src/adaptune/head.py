@@ -31,14 +31,15 @@ class StandardizedLinear(nn.Module):
     def condition(self, spread: Spread, floor: float) -> None:
         """Standardise by the features that were seen, deviations at least ``floor`` of their mean.
 
+        Where several processes run, all must call this; they get the same statistics.
+
         Raises:
             ValueError: If nothing was seen.
         """
-        if spread.scatter is None or spread.scatter.count == 0:
-            raise ValueError("the head cannot be conditioned: no features were seen")
-        deviation = spread.scatter.deviation(floor)
-        curvature = softmax_curvature(spread.scatter, deviation)
-        self.standardize(spread.scatter.mean, deviation, curvature)
+        scatter = spread.pooled(self.mean.device)
+        deviation = scatter.deviation(floor)
+        curvature = softmax_curvature(scatter, deviation)
+        self.standardize(scatter.mean, deviation, curvature)
 
     @torch.no_grad()
     def standardize(self, mean: Tensor, deviation: Tensor, curvature: float) -> None:

@@ -8,11 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
+from adaptune.durable import write_whole
 from adaptune.head import StandardizedLinear
 from adaptune.ops.batchnorm import hold_batchnorm
+from adaptune.saved import read_description, read_tensors
 from adaptune.types import BatchNormPolicy
 
 FORMAT = 1
@@ -203,7 +205,7 @@ class Network(nn.Module):
         """Write ``network.safetensors`` and ``network.json`` into ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
         state = {key: value.clone() for key, value in self.plain_state().items()}
-        save_file(state, folder / "network.safetensors", metadata={"format": "pt"})
+        write_whole(folder / "network.safetensors", save(state, metadata={"format": "pt"}))
         description = {
             "format": FORMAT,
             "origin": asdict(self.origin),
@@ -211,42 +213,43 @@ class Network(nn.Module):
             "preprocess": asdict(self.preprocess),
             "batchnorm": self.batchnorm,
         }
-        (folder / "network.json").write_text(json.dumps(description, indent=2) + "\n")
+        text = json.dumps(description, indent=2) + "\n"
+        write_whole(folder / "network.json", text.encode())
 
     @classmethod
     def load(cls, folder: Path, *, module: nn.Module | None = None) -> Network:
         """Open a saved network; ``module`` is needed where the architecture was the caller's own.
 
         Raises:
-            ValueError: If the folder holds no network, one of a newer format, or one whose
-                architecture only the caller knows.
+            ValueError: If the folder holds no network, one of a newer format or a damaged one, or
+                one whose architecture only the caller knows.
         """
-        file = folder / "network.json"
-        if not file.is_file():
-            raise ValueError(f"{folder} holds no saved network: expected {file.name} in it")
-        said = json.loads(file.read_text())
-        if said["format"] > FORMAT:
-            raise ValueError(
-                f"{file} has format {said['format']}, this adaptune reads up to {FORMAT}: upgrade"
-            )
-        origin = Origin(**said["origin"])
+        said = read_description(folder / "network.json", FORMAT)
+        origin, classes = Origin(**said["origin"]), said["classes"]
         if origin.kind == "module":
             if module is None:
                 raise ValueError(
-                    f"{file} was made from a module of your own ({origin.name}): pass module=..."
+                    f"{folder} was made from a module of your own ({origin.name}): pass module=..."
                 )
-            net = cls.from_module(module, head=origin.head, classes=said["classes"])
+            net = cls.from_module(module, head=origin.head, classes=classes)
         else:
             makers: dict[str, Callable[..., Network]] = {
                 "timm": cls.from_timm,
                 "torchvision": cls.from_torchvision,
             }
-            net = makers[origin.kind](origin.name, said["classes"])
+            net = makers[origin.kind](origin.name, classes)
         look = said["preprocess"]
         net.preprocess = Preprocess(
             **(look | {"mean": tuple(look["mean"]), "std": tuple(look["std"])})
         )
-        net.load_plain(load_file(folder / "network.safetensors"))
+        file = folder / "network.safetensors"
+        try:
+            net.load_plain(read_tensors(file))
+        except RuntimeError as error:
+            raise ValueError(
+                f"{file} does not fit {origin.name} with {len(classes)} classes: a weight is "
+                "missing, unknown or of another shape; take the folder from a copy, or train again"
+            ) from error
         net.hold_batchnorm(said["batchnorm"])
         return net
 

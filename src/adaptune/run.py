@@ -6,36 +6,80 @@ import json
 import math
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
+from filelock import FileLock, Timeout
+
+from adaptune.checkpoint import Checkpoints
+from adaptune.durable import write_whole
+from adaptune.network import Network
+from adaptune.ops.processes import barrier, is_first
 
 
 class Run:
     """The folder of one run.
 
     ``config.yaml`` reproduces it with ``--config``; ``metrics.jsonl`` has a line an epoch; ``best``
-    and ``last`` hold networks, ``checkpoint`` what resuming needs; ``results.json`` and
-    ``report.html`` are written at the end.
+    and ``last`` hold networks, ``checkpoints`` what resuming needs; ``results.json`` and
+    ``report.html`` are written at the end. Of several processes the first alone writes.
+
+    Raises:
+        OSError: If the folder cannot be made.
     """
 
     def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(
+                f"the folder {folder} cannot be made ({error.strerror}): choose another --out"
+            ) from error
+        self.folder, self.writes = folder, is_first()
+        self.checkpoints = Checkpoints(folder / "checkpoints")
         self.config = folder / "config.yaml"
         self.metrics = folder / "metrics.jsonl"
         self.results = folder / "results.json"
         self.best, self.last = folder / "best", folder / "last"
-        self.events = _events(folder) if tensorboard else None
+        self.events = _events(folder) if tensorboard and self.writes else None
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep every other process from writing into the folder for a while.
+
+        Raises:
+            OSError: If another run writes into it, or nobody may.
+        """
+        if not self.writes:
+            yield
+            return
+        lock = FileLock(self.folder / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise OSError(
+                f"another run is writing into {self.folder}: wait for it, or choose another --out"
+            ) from error
+        except OSError as error:
+            raise OSError(
+                f"{self.folder} cannot be written to ({error.strerror}): choose another --out"
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Add one line to the metrics."""
-        with self.metrics.open("a") as file:
+        if not self.writes:
+            return
+        with self.metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(plain(line)) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         if self.events is not None:
             for name, value in line.items():
                 self.events.add_scalar(name, value, line["epoch"])
@@ -43,33 +87,31 @@ class Run:
 
     def forget_after(self, epoch: int) -> None:
         """Drop the lines of epochs after ``epoch``, which a resumed run will write again."""
+        if not self.writes:
+            return
         kept = [line for line in read_lines(self.metrics) if line["epoch"] <= epoch]
         replace_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
 
-    def save_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Write what resuming needs: tensors as safetensors, the rest as JSON, in one step."""
-        tensors: dict[str, Tensor] = {}
-        tree = _packed(state, "", tensors)
-        file = self.folder / "checkpoint.safetensors"
-        beside = file.with_suffix(".new")
-        save_file(tensors, beside, metadata={"tree": json.dumps(tree)})
-        beside.replace(file)
+    def save_network(self, net: Network, folder: Path) -> None:
+        """Write a network into ``best`` or ``last``."""
+        if self.writes:
+            net.save(folder)
 
-    def load_checkpoint(self) -> dict[str, Any] | None:
-        """Read the checkpoint, or None where there is none yet."""
-        from safetensors import safe_open
+    def save_checkpoint(self, step: int, state: Mapping[str, Any]) -> None:
+        """Write what resuming needs; all processes come together for it."""
+        if self.writes:
+            self.checkpoints.save(step, state)
+        barrier()
 
-        file = self.folder / "checkpoint.safetensors"
-        if not file.is_file():
-            return None
-        with safe_open(file, framework="pt") as opened:
-            tree = json.loads(opened.metadata()["tree"])
-        state: dict[str, Any] = _unpacked(tree, load_file(file))
-        return state
+    def let_go(self, keep: int = 0) -> None:
+        """Let go of all checkpoints but the newest ``keep``."""
+        if self.writes:
+            self.checkpoints.let_go(keep)
 
     def save_results(self, results: Mapping[str, Any]) -> None:
         """Write the results, in one step."""
-        replace_text(self.results, json.dumps(plain(results), indent=1) + "\n")
+        if self.writes:
+            replace_text(self.results, json.dumps(plain(results), indent=1) + "\n")
 
 
 def best_network(folder: Path) -> Path:
@@ -89,21 +131,20 @@ def _events(folder: Path) -> Any:
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:
-    """Read a file of JSON lines; a missing file has none.
+    """Read a file of JSON lines; a missing file has none, and half a line at the end is none.
 
     >>> read_lines(Path("no such file"))
     []
     """
     if not file.is_file():
         return []
-    return [json.loads(line) for line in file.read_text().splitlines() if line.strip()]
+    *whole, _ = file.read_text(encoding="utf-8").split("\n")
+    return [json.loads(line) for line in whole if line.strip()]
 
 
 def replace_text(file: Path, text: str) -> None:
     """Write a text file in one step: whoever reads it sees the old or the new one."""
-    beside = file.with_name(file.name + ".new")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(file)
+    write_whole(file, text.encode())
 
 
 def plain(value: Any) -> Any:
@@ -139,30 +180,3 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {name: version(name) for name in packages},
     }
-
-
-def _packed(value: Any, name: str, tensors: dict[str, Tensor]) -> Any:
-    """Take the tensors out of a tree, leaving their names; keys keep whether they are numbers."""
-    if isinstance(value, Tensor):
-        tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        return {"tensor": name}
-    if isinstance(value, Mapping):
-        items = [
-            [key, _packed(one, f"{name}/{key}" if name else str(key), tensors)]
-            for key, one in value.items()
-        ]
-        return {"dict": items}
-    if isinstance(value, list | tuple):
-        return {"list": [_packed(one, f"{name}/{i}", tensors) for i, one in enumerate(value)]}
-    return {"value": value}
-
-
-def _unpacked(tree: dict[str, Any], tensors: Mapping[str, Tensor]) -> Any:
-    ((kind, content),) = tree.items()
-    if kind == "tensor":
-        return tensors[content]
-    if kind == "dict":
-        return {key: _unpacked(one, tensors) for key, one in content}
-    if kind == "list":
-        return [_unpacked(one, tensors) for one in content]
-    return content

@@ -16,6 +16,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from adaptune.loop import Epoch
+
 Item = TypeVar("Item")
 
 NAMED = 5
@@ -59,9 +61,15 @@ class Terminal:
         finally:
             self.progress.remove_task(task)
 
-    def epochs(self, items: Iterable[Item], total: int) -> Iterator[Item]:
-        """Pass epochs on behind a bar; the first item comes before the first epoch."""
-        return self.track(items, "epochs", total + 1)
+    def epochs(self, epochs: Iterable[Epoch], total: int, done: int = 0) -> Iterator[Epoch]:
+        """Pass epochs on behind a bar, of which ``done`` are past; number 0 comes before them."""
+        task = self.progress.add_task("epochs", total=total + 1, completed=done and done + 1)
+        try:
+            for epoch in epochs:
+                yield epoch
+                self.progress.update(task, completed=epoch.number + epoch.whole)
+        finally:
+            self.progress.remove_task(task)
 
     def epoch(self, line: Mapping[str, Any]) -> None:
         """Say in one line how an epoch went."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -31,6 +32,7 @@ class Setting:
         crop: The share of the shorter side that the centre crop keeps; by default the network's.
         augment: How training images are varied: not at all, by flips, or by crops and flips.
         device: Where to compute: auto, cpu or cuda.
+        devices: Processes that train together, one a device (one a core's share on the CPU).
         precision: Arithmetic: 32-true, bf16-mixed or 16-mixed.
         select: What chooses the epoch that is tested: id-validation, or a score of the unlabelled
             images of other domains, such as snd.
@@ -42,6 +44,7 @@ class Setting:
     crop: float | None = None
     augment: Augment = "flip"
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = 1
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     select: str = "id-validation"
 
@@ -55,8 +58,24 @@ class Setting:
         return net
 
     def fabric(self) -> Fabric:
-        """Choose device and precision."""
-        return Fabric(accelerator=self.device, devices=1, precision=self.precision)
+        """Choose device and precision, and bring up the processes that train together.
+
+        Under torchrun it decides how many there are.
+        """
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            here = int(os.environ["LOCAL_WORLD_SIZE"])
+            nodes = int(os.environ["WORLD_SIZE"]) // here
+        else:
+            here, nodes = self.devices, 1
+        fabric = Fabric(
+            accelerator=self.device,
+            devices=here,
+            num_nodes=nodes,
+            strategy="ddp" if here * nodes > 1 else "auto",
+            precision=self.precision,
+        )
+        fabric.launch()
+        return fabric
 
 
 @dataclass(frozen=True)
@@ -78,9 +97,11 @@ class Training:
         """The network that is trained."""
         return self.method.net
 
-    def epochs(self, state: dict[str, Any] | None = None) -> Iterator[Epoch]:
+    def epochs(
+        self, state: dict[str, Any] | None = None, pause: Callable[[], bool] = lambda: False
+    ) -> Iterator[Epoch]:
         """Train, from ``state`` on, if that of an epoch is given; see `fit`."""
-        return fit(self.method, self.data, self.plan, fabric=self.fabric, state=state)
+        return fit(self.method, self.data, self.plan, fabric=self.fabric, state=state, pause=pause)
 
     def validate(self) -> Scores:
         """Score the method on ID validation, as it stands."""
@@ -94,6 +115,7 @@ def ready(
     setting: Setting,
     plan: Plan,
     *,
+    fabric: Fabric | None = None,
     look: Callable[[Network, ImageDomains, Fabric], None] = lambda *_: None,
 ) -> Training:
     """Build network and method, and show the data through the network's preprocessing.
@@ -104,6 +126,7 @@ def ready(
         data: Images, as the network wants them or not yet.
         setting: Backbone, preprocessing, device.
         plan: How long to train; its seed decides the network's random weights.
+        fabric: Device, precision and processes; by default those of the setting.
         look: Called with the pretrained network before the method takes it over.
 
     Raises:
@@ -118,7 +141,7 @@ def ready(
     torch.manual_seed(plan.seed)
     net = setting.network(data.classes)
     data = data.seen_through(net.preprocess, setting.augment)
-    fabric = setting.fabric()
+    fabric = fabric or setting.fabric()
     look(net, data, fabric)
     return Training(method(net, Task(len(data.classes)), **options), data, plan, fabric)
 

@@ -117,12 +117,15 @@ class Needs:
 class Domains(Protocol):
     """The data of a run, as a method sees it."""
 
-    def batches(self, needs: Needs, epoch: int) -> Iterable[Batch]:
-        """Give the training batches of one epoch, in an order that only the epoch decides."""
+    def batches(self, needs: Needs, epoch: int, start: int = 0) -> Iterable[Batch]:
+        """Give an epoch's training batches from ``start`` on, in an order the epoch decides."""
         ...
 
     def scan(self, split: Split) -> Iterable[Labeled]:
-        """Give every labelled example of a split once, in order, without augmentation."""
+        """Give every labelled example of a split once, without augmentation.
+
+        They come in order; of several processes each gets its share.
+        """
         ...
 
     def steps(self, needs: Needs) -> int:

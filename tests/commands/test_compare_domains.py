@@ -12,7 +12,7 @@ from adaptune.commands import main
 from adaptune.report import page
 
 NAMES = ("comic", "photo", "sketch")
-RATES = [10 ** (-half / 2) for half in range(8, -1, -1)]
+RATES = [10 ** (half / 2) for half in range(-8, 3)]
 
 
 def results(folder) -> dict:
@@ -133,7 +133,7 @@ def hill(finished, monkeypatch):
 
 
 @pytest.mark.usefixtures("hill")
-def test_a_sweep_has_nine_rates_a_method_and_the_widths_of_their_plateaus(
+def test_a_sweep_has_eleven_rates_a_method_and_the_widths_of_their_plateaus(
     three, small, tmp_path, told
 ):
     photo, sketch = three / "photo", three / "sketch"
@@ -146,14 +146,14 @@ def test_a_sweep_has_nine_rates_a_method_and_the_widths_of_their_plateaus(
         for curve in one["curves"].values():
             assert [rate for rate, _ in curve] == pytest.approx(RATES)
         rows = [row for row in found["rows"] if row["method"].startswith(f"{name} ")]
-        assert len(rows) == 9
+        assert len(rows) == 11
         rates = [yaml.safe_load((tmp_path / "all" / row["config"]).read_text()) for row in rows]
         assert [said["lr"] for said in rates] == pytest.approx(RATES)
         assert {said["method"] for said in rates} == {name}
     assert [row["method"] for row in found["rows"]].count("lp") == 1
     widths = {name: one["width"] for name, one in found["rates"].items()}
     assert widths["ft"] == pytest.approx({"id_accuracy": 1.5, "ood_accuracy": 3.0})
-    assert widths["lp-ft"] == pytest.approx({"id_accuracy": 4.0, "ood_accuracy": 4.0})
+    assert widths["lp-ft"] == pytest.approx({"id_accuracy": 5.0, "ood_accuracy": 5.0})
     text = (tmp_path / "all" / "report.html").read_text()
     assert "Accuracy against the rate" in text
     assert "ft 1.5 (ID), 3.0 (OOD)" in text

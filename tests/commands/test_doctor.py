@@ -1,9 +1,13 @@
 """`doctor` names what is wrong with data and batch norms, and is silent otherwise."""
 
 import json
-from shutil import copytree
+import os
+from shutil import copy2, copytree
 
 import pytest
+import torch
+
+from adaptune.data.images import DAMAGED, EMPTY, FOREIGN, MISSING, SPECIAL
 
 
 @pytest.fixture
@@ -86,3 +90,127 @@ def test_broken_training_images_are_named_also_where_no_batch_norm_makes_a_scan(
     words = ["--backbone=test_vit", "--weights=none", "--image-size=160", "--batch-size=64"]
     found, _ = seen(own_photos, *words)
     assert sorted(found["problems"]) == [str(path) for path in broken]
+
+
+def test_images_in_several_sets_or_classes_are_named(own_photos, sketches, tmp_path, seen):
+    for split in ("train", "val", "test"):
+        copytree(own_photos, tmp_path / "split" / split)
+    for split, kept in (("train", "012345678"), ("val", "9"), ("test", "0")):
+        for path in (tmp_path / "split" / split).glob("*/*.png"):
+            if path.stem[-1] not in kept or (split == "test" and "rings" not in path.stem):
+                path.unlink()
+    root = tmp_path / "split"
+    (root / "test/dots").mkdir(exist_ok=True)
+    copy2(root / "train/dots/dots-01.png", root / "train/rings/dots-again.png")
+    copy2(root / "val/dots/dots-09.png", root / "test/dots/renamed.png")
+    found, said = seen(root)
+    assert sorted(found["duplicates"]) == [
+        [f"{root}/train/dots/dots-01.png", f"{root}/train/rings/dots-again.png"],
+        [f"{root}/train/rings/rings-00.png", f"{root}/test/rings/rings-00.png"],
+        [f"{root}/train/rings/rings-10.png", f"{root}/test/rings/rings-10.png"],
+        [f"{root}/val/dots/dots-09.png", f"{root}/test/dots/renamed.png"],
+    ]
+    for words in (
+        "3 images are in more than one of the sets, which makes scores too high: ",
+        f"{root}/val/dots/dots-09.png (val) = {root}/test/dots/renamed.png (test)",
+        "1 images are in more than one class: "
+        f"{root}/train/dots/dots-01.png (dots) = {root}/train/rings/dots-again.png (rings)",
+    ):
+        assert words in said
+
+
+def test_an_image_of_training_that_another_domain_has_too_is_named(own_photos, tmp_path, seen):
+    own, other = own_photos / "dots/dots-00.png", tmp_path / "drawn/dots/other name.png"
+    other.parent.mkdir(parents=True)
+    copy2(own, other)
+    found, _ = seen(own_photos, "--ood", f"drawn={tmp_path / 'drawn'}")
+    assert found["duplicates"] == [[str(own), str(other)]]
+    assert any(f"= {other} (drawn): keep each in one" in finding for finding in found["findings"])
+
+
+def test_a_class_none_of_whose_images_can_be_read_is_named(own_photos, seen):
+    for path in (own_photos / "rings").iterdir():
+        path.write_bytes(b"none")
+    found, said = seen(own_photos)
+    assert "classes whose training images can none of them be read: rings (" in said
+    assert "rings" not in found["counts"]["train"]
+    assert len(found["problems"]) == 20
+
+
+@pytest.fixture
+def mess(own_photos, sketches, tmp_path):
+    """Spoil data, other domains and weights in every way at once."""
+    bad = own_photos / "dots"
+    raw = (bad / "dots-00.png").read_bytes()
+    (bad / "cut.png").write_bytes(raw[:-200])
+    (bad / "empty.png").touch()
+    (bad / "text.png").write_text("404")
+    (bad / "link.png").symlink_to("gone.png")
+    (bad / "loop").symlink_to(".")
+    os.mkfifo(bad / "pipe.png")
+    (own_photos / os.fsdecode(b"caf\xe9")).mkdir()
+    one = own_photos / "single"
+    one.mkdir()
+    copy2(sketches / "dots/dots-03.png", one / "alone.png")
+    copytree(sketches, tmp_path / "drawn")
+    copytree(sketches / "dots", tmp_path / "drawn/emus")
+    copytree(sketches / "dots", tmp_path / "other/Cassowaries")
+    (tmp_path / "bad.csv").write_text("path,label\n1.png\n")
+    torch.save({"args": torch.nn.Identity()}, tmp_path / "w.pth")
+    return own_photos
+
+
+def test_all_that_is_wrong_is_named_at_once_and_nothing_dies_on_the_first(mess, tmp_path, told):
+    others = {"drawn": "drawn", "other": "other", "bad": "bad.csv", "gone": "gone"}
+    words = [f"--ood={name}={tmp_path / place}" for name, place in others.items()]
+    code, out, error = told("doctor", mess, *words, "--weights", tmp_path / "w.pth", "--json")
+    assert code == 1
+    found = json.loads(out)
+    dots = mess / "dots"
+    assert found["problems"] == {
+        f"{dots}/cut.png": DAMAGED,
+        f"{dots}/empty.png": EMPTY,
+        f"{dots}/link.png": MISSING,
+        f"{dots}/pipe.png": SPECIAL,
+        f"{dots}/text.png": FOREIGN,
+    }
+    assert "photo: class folders without images: caf\\udce9" in found["findings"]
+    assert (
+        f"photo: passed over with all that is in it: {dots}/loop (a link to a folder)"
+        in found["findings"]
+    )
+    findings = " ".join(found["findings"])
+    for said in ("single (1)", "classes that the training data lacks were left out: emus (20)"):
+        assert said in findings
+    errors = [
+        f"{tmp_path}/bad.csv, line 2: has 1 values where the header has 2: quote values with "
+        "commas",
+        f"no folder at {tmp_path}/gone: expected one with a folder for each class",
+        "no image of other can be tested: its classes (Cassowaries, ...) do not match the training "
+        "classes (caf\\udce9, dots, rings, single, stripes, ...), or all its files are in the "
+        "training data",
+        f"{tmp_path}/w.pth could not be read as weights: it holds objects that could run code, and "
+        "none was run; save the state dict alone, with torch.save(net.state_dict(), FILE)",
+    ]
+    assert found["errors"] == errors
+    assert f"adaptune doctor: {' also: '.join(errors)}" in error
+    assert "Traceback" not in error
+
+
+def test_weights_and_other_domains_are_looked_at_where_the_data_themselves_are_gone(tmp_path, told):
+    code, _, error = told(
+        "doctor",
+        tmp_path / "gone",
+        f"--ood=far={tmp_path / 'far'}",
+        f"--weights={tmp_path / 'none.pth'}",
+    )
+    assert code == 1
+    for name in ("gone", "far", "none.pth"):
+        assert f"at {tmp_path / name}" in error
+
+
+def test_strict_data_do_not_keep_the_rest_from_being_named(mess, told):
+    code, out, error = told("doctor", mess, "--strict=true", "--json")
+    assert code == 1
+    assert json.loads(out)["counts"]["train"]
+    assert "could not be read" in error

@@ -53,8 +53,8 @@ def test_the_order_is_that_of_seed_and_epoch_and_of_nothing_else(photos):
     assert sum(first, []) != sorted(sum(first, [])), "batches should be shuffled"
 
 
-def tensors(data, epoch: int = 1) -> list[torch.Tensor]:
-    batches = [batch.labeled for batch in data.batches(NEEDS, epoch)]
+def tensors(data, epoch: int = 1, start: int = 0) -> list[torch.Tensor]:
+    batches = [batch.labeled for batch in data.batches(NEEDS, epoch, start)]
     return [tensor for one in batches for tensor in (one.x, one.y, one.index, one.domain)]
 
 
@@ -74,14 +74,48 @@ def test_an_image_is_augmented_anew_in_every_epoch_and_with_every_seed(photos):
     assert not torch.equal(one, first_image(opened(photos, seed=1, **whole), 0))
 
 
-def test_workers_change_nothing_not_even_a_bit(photos):
-    alone, together = opened(photos), opened(photos, workers=2)
-    pairs = list(zip(tensors(alone), tensors(together), strict=True))
-    assert pairs
-    assert all(torch.equal(a, b) for a, b in pairs)
-    for a, b in zip(alone.scan("train"), together.scan("train"), strict=True):
-        assert torch.equal(a.x, b.x)
-        assert torch.equal(a.index, b.index)
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")
+def test_workers_change_nothing_not_even_a_bit_wherever_an_epoch_starts(photos):
+    alone = opened(photos)
+    whole, scanned = tensors(alone), [(rows.x, rows.index) for rows in alone.scan("train")]
+    assert alone.steps(NEEDS) > 3
+    for workers in (0, 1, 2, 4):
+        data = opened(photos, workers=workers)
+        assert same(tensors(data), whole)
+        assert same(tensors(data, start=2), whole[2 * 4 :])
+        for rows, wanted in zip(data.scan("train"), scanned, strict=True):
+            assert same((rows.x, rows.index), wanted)
+
+
+def same(a, b) -> bool:
+    return all(torch.equal(one, other) for one, other in zip(a, b, strict=True))
+
+
+class Counted(TensorDataset):
+    """Rows that count how often they are read."""
+
+    reads = 0
+
+    def __getitem__(self, row):
+        self.reads += 1
+        return super().__getitem__(row)
+
+
+def test_an_epoch_that_starts_in_the_middle_reads_nothing_of_what_came_before():
+    train = Counted(*numbered(20).tensors)
+    data = from_datasets(train, train, train, classes="abc", loading=Loading(batch_size=4))
+    assert rows_of(data)[3:] == [b.labeled.index.tolist() for b in data.batches(NEEDS, 0, 3)]
+    assert train.reads == 20 + 8
+    assert list(data.batches(NEEDS, 0, 5)) == []
+
+
+def test_reading_leaves_the_random_numbers_of_training_alone(photos):
+    for workers in (0, 2):
+        data = opened(photos, workers=workers)
+        before = torch.random.get_rng_state()
+        tensors(data)
+        list(data.scan("val"))
+        assert torch.equal(torch.random.get_rng_state(), before)
 
 
 def test_a_scan_gives_every_row_once_in_order_and_never_varied(photos):
@@ -286,6 +320,108 @@ def test_what_a_data_set_draws_at_random_depends_on_the_seed_alone():
         assert data.problems == {"row 4": "the disk is gone"}
     assert torch.equal(runs[0][0], runs[1][0])
     assert len(runs[0][0]) == 5
+
+
+class Broken(TensorDataset):
+    """Numbered rows of which some cannot be read."""
+
+    def __init__(self, count: int, *broken: int) -> None:
+        super().__init__(*numbered(count).tensors)
+        self.broken = broken
+
+    def __getitem__(self, row):
+        if row in self.broken:
+            raise OSError("cut off")
+        return super().__getitem__(row)
+
+
+def serving(train, **loading):
+    return from_datasets(train, train, train, classes="abc", loading=Loading(**loading))
+
+
+@pytest.fixture
+def as_process(monkeypatch):
+    """Do something as each of several processes would."""
+
+    def run(world: int, what):
+        told = []
+        for rank in range(world):
+            monkeypatch.setattr("adaptune.data.domains.place", lambda rank=rank: (rank, world))
+            told.append(what())
+        monkeypatch.undo()
+        return told
+
+    return run
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_processes_share_every_batch_of_one_process_with_its_augmentation(
+    photos, world, as_process
+):
+    data = opened(photos)
+    shares = as_process(world, lambda: [batch.labeled for batch in data.batches(NEEDS, 1, 1)])
+    for whole, *parts in zip((b.labeled for b in data.batches(NEEDS, 1, 1)), *shares, strict=True):
+        assert {len(part) for part in parts} <= {8 // world, -(-8 // world)}
+        for rank, part in enumerate(parts):
+            assert torch.equal(part.index, whole.index[rank::world])
+            assert torch.equal(part.x, whole.x[rank::world])
+
+
+@pytest.mark.parametrize("world", [2, 5])
+def test_processes_share_a_pass_in_whole_batches_and_some_may_get_none(world, as_process):
+    data = serving(numbered(30), batch_size=8)
+    passes = {
+        "scan": lambda: [rows.index.tolist() for rows in data.scan("val")],
+        "sample": lambda: [rows.index.tolist() for rows in data.sample("val", 11)],
+        "tests": lambda: [rows.index.tolist() for rows in data.tests()["id"]],
+    }
+    for read in passes.values():
+        alone, shares = read(), as_process(world, read)
+        for rank, share in enumerate(shares):
+            assert share == alone[rank::world]
+
+
+def test_a_batch_with_fewer_images_than_processes_is_refused(as_process):
+    for train, size in ((numbered(20), 2), (numbered(2), 8)):
+        data = serving(train, batch_size=size)
+        with pytest.raises(ValueError, match="2 images cannot be shared by 3 processes.*larger"):
+            as_process(3, lambda data=data: data.batches(NEEDS, 0))
+
+
+def test_a_process_of_whose_part_nothing_can_be_read_takes_the_images_that_come_next(as_process):
+    rows = rows_of(serving(numbered(22), batch_size=4))
+    left, second = rows[1][1::2], rows[1][0]
+    data = serving(Broken(22, *left, second, rows[2][1]), batch_size=4)
+    shares = as_process(2, lambda: rows_of(data))
+    assert [len(share) for share in shares] == [5, 5]
+    assert shares[0][1] == [rows[1][2]], "what is left of a part is a part"
+    assert shares[1][1] == [rows[2][2], rows[2][3]], "from its own number after the batch on"
+    assert [share[:1] + share[2:] for share in shares] == [
+        [rows[0][0::2], rows[2][0::2], rows[3][0::2], rows[4][0::2]],
+        [rows[0][1::2], rows[2][3:], rows[3][1::2], rows[4][1::2]],
+    ]
+    assert as_process(2, lambda: rows_of(data)) == shares
+    assert set(data.problems) == {f"row {row}" for row in (*left, second, rows[2][1])}
+
+
+def test_a_batch_never_vanishes_so_its_number_says_where_an_epoch_goes_on():
+    rows = rows_of(serving(numbered(12), batch_size=3))
+    data = serving(Broken(12, *rows[3], rows[0][0]), batch_size=3)
+    found = rows_of(data)
+    assert found == [rows[0][1:], rows[1], rows[2], [*rows[0][1:], rows[1][0]]]
+    assert [b.labeled.index.tolist() for b in data.batches(NEEDS, 0, 3)] == found[3:]
+
+
+def test_a_set_of_which_nothing_can_be_read_is_an_error_that_names_the_files():
+    data = serving(Broken(5, *range(5)), batch_size=2)
+    with pytest.raises(ValueError, match="none of the 5 training images could be read"):
+        rows_of(data)
+    assert len(data.problems) == 5
+
+
+def test_strict_data_stop_at_the_first_bad_file_of_a_batch():
+    with pytest.raises(ValueError, match="row 3 could not be read: cut off"):
+        rows_of(serving(Broken(8, 3), batch_size=2, strict=True))
 
 
 def test_domains_alone_can_be_tested_where_training_data_are_gone(sketches):

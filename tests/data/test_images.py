@@ -156,7 +156,7 @@ def test_a_file_that_would_fill_the_memory_is_counted_with_a_reason(tmp_path, mo
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     row = only(tmp_path / "bomb.png")[0, 0]
     assert isinstance(row, Unreadable)
-    assert "DecompressionBomb" in row.reason
+    assert "could fill the memory" in row.reason
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (9, 1), (40, 30)])

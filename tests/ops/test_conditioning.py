@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from adaptune.ops.conditioning import largest_eigenvalue, scatter
+from adaptune.ops.conditioning import Spread, largest_eigenvalue, scatter
 
 
 @pytest.mark.parametrize("size", [1, 2, 17])
@@ -44,3 +44,17 @@ def test_a_feature_that_never_varies_is_floored_and_never_divides_by_zero():
     deviation = scatter(x).deviation(floor=0.05)
     assert float(deviation[1]) == pytest.approx(0.05 * (float(deviation[0] + deviation[2])) / 3)
     assert (scatter(torch.ones(4, 2)).deviation(floor=0.05) == 1).all()
+
+
+def test_what_was_seen_batch_by_batch_is_pooled_and_nothing_is_an_error():
+    x = torch.randn(11, 3)
+    spread = Spread()
+    with pytest.raises(ValueError, match="no features were seen"):
+        spread.pooled()
+    spread(None, x[:0])
+    with pytest.raises(ValueError, match="no features were seen"):
+        spread.pooled()
+    for part in x.split(4):
+        spread(None, part)
+    assert spread.pooled().count == 11
+    assert torch.allclose(spread.pooled().products, scatter(x).products)

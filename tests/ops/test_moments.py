@@ -9,11 +9,11 @@ from torch import Tensor
 from adaptune.ops.moments import (
     Moments,
     as_one_value,
-    everyone,
     from_values,
     merge_across_processes,
     moments,
 )
+from adaptune.ops.processes import everyone
 
 SHAPES = [(50, 5), (12, 5, 30), (6, 5, 8, 9), (3, 5, 4, 6, 7)]
 LAST = {4: torch.channels_last, 5: torch.channels_last_3d}

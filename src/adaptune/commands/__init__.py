@@ -21,7 +21,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 is done, 1 failed with a message, 2 bad arguments."""
+    """Run a command; 0 is done, 1 failed with a message, 2 bad arguments, 130 or 143 stopped."""
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]
@@ -37,17 +37,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"adaptune: no command {name!r}\n\n{_help()}", file=sys.stderr)
         return 2
-    command = importlib.import_module(f"adaptune.commands.{name}")
     try:
-        command.run(rest)
-    except (ValueError, OSError, FloatingPointError) as error:
+        importlib.import_module(f"adaptune.commands.{name}").run(rest)
+    except Exception as error:
         if debug:
             raise
-        print(f"adaptune {name}: {error}", file=sys.stderr)
+        print(f"adaptune {name}: {_said(error)}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt as stopped:
+        print(f"adaptune {name}: {stopped or 'stopped by Ctrl-C'}", file=sys.stderr)
+        return getattr(stopped, "code", 130)
     except SystemExit as exit_:
         return exit_.code if isinstance(exit_.code, int) else 1
     return 0
+
+
+def _said(error: Exception) -> str:
+    """Say what failed; an error that no one foresaw says that it is ours, not the user's."""
+    kind = type(error).__name__
+    if isinstance(error, ValueError | OSError | FloatingPointError):
+        return str(error) or kind
+    if isinstance(error, MemoryError) or kind == "OutOfMemoryError":  # torch's own
+        return f"there is not enough memory: give a smaller --batch-size or --image-size ({error})"
+    if isinstance(error, ImportError):
+        return f"{error}: a package is missing or broken, so install adaptune again"
+    return f"{kind}: {error}. This is a bug in adaptune: run again with --debug and report it"
 
 
 def _help() -> str:

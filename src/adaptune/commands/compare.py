@@ -47,7 +47,7 @@ def run(words: Sequence[str]) -> None:
     parser = training_parser(
         "compare",
         "Compare methods on the same data over several seeds. Finished runs are not run again.",
-        skip=frozenset({"seed"}),
+        skip=frozenset({"seed", "devices"}),
     )
     parser.add_argument("--methods", type=str, default="ft,lp-ft,daft", help="names, with commas")
     parser.add_argument("--seeds", type=int, default=3, help="how many seeds, counted from 0")
@@ -76,7 +76,7 @@ def run(words: Sequence[str]) -> None:
         help="methods to run at their own settings beside the tuned ones, with commas",
     )
     parser.add_argument(
-        "--rates", action="store_true", help="sweep each method's body rate over four decades"
+        "--rates", action="store_true", help="sweep each method's body rate over five decades"
     )
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each in a process")
     given = parser.parse_args(list(words))

@@ -30,7 +30,7 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument(
         "--pooling", choices=("exact", "batch"), default="exact", help="how batches are pooled"
     )
-    parser.add_class_arguments(Setting, skip={"augment", "precision", "select"})
+    parser.add_class_arguments(Setting, skip={"augment", "devices", "precision", "select"})
     parser.add_class_arguments(Loading, skip={"seed", "track"})
     parser.add_class_arguments(Shares, skip={f.name for f in fields(Shares)} - {"val_share"})
     add_json(parser)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
+
+from jsonargparse import Namespace
 
 from adaptune.commands.options import (
     Parser,
@@ -16,9 +20,12 @@ from adaptune.commands.options import (
     print_json,
     record,
 )
-from adaptune.data.domains import ImageDomains, Loading, open_domains
+from adaptune.data.domains import ImageDomains, domains_of
+from adaptune.data.duplicates import duplicates, told
 from adaptune.data.images import ImageFiles
-from adaptune.data.listing import Shares
+from adaptune.data.listing import Listing, Shares, printable
+from adaptune.data.loading import Loading
+from adaptune.data.sources import listed, read_source
 from adaptune.network import Network
 from adaptune.ops.batchnorm import describe_batchnorm, other_norms
 from adaptune.ops.conversion import ConversionReport, convert_batchnorm
@@ -34,7 +41,11 @@ FAR = 1.0
 
 
 def run(words: Sequence[str]) -> None:
-    """Open every image, count what there is, and measure every batch norm."""
+    """Open every image, count what there is, and measure every batch norm.
+
+    Raises:
+        ValueError: If something would stop training; its message has a line for each such thing.
+    """
     parser = Parser(
         prog="adaptune doctor",
         description="Say what is wrong with data and, given --backbone, with its batch norms.",
@@ -42,39 +53,108 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("data", type=str, help="a folder of class folders, or a manifest")
     add_ood(parser)
     parser.add_argument("--backbone", type=str, help="a network whose batch norms to look at")
-    parser.add_class_arguments(Setting, skip={"backbone", "augment", "precision", "select"})
+    parser.add_class_arguments(
+        Setting, skip={"backbone", "augment", "devices", "precision", "select"}
+    )
     parser.add_class_arguments(Loading, skip={"seed", "track"})
     parser.add_class_arguments(Shares)
     add_json(parser)
     given = parser.parse_args(list(words))
+    wrong: list[Exception] = []
+    found: dict[str, Any] = {"counts": {}, "problems": {}, "findings": [], "duplicates": []}
     with Terminal() as terminal:
-        data = open_domains(
-            given.data,
-            named_folders(given.ood),
-            shares=record(Shares, given),
-            loading=loading(given, seed=0, track=terminal.track),
-        )
-        found: dict[str, Any] = {"counts": _counts(data)}
-        norms: list[str] = []
-        if given.backbone is not None:
-            net = record(Setting, given).network(data.classes)
-            data = data.seen_through(net.preprocess)
-            found["conversion"], norms = _norms(net, data.scan("train"))
-        scanned = bool(found.get("conversion", {}).get("batches"))
-        _read_all(data, scanned)
-        found["problems"] = dict(data.problems)
-        found["findings"] = [*data.notes, *_findings(data, found["counts"]), *norms]
-        _tell(terminal, data, found)
+        data = _opened(given, terminal, wrong)
+        net = _network(given, data.classes if data is not None else ("a", "b"), wrong)
+        if data is not None:
+            found |= _looked_through(data, net, wrong)
+            _tell(terminal, data, found, healthy=not wrong)
     if given.json:
-        print_json(found)
+        print_json(found | {"errors": list(map(str, wrong))})
+    if wrong:
+        raise ValueError("\nalso: ".join(map(str, wrong))) from wrong[0]
 
 
-def _counts(data: ImageDomains) -> dict[str, dict[str, int]]:
-    """Count images of each class, split by split and domain by domain."""
-    return {
-        str(name): dict(Counter(data.classes[label] for label in rows.labels))
+@contextmanager
+def _noting(wrong: list[Exception]) -> Iterator[None]:
+    """Keep what would stop training, and go on."""
+    try:
+        yield
+    except (ValueError, OSError) as error:
+        wrong.append(error)
+
+
+def _opened(given: Namespace, terminal: Terminal, wrong: list[Exception]) -> ImageDomains | None:
+    """Open the data without the domains that cannot be; each of those is noted."""
+    shares, loads = record(Shares, given), loading(given, seed=0, track=terminal.track)
+    listings: list[Listing] = []
+    others: list[Listing] = []
+    with _noting(wrong):
+        listings = listed(Path(given.data), {})
+    for name, path in named_folders(given.ood).items():
+        with _noting(wrong):
+            others += read_source(path, name)
+    if not listings:
+        return None
+    own, *more = listings
+    data: ImageDomains | None = None
+    kept: list[Listing] = []
+    with _noting(wrong):
+        data = domains_of(own, [], shares=shares, loading=loads)
+    for other in (*more, *others) if data is not None else ():
+        with _noting(wrong):
+            data = domains_of(own, [*kept, other], shares=shares, loading=loads)
+            kept.append(other)
+    return data
+
+
+def _network(given: Namespace, classes: tuple[str, ...], wrong: list[Exception]) -> Network | None:
+    """Build the network that is asked for, by its name or by its weights."""
+    if given.backbone is None and given.weights is None:
+        return None
+    with _noting(wrong):
+        named = {"backbone": given.backbone or Setting.backbone}
+        return record(Setting, given, **named).network(classes)
+    return None
+
+
+def _looked_through(
+    data: ImageDomains, net: Network | None, wrong: list[Exception]
+) -> dict[str, Any]:
+    """Read everything once, and say what there is and what is odd about it."""
+    found: dict[str, Any] = {}
+    norms: list[str] = []
+    if net is not None:
+        data = data.seen_through(net.preprocess)
+        with _noting(wrong):
+            found["conversion"], norms = _norms(net, data.scan("train"))
+    with _noting(wrong):
+        _read_all(data, scanned=bool(found.get("conversion", {}).get("batches")))
+    files = {
+        str(name): rows
         for name, rows in (*data.sets.items(), *data.ood.items())
         if isinstance(rows, ImageFiles)
+    }
+    counts = _counts(data, files)
+    same = duplicates(files, data.classes)
+    return found | {
+        "counts": counts,
+        "problems": dict(data.problems),
+        "findings": [*data.notes, *_findings(data, files, counts), *told(same), *norms],
+        "duplicates": [[printable(place.path) for place in group] for group in same],
+    }
+
+
+def _counts(data: ImageDomains, files: Mapping[str, ImageFiles]) -> dict[str, dict[str, int]]:
+    """Count images that can be read of each class, split by split and domain by domain."""
+    return {
+        name: dict(
+            Counter(
+                data.classes[label]
+                for path, label in zip(rows.paths, rows.labels, strict=True)
+                if printable(path) not in data.problems
+            )
+        )
+        for name, rows in files.items()
     }
 
 
@@ -86,9 +166,15 @@ def _read_all(data: ImageDomains, scanned: bool) -> None:
             pass
 
 
-def _findings(data: ImageDomains, counts: dict[str, dict[str, int]]) -> list[str]:
+def _findings(
+    data: ImageDomains, files: Mapping[str, ImageFiles], counts: dict[str, dict[str, int]]
+) -> list[str]:
     train = counts.get("train", {})
     said = []
+    images = Counter(data.classes[label] for label in files["train"].labels)
+    lost = [f"{name} ({images[name]})" for name in images if name not in train]
+    if lost:
+        said.append(f"classes whose training images can none of them be read: {', '.join(lost)}")
     few = [f"{name} ({train[name]})" for name in data.classes if 0 < train.get(name, 0) < FEW]
     if few:
         said.append(f"classes with fewer than {FEW} training images: {', '.join(few)}")
@@ -126,7 +212,7 @@ def _norms(net: Network, rows: Iterable[Labeled]) -> tuple[dict[str, Any], list[
     return {**report.to_dict(), "states": [asdict(state) for state in states]}, said
 
 
-def _tell(terminal: Terminal, data: ImageDomains, found: dict[str, Any]) -> None:
+def _tell(terminal: Terminal, data: ImageDomains, found: dict[str, Any], *, healthy: bool) -> None:
     counts: dict[str, dict[str, int]] = found["counts"]
     names = list(counts)
     terminal.table(
@@ -138,5 +224,5 @@ def _tell(terminal: Terminal, data: ImageDomains, found: dict[str, Any]) -> None
         terminal.say(f"- {finding}")
     for path, reason in found["problems"].items():
         terminal.say(f"- cannot be read: {path}: {reason}")
-    if not found["findings"] and not found["problems"]:
+    if healthy and not found["findings"] and not found["problems"]:
         terminal.say("nothing wrong found")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from adaptune.commands.options import (
@@ -21,6 +23,7 @@ from adaptune.method import hyperparameters
 from adaptune.methods import METHODS
 from adaptune.report.page import write_run_report
 from adaptune.run import Run, replace_text
+from adaptune.signals import Stopped
 from adaptune.summary import summarize
 from adaptune.terminal import Terminal
 from adaptune.training import Setting
@@ -47,10 +50,13 @@ def run(words: Sequence[str]) -> None:
         raise ValueError(
             f"{folder} holds a run already: choose another --out, or go on with --resume"
         )
+    plan, setting = record(Plan, given), record(Setting, given)
+    fabric = setting.fabric()  # before anything is written: it may bring up other processes
     out = Run(folder, tensorboard=given.tensorboard)
-    replace_text(out.config, config_text(given, leave_out=("out", "resume")))
-    plan = record(Plan, given)
-    with Terminal() as terminal:
+    quiet = not out.writes
+    with out.locked(), Terminal(quiet=quiet) as terminal, _saying_how_to_go_on(folder):
+        if out.writes:
+            replace_text(out.config, config_text(given, leave_out=("out", "resume")))
         data = opened(given, seed=plan.seed, track=terminal.track)
         for note in data.notes:
             terminal.say(f"note: {note}")
@@ -59,17 +65,29 @@ def run(words: Sequence[str]) -> None:
             METHODS[name],
             {key: given[key] for key in hyperparameters(METHODS[name])},
             data,
-            record(Setting, given),
+            setting,
             plan,
             name=name,
             terminal=terminal,
             resume=given.resume,
+            fabric=fabric,
         )
-        page = write_run_report(folder)
-        terminal.results([results], summarize([results]))
-        terminal.say(f"network {out.best}\nreport  {page}")
-    if given.json:
+        if out.writes:
+            page = write_run_report(folder)
+            terminal.results([results], summarize([results]))
+            terminal.say(f"network {out.best}\nreport  {page}")
+    if given.json and out.writes:
         print_json(results)
+
+
+@contextmanager
+def _saying_how_to_go_on(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except Stopped as stopped:
+        said = f"{stopped.kept}; " if stopped.kept else ""
+        again = f"go on with: adaptune fit --resume --out {shlex.quote(str(folder))}"
+        raise Stopped(stopped.number, said + again) from None
 
 
 def _resumed(words: list[str]) -> list[str]:

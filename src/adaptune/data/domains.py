@@ -5,58 +5,39 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
 
 from adaptune.data.images import Augment, ImageFiles, Sample, Unreadable, transform_for
 from adaptune.data.listing import Listing, Shares, split_by_subject
+from adaptune.data.loading import (
+    Key,
+    Loading,
+    Serves,
+    Stack,
+    Track,
+    in_groups,
+    loaded,
+    quietly,
+    shuffled,
+    stacked,
+)
 from adaptune.data.sources import kept_to, listed, read_source, tests_of
 from adaptune.network import Preprocess
+from adaptune.ops.processes import gathered_objects, place
 from adaptune.types import Batch, Labeled, Needs, Split
 
-Item = TypeVar("Item")
-Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
-
-
-class Serves(Protocol):
-    """Rows that are asked for by number and by the seed of what is random about them."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, key: tuple[int, int]) -> Sample | Unreadable: ...
-
-
-def quietly(items: Iterable[Item], label: str, total: int) -> Iterable[Item]:
-    """Pass items on without showing any progress."""
-    del label, total
-    return items
-
-
-@dataclass(frozen=True)
-class Loading:
-    """How batches are made.
-
-    Args:
-        batch_size: Images in a training batch.
-        workers: Processes that read images beside the one that trains.
-        seed: What decides the order of images and their augmentation.
-        strict: Make a file that cannot be read an error; otherwise it is named and left out.
-        track: What wraps every pass over data, for those who show progress.
-    """
-
-    batch_size: int = 64
-    workers: int = 0
-    seed: int = 0
-    strict: bool = False
-    track: Track = quietly
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.workers < 0:
-            raise ValueError(
-                f"a batch needs at least one image and workers cannot be fewer than none: got a "
-                f"batch size of {self.batch_size} and {self.workers} workers"
-            )
+__all__ = [
+    "ImageDomains",
+    "Loading",
+    "Serves",
+    "Track",
+    "domains_of",
+    "open_domains",
+    "other_domains",
+    "quietly",
+]
 
 
 @dataclass
@@ -64,7 +45,8 @@ class ImageDomains:
     """Sets of images under one list of classes: train, val and test, and one test set a domain.
 
     Build one with `open_domains` or `from_datasets`. ``problems`` fills up with files that could
-    not be read, by path, as passes over the data meet them.
+    not be read, by path, as passes over the data meet them. Where several processes run, by
+    `torch.distributed`, every pass gives each process its share, so all of them must make it.
     """
 
     classes: tuple[str, ...]
@@ -80,29 +62,38 @@ class ImageDomains:
         del needs
         return max(1, len(self.augmented) // self.loading.batch_size)
 
-    def batches(self, needs: Needs, epoch: int) -> Iterator[Batch]:
-        """Give one epoch of full, shuffled, augmented training batches.
+    def batches(self, needs: Needs, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """Give one epoch of full, shuffled, augmented training batches, from number ``start`` on.
 
-        The order depends on seed and epoch alone. Rows that do not fill a batch wait for another
-        epoch, so that no batch norm ever sees a batch of one; a set smaller than a batch is one.
+        The order depends on seed and epoch alone, an image's augmentation on both and its row.
+        Rows that do not fill a batch wait for another epoch, so that no batch norm ever sees a
+        batch of one; a set smaller than a batch is one. Of w processes, process r gets the rows
+        r, r + w, ... of every batch. Files that cannot be read are left out; where that is all
+        that a process would get of a batch, it gets the images that come next in the epoch, so
+        that every process takes every step.
+
+        Raises:
+            ValueError: If a batch has fewer rows than there are processes, or nothing is readable.
         """
-        size, seed = self.loading.batch_size, self.loading.seed
-        generator = torch.Generator().manual_seed(_seed(seed, epoch, -1))
-        order = torch.randperm(len(self.augmented), generator=generator).tolist()
-        keys = [(row, _seed(seed, epoch, row)) for row in order[: self.steps(needs) * size]]
-        for rows in self._load(self.augmented, keys, "training", 0):
-            yield Batch(rows)
+        size = self.loading.batch_size
+        order = shuffled(len(self.augmented), self.loading.seed, epoch)
+        groups = in_groups(order[: self.steps(needs) * size], size)[start:]
+        return self._batches(_shared_out(groups), order, start)
 
     def scan(self, split: Split) -> Iterable[Labeled]:
-        """Give every row of a split once, in order, without augmentation."""
+        """Give every row of a split once, in order, without augmentation.
+
+        Of w processes, process r gets the whole batches r, r + w, ..., which may be none.
+        ``index`` tells where a row belongs.
+        """
         return self._scan(self.sets[split], split, 0)
 
     def sample(self, split: Split, number: int) -> Iterable[Labeled]:
-        """Give at most ``number`` rows of a split, spread evenly over it, without augmentation."""
+        """Give at most ``number`` rows of a split, spread evenly over it, shared out as a scan."""
         rows = self.sets[split]
         every = max(1.0, len(rows) / number)
         keys = [(int(at * every), 0) for at in range(min(number, len(rows)))]
-        return self._load(rows, keys, f"reading {split}", 0)
+        return self._pass(rows, keys, f"reading {split}", 0)
 
     def tests(self) -> dict[str, Iterable[Labeled]]:
         """Give the test sets by name: the training domain's own as ``id``, then the others."""
@@ -149,30 +140,46 @@ class ImageDomains:
         chosen = self.sets["test"] if name == "id" else self.ood[name]
         return chosen.paths if isinstance(chosen, ImageFiles) else []
 
-    def _scan(self, rows: Serves, label: str, domain: int) -> Iterator[Labeled]:
-        keys = [(row, 0) for row in range(len(rows))]
-        return self._load(rows, keys, f"reading {label}", domain)
+    def gathered_problems(self) -> dict[str, str]:
+        """Give what all processes could not read, by path; all must ask, and all are told."""
+        return {path: why for own in gathered_objects(self.problems) for path, why in own.items()}
 
-    def _load(
-        self,
-        rows: Serves,
-        keys: Sequence[tuple[int, int]],
-        label: str,
-        domain: int,
-    ) -> Iterator[Labeled]:
-        size = self.loading.batch_size
-        groups = [list(keys[at : at + size]) for at in range(0, len(keys), size)]
-        loader: DataLoader[Any] = DataLoader(
-            rows,  # type: ignore[arg-type]
-            batch_sampler=groups,
-            num_workers=self.loading.workers,
-            collate_fn=_sorted_out,
-        )
-        for samples, broken in self.loading.track(loader, label, len(groups)):
+    def _scan(self, rows: Serves, label: str, domain: int) -> Iterator[Labeled]:
+        return self._pass(rows, [(row, 0) for row in range(len(rows))], f"reading {label}", domain)
+
+    def _pass(self, rows: Serves, keys: list[Key], label: str, domain: int) -> Iterator[Labeled]:
+        rank, world = place()
+        groups = in_groups(keys, self.loading.batch_size)[rank::world]
+        stacks = self._load(rows, groups, label)
+        return (_labeled(stack, domain) for stack in stacks if stack is not None)
+
+    def _batches(self, groups: list[list[Key]], order: list[Key], start: int) -> Iterator[Batch]:
+        for number, stack in enumerate(self._load(self.augmented, groups, "training")):
+            if stack is None:
+                stack = self._instead(len(groups[number]), order, start + number)
+            yield Batch(_labeled(stack, 0))
+
+    def _instead(self, wanted: int, order: list[Key], number: int) -> Stack:
+        """Read the images that come after a batch of which nothing could be read."""
+        after = (number + 1) * self.loading.batch_size + place()[0]
+        found: list[Sample] = []
+        for at in range(len(order)):
+            item = self.augmented[order[(after + at) % len(order)]]
+            if isinstance(item, Unreadable):
+                self._note([item])
+            else:
+                found.append(item)
+            if len(found) == wanted:
+                break
+        stack, _ = stacked(found)
+        if stack is None:
+            raise ValueError(f"none of the {len(order)} training images could be read")
+        return stack
+
+    def _load(self, rows: Serves, groups: list[list[Key]], label: str) -> Iterator[Stack | None]:
+        for stack, broken in loaded(rows, groups, self.loading, label):
             self._note(broken)
-            if samples is not None:
-                x, y, index = samples
-                yield Labeled(x=x, y=y, index=index, domain=torch.full_like(y, domain))
+            yield stack
 
     def _note(self, broken: Sequence[Unreadable]) -> None:
         for one in broken:
@@ -260,22 +267,17 @@ def _through(look: Callable[[Any], torch.Tensor], rows: Serves) -> Serves:
     return rows.through(look) if isinstance(rows, ImageFiles) else rows
 
 
-def _sorted_out(
-    items: Sequence[Sample | Unreadable],
-) -> tuple[tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None, list[Unreadable]]:
-    """Stack what could be read; list what could not."""
-    broken = [item for item in items if isinstance(item, Unreadable)]
-    good = [item for item in items if not isinstance(item, Unreadable)]
-    if not good:
-        return None, broken
-    x, y, row = zip(*good, strict=True)
-    return (torch.stack(x), torch.tensor(y), torch.tensor(row)), broken
+def _labeled(stack: Stack, domain: int) -> Labeled:
+    x, y, index = stack
+    return Labeled(x=x, y=y, index=index, domain=torch.full_like(y, domain))
 
 
-def _seed(*parts: int) -> int:
-    """Mix numbers into one seed, so that neighbours share nothing."""
-    mixed = 0
-    for part in parts:
-        mixed = (mixed ^ (part + 0x9E3779B97F4A7C15)) * 0xBF58476D1CE4E5B9 % 2**64
-        mixed ^= mixed >> 31
-    return mixed % 2**63
+def _shared_out(groups: list[list[Key]]) -> list[list[Key]]:
+    """Give this process its part of every batch."""
+    rank, world = place()
+    if groups and len(groups[0]) < world:
+        raise ValueError(
+            f"a batch of {len(groups[0])} images cannot be shared by {world} processes, each of "
+            "which needs one: give a larger --batch-size, more images, or fewer processes"
+        )
+    return [group[rank::world] for group in groups]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import stat
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
@@ -10,12 +13,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode, v2
 
-from adaptune.data.listing import Example
+from adaptune.data.listing import Example, printable
 from adaptune.network import Preprocess
 
 Augment = Literal["none", "flip", "crop"]
@@ -30,6 +33,30 @@ UPRIGHT = {
 }
 """What turns an image upright, by its EXIF orientation."""
 
+KINDS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+"""What is opened, whatever its name ends in; some other kinds would start programs."""
+
+PIXELS = 100_000_000
+"""Pixels from which an image is refused before it is decoded: it could fill the memory."""
+
+RATIO = 100
+"""How many times as long as wide an image may be: resizing goes by the shorter side."""
+
+MISSING = "there is no such file: put it back, or take it out of the data"
+SPECIAL = "it is a folder, a pipe or a device, not a file: put an image in its place"
+EMPTY = "the file is empty: copy it again, or delete it"
+FOREIGN = (
+    f"it is none of the images that are read ({', '.join(KINDS)}), or begins damaged: replace it"
+)
+DAMAGED = "it begins as an image but cannot be decoded, being cut off or damaged: copy it again"
+LARGE = f"it has {PIXELS // 10**6} million pixels or more, which could fill the memory: shrink it"
+NARROW = f"one side is more than {RATIO} times the other: cut it into parts"
+FRACTIONS = "its pixels are fractions, whose range no one knows: save it with 8 bits"
+
+
+class Refused(OSError):
+    """A file that is not read as an image; its message says why and what to do."""
+
 
 @dataclass(frozen=True)
 class Unreadable:
@@ -42,33 +69,75 @@ class Unreadable:
 def read_image(path: Path) -> Tensor:
     """Decode a file into uint8 (3, H, W): upright, on white where it is transparent.
 
-    Integers of more than 8 bits are taken as 16 bits wide.
+    Integers of more than 8 bits are taken as 16 bits wide. The contents decide what a file is, not
+    its name; of an animation the first frame is taken.
 
     Raises:
-        OSError: If the file cannot be read as an image, or its pixels have no known range.
+        OSError: If the file is missing, empty, damaged, of another kind, too large to be safe, or
+            its pixels have no known range; the message says which and what to do.
     """
     try:
-        with Image.open(path) as opened:
-            # Not ImageOps.exif_transpose: it writes EXIF again and fails on tags of a wrong type.
-            turn = UPRIGHT.get(opened.getexif().get(ExifTags.Base.Orientation, 1))
-            image = _eight_bits(opened)
-            image = image.transpose(turn) if turn is not None else image
-            if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-                image = image.convert("RGBA")
-                white = Image.new("RGBA", image.size, "white")
-                image = Image.alpha_composite(white, image)
-            pixels: Tensor = v2.functional.pil_to_tensor(image.convert("RGB"))
-    except OSError:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise Refused(SPECIAL)
+        if not status.st_size:
+            raise Refused(EMPTY)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # decoders warn of oddities that change no pixel
+            return _decoded(path)
+    except Refused:
         raise
     except Exception as error:  # decoders of broken files raise whatever they stumble over
-        raise OSError(f"{type(error).__name__}: {error}") from error
+        raise Refused(_reason(error)) from error
+
+
+def _decoded(path: Path) -> Tensor:
+    with Image.open(path, formats=KINDS) as opened:
+        short, long = sorted(opened.size)
+        if not short:
+            raise Refused(DAMAGED)
+        if short * long >= PIXELS:
+            raise Refused(LARGE)
+        if long > RATIO * short:
+            raise Refused(NARROW)
+        opened.load()  # before EXIF is asked: TIFF is turned upright by this, and forgets its EXIF
+        image = _upright(_eight_bits(opened), opened)
+        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+            image = image.convert("RGBA")
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image)
+        pixels: Tensor = v2.functional.pil_to_tensor(image.convert("RGB"))
     return pixels
+
+
+def _reason(error: Exception) -> str:
+    """Say in plain words why a file was not read, and what to do."""
+    if isinstance(error, UnidentifiedImageError):
+        return FOREIGN
+    if isinstance(error, Image.DecompressionBombError):
+        return LARGE
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return MISSING
+    # Where offsets are damaged, decoders ask for places that no file has; disks are well then.
+    if isinstance(error, OSError) and error.strerror and error.errno != errno.EINVAL:
+        return f"the system could not read it ({error.strerror}): check the disk and your rights"
+    return DAMAGED
+
+
+def _upright(image: Image.Image, opened: Image.Image) -> Image.Image:
+    """Turn an image as EXIF says; EXIF that is damaged turns nothing."""
+    # Not ImageOps.exif_transpose: it writes EXIF again and fails on tags of a wrong type.
+    try:
+        turn = UPRIGHT.get(opened.getexif().get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        return image
+    return image.transpose(turn) if turn is not None else image
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """Narrow wide integers, which `convert` would clip to white."""
     if image.mode == "F":
-        raise OSError("its pixels are fractions, whose range no one knows: save it with 8 bits")
+        raise Refused(FRACTIONS)
     if not image.mode.startswith("I"):
         return image
     narrow = image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
@@ -136,7 +205,7 @@ class ImageFiles(Dataset[Sample | Unreadable]):
         try:
             image = read_image(path)
         except OSError as error:
-            return Unreadable(str(path), str(error) or type(error).__name__)
+            return Unreadable(printable(path), str(error))
         with _seeded(seed):
             return self.transform(image), self.labels[row], row
 
@@ -156,7 +225,8 @@ class Rows(Dataset[Sample | Unreadable]):
             try:
                 x, label = self.data[row][:2]
             except (OSError, ValueError) as error:
-                return Unreadable(f"row {row}", str(error) or type(error).__name__)
+                reason = str(error) or "the data set could not give it and did not say why"
+                return Unreadable(f"row {row}", reason)
         return torch.as_tensor(x), int(label), row
 
 

@@ -3,12 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from adaptune.types import Split
+
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+"""What neither a terminal nor a UTF-8 file should get: control characters and broken UTF-8."""
+
+FEW = 5
+"""How many of many things a sentence names."""
+
+
+def printable(name: object) -> str:
+    r"""Write a name so that it can be printed and saved, whatever bytes it is made of.
+
+    >>> printable("café \udce9\n")
+    'café \\udce9\\n'
+    """
+    return CONTROL.sub(lambda found: ascii(found[0])[1:-1], str(name))
+
+
+def few(names: Sequence[str], between: str = ", ") -> str:
+    """Name the first few and count the rest.
+
+    >>> few(list("abcdefg"))
+    'a, b, c, d, e and 2 more'
+    """
+    rest = len(names) - FEW
+    return between.join(names[:FEW]) + (f" and {rest} more" if rest > 0 else "")
 
 
 @dataclass(frozen=True)

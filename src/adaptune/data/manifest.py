@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 
 from adaptune.data.folder import SPLITS
-from adaptune.data.listing import Example, Listing
+from adaptune.data.listing import CONTROL, Example, Listing, few, printable
 
 SUFFIXES = (".csv", ".parquet")
+KNOWN = ("path", "label", "domain", "split")
+LAYOUT = "path,label[,domain,split]"
+
+Rows = list[tuple[str, list[str]]]
+"""The values of each row, and where it stands."""
 
 
 def read_manifest(file: Path, name: str) -> dict[str, Listing]:
@@ -19,53 +24,106 @@ def read_manifest(file: Path, name: str) -> dict[str, Listing]:
     Domains come in the order in which the table first names them.
 
     Raises:
-        ValueError: If the table is missing, lacks a column, holds no row, leaves out a path or a
-            label, or names a split that is none of train, val and test.
+        ValueError: If the table is missing or damaged, lacks a column, holds no row, has rows of
+            another length than its header, leaves out a path or a label, or names a split that is
+            none of train, val and test. All bad rows are counted and the first few named.
     """
-    if not file.is_file():
-        raise ValueError(f"no manifest at {file}")
-    rows = list(_rows(file))
-    if not rows:
-        raise ValueError(f"{file} has no rows: expected the columns path,label[,domain,split]")
-    columns = rows[0][1]
-    lacking = {"path", "label"} - set(columns)
-    if lacking:
-        raise ValueError(
-            f"{file} lacks the column {' and '.join(sorted(lacking))}: expected "
-            f"path,label[,domain,split] and found {','.join(columns)}"
-        )
+    columns, rows = _table(file)
+    _check(file, columns, rows)
     domains: dict[str, list[Example]] = {}
-    for where, row in rows:
-        if not (row["path"] and row["label"]):
-            raise ValueError(f"{file}, {where}: path or label is empty")
-        said = row.get("split") or ""
-        split = SPLITS.get(said.strip().casefold())
-        if said and split is None:
-            raise ValueError(f"{file}, {where}: split {said!r} is none of train, val, test")
-        example = Example(file.parent / row["path"], row["label"], split)
-        domains.setdefault(row.get("domain") or name, []).append(example)
+    wrong = []
+    for where, values in rows:
+        row = {key: value for key, value in zip(columns, values, strict=False) if key in KNOWN}
+        complaint = _complaint(row, len(values), len(columns))
+        if complaint:
+            wrong.append(f"{where}: {complaint}")
+        else:
+            split = SPLITS.get(row.get("split", "").strip().casefold())
+            example = Example(file.parent / row["path"], row["label"], split)
+            domains.setdefault(row.get("domain") or name, []).append(example)
+    if wrong:
+        raise ValueError(f"{file}, {few(wrong, '; ')}")
     return {
         domain: Listing(domain, tuple(examples), tuple(sorted({e.label for e in examples})))
         for domain, examples in domains.items()
     }
 
 
-def _rows(file: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """Read a table as rows of strings, each with its place; an absent value is empty."""
-    if file.suffix.lower() == ".csv":
-        with file.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines)
-            for row in reader:
-                known = {key: value or "" for key, value in row.items() if key is not None}
-                yield f"line {reader.line_num}", known
-        return
+def _check(file: Path, columns: list[str], rows: Rows) -> None:
+    """Refuse a table that is empty, lacks a column or has one twice."""
+    if not rows:
+        raise ValueError(f"{file} has no rows: expected the columns {LAYOUT}")
+    lacking = {"path", "label"} - set(columns)
+    if lacking:
+        raise ValueError(
+            f"{file} lacks the column {' and '.join(sorted(lacking))}: expected {LAYOUT} and found "
+            f"{printable(','.join(columns))}"
+        )
+    twice = [column for column in KNOWN if columns.count(column) > 1]
+    if twice:
+        raise ValueError(f"{file} has the column {twice[0]} twice: keep one of them")
+
+
+def _complaint(row: Mapping[str, str], values: int, columns: int) -> str:
+    """Say what is wrong with a row, if anything is."""
+    if values != columns:
+        return f"has {values} values where the header has {columns}: quote values with commas"
+    for column, value in row.items():
+        if CONTROL.search(value):
+            return f"{column} holds a line break or another control character: is a quote missing?"
+    if not (row["path"] and row["label"]):
+        return "path or label is empty"
+    said = row.get("split", "")
+    if said and said.strip().casefold() not in SPLITS:
+        return f"split {said!r} is none of train, val, test"
+    return ""
+
+
+def _table(file: Path) -> tuple[list[str], Rows]:
+    """Read a table as columns and rows of strings; an absent value is empty."""
+    if not file.is_file():
+        raise ValueError(f"no manifest at {printable(file)}: expected a CSV or Parquet file")
+    try:
+        return _csv(file) if file.suffix.lower() == ".csv" else _parquet(file)
+    except OSError as error:
+        raise ValueError(
+            f"{file} could not be opened ({error.strerror}): check the disk and your rights"
+        ) from error
+
+
+def _csv(file: Path) -> tuple[list[str], Rows]:
+    with file.open(newline="", encoding="utf-8-sig") as lines:
+        reader = csv.reader(lines, strict=True)
+        try:
+            columns = next(reader, [])
+            rows = [(f"line {reader.line_num}", values) for values in reader if values]
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{file} is not UTF-8 text: save it as CSV in UTF-8") from error
+        except csv.Error as error:
+            raise ValueError(
+                f"{file}, line {reader.line_num}: quotes or lengths are not those of a CSV "
+                f"({error}): mend the line, or write the table again"
+            ) from error
+    if any("\0" in column for column in columns):
+        raise ValueError(f"{file} is not UTF-8 text: save it as CSV in UTF-8")
+    return columns, rows
+
+
+def _parquet(file: Path) -> tuple[list[str], Rows]:
     try:
         import pandas
+
+        table = pandas.read_parquet(file, engine="pyarrow", page_checksum_verification=True)
+        filled = table.astype(object).where(table.notna(), "")
     except ImportError as error:
         raise ValueError(
-            "Parquet manifests need pandas: pip install 'adaptune[manifest]'"
+            "Parquet manifests need pandas and pyarrow: pip install 'adaptune[manifest]'"
         ) from error
-    table = pandas.read_parquet(file)
-    records = table.astype(object).where(table.notna(), "").to_dict("records")
-    for number, row in enumerate(records):
-        yield f"row {number}", {str(key): str(value) for key, value in row.items()}
+    except Exception as error:  # damaged bytes make it raise whatever it stumbles over
+        raise ValueError(
+            f"{file} could not be read as Parquet, being cut off, damaged or of another kind: "
+            "write the table again"
+        ) from error
+    records = enumerate(filled.itertuples(index=False, name=None))
+    rows = [(f"row {number}", list(map(str, values))) for number, values in records]
+    return list(map(str, filled.columns)), rows

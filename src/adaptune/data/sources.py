@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -54,11 +55,12 @@ def kept_to(classes: Sequence[str], listing: Listing) -> tuple[Listing, list[str
         ValueError: If no training image is left.
     """
     notes = list(listing.notes)
-    others = sorted({example.label for example in listing.examples} - set(classes))
+    others = Counter(e.label for e in listing.examples if e.label not in classes)
     if others:
+        many = ", ".join(f"{label} ({count})" for label, count in sorted(others.items()))
         kept = tuple(example for example in listing.examples if example.label in classes)
         listing = replace(listing, examples=kept)
-        notes.append(f"classes that the network lacks were left out: {', '.join(others)}")
+        notes.append(f"classes that are not among those to train on were left out: {many}")
     if not listing.of("train"):
         raise ValueError(
             f"{listing.name} holds no training images: give it a train folder, or smaller shares "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Annotated, Any, Literal
 
 from torch import nn
@@ -36,14 +35,14 @@ class DAFT(Method):
         net: Network,
         task: Task,
         *,
-        lr: Rate = 0.1,
+        lr: Rate = 0.3,
         batchnorm: BatchNormPolicy = "converted",
         pooling: Literal["exact", "batch"] = "exact",
         head: Literal["conditioned", "published", "one-rate"] = "conditioned",
         k: Annotated[float, Between(0.05, 2.0)] = 0.5,
         floor: float = 0.05,
         head_lr: float = 0.3,
-        trust: float = math.inf,
+        trust: float = 0.001,
     ) -> None:
         super().__init__(net, task, batchnorm=batchnorm)
         self.lr, self.batchnorm, self.pooling = lr, batchnorm, pooling

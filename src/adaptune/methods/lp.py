@@ -10,6 +10,7 @@ import torch
 from adaptune.method import Method
 from adaptune.network import Network
 from adaptune.ops.probe import Probe, linear_probe, penalties
+from adaptune.ops.processes import from_first, gathered
 from adaptune.ops.scan import scan
 from adaptune.task import Task
 from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Labeled, Objective
@@ -54,18 +55,20 @@ def probe_head(
     """Put the best linear probe into the network's head, in one pass over train and one over val.
 
     The pass over train also converts batch norms if ``batchnorm`` says so: features are the same
-    before and after. Gives what a report should show.
+    before and after. Gives what a report should show. Where several processes run, the rows of all
+    are gathered, the first solves the probe and all get it.
     """
-    seen: dict[str, list[Rows]] = {"train": [], "val": []}
+    seen: dict[str, list[list[torch.Tensor]]] = {"train": [], "val": []}
 
     def keep(batch: Labeled, features: torch.Tensor) -> None:
-        seen[split].append((features.float().cpu(), batch.y.cpu()))
+        seen[split].append([features.float().cpu(), batch.y.cpu(), batch.index.cpu()])
 
     split = "train"
     notes: dict[str, Any] = dict(scan(net.body, data.scan("train"), policy=batchnorm, watch=keep))
     split = "val"
     scan(net.body, data.scan("val"), policy="eval", watch=keep)
-    probe = _solved(_joined(seen["train"]), _joined(seen["val"]), task.classes, cs)
+    train, val = _joined(seen["train"]), _joined(seen["val"])
+    probe = from_first(lambda: _solved(train, val, task.classes, cs))
     with torch.no_grad():
         net.head.weight.copy_(probe.weight)
         net.head.bias.copy_(probe.bias)
@@ -91,11 +94,14 @@ def _solved(train: Rows, val: Rows, classes: int, cs: int) -> Probe:
     return _PROBES[name]
 
 
-def _joined(parts: list[Rows]) -> Rows:
-    if not parts:
+def _joined(parts: list[list[torch.Tensor]]) -> Rows:
+    """Join the rows of all batches and processes, in the order of the data set."""
+    own = [torch.cat(part) for part in zip(*parts, strict=True)] or [torch.empty(0)] * 3
+    features, y, index = map(gathered, own)
+    if not len(y):
         raise ValueError(
             "linear probing needs training and validation images and one of them has none: "
             "give the data a val folder, or a share for validation"
         )
-    features, y = zip(*parts, strict=True)
-    return torch.cat(features), torch.cat(y)
+    order = index.argsort(stable=True)
+    return features[order], y[order]

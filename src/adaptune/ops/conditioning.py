@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import torch
 from torch import Tensor
+
+from adaptune.ops.processes import gathered
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,7 @@ class Spread:
     >>> spread = Spread()
     >>> for features in torch.eye(4).split(2):
     ...     spread(None, features)
-    >>> spread.scatter.count
+    >>> spread.pooled().count
     4
     """
 
@@ -79,6 +82,24 @@ class Spread:
         del batch
         one = scatter(features)
         self.scatter = one if self.scatter is None else self.scatter.merge(one)
+
+    def pooled(self, device: torch.device | None = None) -> Scatter:
+        """Pool what all processes saw, by count; all must ask, and get the same, on ``device``.
+
+        A process that saw nothing counts for nothing.
+
+        Raises:
+            ValueError: If no process saw any features.
+        """
+        own = self.scatter
+        parts = [torch.empty(0)] * 3
+        if own is not None:
+            parts = [torch.tensor([own.count]), own.mean[None], own.products[None]]
+        counts, means, products = (gathered(part).to(device) for part in parts)
+        if not counts.sum():
+            raise ValueError("the head cannot be conditioned: no features were seen")
+        scatters = zip(counts.tolist(), means, products, strict=True)
+        return reduce(Scatter.merge, (Scatter(*one) for one in scatters))
 
 
 def largest_eigenvalue(matrix: Tensor, tolerance: float = 1e-6, limit: int = 1000) -> float:

@@ -21,12 +21,12 @@ from adaptune.ops.inputs import find_input, in_eval, in_python, kept, placed, te
 from adaptune.ops.moments import (
     Moments,
     as_one_value,
-    everyone,
     from_values,
     merge_across_processes,
     moments,
     wide,
 )
+from adaptune.ops.processes import everyone
 
 __all__ = ["ConversionReport", "LayerConversion", "convert_batchnorm"]
 

@@ -134,7 +134,7 @@ def snapshot(model: nn.Module) -> Snapshot:
         for attribute, kind in kinds.items():
             value = getattr(module, attribute)
             if isinstance(value, Tensor):
-                copy = value.detach().cpu().clone()
+                copy = value.detach().cpu().clone(memory_format=torch.contiguous_format)
                 taken[f"{name}.{attribute}"] = (name, kind, copy)
     return taken
 

@@ -8,6 +8,8 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from adaptune.ops.processes import everyone
+
 TILE = 1 << 18
 """Elements squared at a time on the CPU: one tile stays in the cache."""
 
@@ -70,7 +72,7 @@ def moments(x: Tensor) -> Moments:
         x = x.cpu()  # which has no float64
     mean, square = (total / count for total in _sums(x))
     variance = square - mean.square()
-    far = mean.square() > CANCELLATION * variance
+    far = (mean.square() > CANCELLATION * variance) | ~variance.isfinite()  # a square overflowed
     if bool(far.any()):
         rows = x.transpose(0, 1)[far].reshape(int(far.sum()), -1).double()
         mean[far] = center = rows.mean(1)
@@ -129,20 +131,6 @@ def _sums(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _per_channel(parts: Tensor, channels: int) -> Tensor:
     return parts.sum(0).view(-1, channels).sum(0)
-
-
-def everyone(own: Tensor) -> list[Tensor]:
-    """Give what each process holds, own shape and type, the same list on all of them.
-
-    >>> everyone(torch.ones(2))
-    [tensor([1., 1.])]
-    """
-    distributed = torch.distributed
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return [own]
-    parts = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(parts, own)
-    return parts
 
 
 def merge_across_processes(own: Moments) -> Moments:

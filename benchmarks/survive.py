@@ -1,0 +1,132 @@
+"""Kill runs at random moments, resume them, compare bit by bit: ``python -m benchmarks.survive``.
+
+Each method is run once undisturbed on the demo's data, and once with SIGKILL at random moments,
+resumed after each. What differs is counted: tensors of the networks, metrics, results. Only times
+and the names of folders may differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from adaptune.data.demo import build_demo
+from adaptune.run import machine, plain, read_lines, replace_text
+
+RESULTS = Path(__file__).parent / "results" / "survive.json"
+TIMED = ("seconds", "config")
+"""Fields that measure time, or name the folder."""
+
+
+def main(words: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.survive", description=__doc__)
+    parser.add_argument("--methods", default="ft,lp-ft,daft", help="names, with commas")
+    parser.add_argument("--kills", type=int, default=20, help="kills of each method's run")
+    parser.add_argument("--epochs", type=int, default=6, help="passes over the training images")
+    parser.add_argument("--seed", type=int, default=0, help="what decides the moments")
+    parser.add_argument("--work", type=Path, default=Path("runs/survive"), help="where runs go")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="where results go")
+    given = parser.parse_args(words)
+    domains = build_demo(given.work / "data")
+    common = [str(domains["twemoji"]), f"--ood=openmoji={domains['openmoji']}"]
+    common += ["--image-size=64", "--crop=1", f"--epochs={given.epochs}"]
+    rows = []
+    for method in given.methods.split(","):
+        rows.append(survive(method, common, given.work, given.kills, random.Random(given.seed)))
+        print(json.dumps(rows[-1]), flush=True)
+    found = {"rows": rows, "kills": given.kills, "epochs": given.epochs, "machine": machine()}
+    replace_text(given.out, json.dumps(plain(found), indent=1) + "\n")
+
+
+def survive(
+    method: str, common: Sequence[str], work: Path, kills: int, moments: random.Random
+) -> dict[str, Any]:
+    """Run once in peace and once with kills; count what differs."""
+    peace, war = work / f"{method}-peace", work / f"{method}-war"
+    for folder in (peace, war):
+        shutil.rmtree(folder, ignore_errors=True)
+    words = [sys.executable, "-m", "adaptune", "fit"]
+    begin = [*words, *common, f"--method={method}", "--checkpoint-minutes=0.02"]
+    began = time.perf_counter()
+    subprocess.run([*begin, f"--out={peace}"], check=True, capture_output=True)
+    whole = time.perf_counter() - began
+    killed: list[str] = []
+    resumed = 0
+    while True:
+        known = (war / "config.yaml").is_file()
+        again = [*words, "--resume", f"--out={war}"] if known else [*begin, f"--out={war}"]
+        resumed += known
+        # A process needs time before its first step, so a run that is killed too early stays put.
+        limit = moments.uniform(0.3, 0.9) * whole if len(killed) < kills else None
+        at = killed_after(again, limit)
+        if at is None:
+            break
+        killed.append(stage(war))
+    return {
+        "method": method,
+        "kills": len(killed),
+        "resumed": resumed,
+        "killed at": {one: killed.count(one) for one in sorted(set(killed))},
+        "seconds undisturbed": round(whole, 1),
+        **differences(peace, war),
+    }
+
+
+def killed_after(words: Sequence[str], seconds: float | None) -> float | None:
+    """Run a command; kill it after some seconds. Gives those, or None if it ended by itself."""
+    with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
+        try:
+            _, said = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            return seconds
+    if process.returncode:
+        raise SystemExit(f"{' '.join(words)} failed:\n{said.decode()}")
+    return None
+
+
+def stage(folder: Path) -> str:
+    """Say how far the run had come."""
+    lines = read_lines(folder / "metrics.jsonl")
+    return f"epoch {lines[-1]['epoch']}" if lines else "start"
+
+
+def differences(one: Path, other: Path) -> dict[str, int]:
+    """Count tensors, lines and fields that are not equal to the bit."""
+    tensors = 0
+    for name in ("best", "last"):
+        pair = [load_file(folder / name / "network.safetensors") for folder in (one, other)]
+        keys = pair[0].keys() | pair[1].keys()
+        tensors += sum(not _equal(pair[0].get(key), pair[1].get(key)) for key in keys)
+    lines = [_untimed(read_lines(folder / "metrics.jsonl")) for folder in (one, other)]
+    results = [_untimed([json.loads((f / "results.json").read_text())])[0] for f in (one, other)]
+    return {
+        "tensors that differ": tensors,
+        "metrics that differ": sum(a != b for a, b in zip(*lines, strict=True)),
+        "results that differ": sum(results[0][key] != results[1].get(key) for key in results[0]),
+    }
+
+
+def _equal(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
+    return one is not None and other is not None and torch.equal(one, other)
+
+
+def _untimed(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{key: value for key, value in line.items() if key not in TIMED} for line in lines]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

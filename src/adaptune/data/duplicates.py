@@ -1,0 +1,85 @@
+"""Files of the same contents in places where that does harm."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adaptune.data.images import ImageFiles
+from adaptune.data.listing import few, printable
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file, the set that it is served in, and its class."""
+
+    path: Path
+    split: str
+    label: str
+
+
+def duplicates(sets: Mapping[str, ImageFiles], classes: Sequence[str]) -> list[tuple[Place, ...]]:
+    """Group files of the same contents that are in several sets, or under several classes.
+
+    Only files of one size are read; those that cannot be are left to whoever reads images.
+    """
+    places = [
+        Place(path, name, classes[label])
+        for name, rows in sets.items()
+        for path, label in zip(rows.paths, rows.labels, strict=True)
+    ]
+    return [
+        tuple(same)
+        for alike in _grouped(places, _size)
+        for same in _grouped(alike, _contents)
+        if len({place.split for place in same}) > 1 or len({place.label for place in same}) > 1
+    ]
+
+
+def told(groups: Sequence[Sequence[Place]]) -> list[str]:
+    """Say in sentences which files are in several sets, and which under several classes."""
+    said = []
+    apart = [group for group in groups if len({place.split for place in group}) > 1]
+    if apart:
+        said.append(
+            f"{len(apart)} images are in more than one of the sets, which makes scores too high: "
+            f"{few([_named(group, 'split') for group in apart], '; ')}: keep each in one"
+        )
+    torn = [group for group in groups if len({place.label for place in group}) > 1]
+    if torn:
+        said.append(
+            f"{len(torn)} images are in more than one class: "
+            f"{few([_named(group, 'label') for group in torn], '; ')}: keep each in one"
+        )
+    return said
+
+
+def _named(group: Sequence[Place], by: str) -> str:
+    """Name one file for each set, or for each class."""
+    places = {getattr(place, by): place for place in reversed(group)}
+    return " = ".join(f"{printable(places[key].path)} ({key})" for key in reversed(places))
+
+
+def _grouped(places: Iterable[Place], key: Callable[[Path], object]) -> Iterator[list[Place]]:
+    """Give the groups of two or more whose files have one key; those that raise have none."""
+    found: defaultdict[object, list[Place]] = defaultdict(list)
+    for place in places:
+        try:
+            found[key(place.path)].append(place)
+        except OSError:
+            continue
+    yield from (group for group in found.values() if len(group) > 1)
+
+
+def _size(path: Path) -> int:
+    if not path.is_file() or not path.stat().st_size:
+        raise FileNotFoundError(path)
+    return path.stat().st_size
+
+
+def _contents(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

@@ -1,0 +1,112 @@
+"""How rows become batches: in which order, by whom they are read, and with which randomness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from adaptune.data.images import Sample, Unreadable
+from adaptune.ops.seeds import mixed
+from adaptune.signals import ignore_signals
+
+Item = TypeVar("Item")
+Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
+
+Key = tuple[int, int]
+"""A row, and the seed of what is random about it."""
+
+Stack = tuple[Tensor, Tensor, Tensor]
+"""Inputs (N, ...), labels (N,) and rows of the data set (N,)."""
+
+
+class Serves(Protocol):
+    """Rows that are asked for by number and by the seed of what is random about them."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, key: Key) -> Sample | Unreadable: ...
+
+
+def quietly(items: Iterable[Item], label: str, total: int) -> Iterable[Item]:
+    """Pass items on without showing any progress."""
+    del label, total
+    return items
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How batches are made.
+
+    Args:
+        batch_size: Images in a training batch, over all processes that train together.
+        workers: Processes that read images beside each one that trains.
+        seed: What decides the order of images and their augmentation.
+        strict: Make a file that cannot be read an error; otherwise it is named and left out. Of
+            several processes the one that meets it stops, and their launcher ends the others.
+        track: What wraps every pass over data, for those who show progress.
+    """
+
+    batch_size: int = 64
+    workers: int = 0
+    seed: int = 0
+    strict: bool = False
+    track: Track = quietly
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or self.workers < 0:
+            raise ValueError(
+                f"a batch needs at least one image and workers cannot be fewer than none: got a "
+                f"batch size of {self.batch_size} and {self.workers} workers"
+            )
+
+
+def shuffled(count: int, seed: int, epoch: int) -> list[Key]:
+    """Give the rows of an epoch in its order, which depends on seed and epoch alone.
+
+    >>> sorted(row for row, _ in shuffled(4, seed=0, epoch=1))
+    [0, 1, 2, 3]
+    """
+    generator = torch.Generator().manual_seed(mixed(seed, epoch, -1))
+    order = torch.randperm(count, generator=generator).tolist()
+    return [(row, mixed(seed, epoch, row)) for row in order]
+
+
+def in_groups(keys: Sequence[Key], size: int) -> list[list[Key]]:
+    """Cut rows into groups of ``size``; the last has what is left.
+
+    >>> in_groups([(0, 0), (1, 0), (2, 0)], 2)
+    [[(0, 0), (1, 0)], [(2, 0)]]
+    """
+    return [list(keys[at : at + size]) for at in range(0, len(keys), size)]
+
+
+def loaded(
+    rows: Serves, groups: Sequence[list[Key]], loading: Loading, label: str
+) -> Iterator[tuple[Stack | None, list[Unreadable]]]:
+    """Read rows group by group: what could be read of each, nothing if that is none, and the rest.
+
+    The random numbers of whoever reads along are left alone.
+    """
+    loader: DataLoader[Any] = DataLoader(
+        rows,  # type: ignore[arg-type]
+        batch_sampler=groups,
+        num_workers=loading.workers,
+        collate_fn=stacked,
+        worker_init_fn=ignore_signals,
+        generator=torch.Generator().manual_seed(loading.seed),  # else it draws from the global one
+    )
+    yield from loading.track(loader, label, len(groups))
+
+
+def stacked(items: Sequence[Sample | Unreadable]) -> tuple[Stack | None, list[Unreadable]]:
+    """Stack what could be read; list what could not."""
+    broken = [item for item in items if isinstance(item, Unreadable)]
+    good = [item for item in items if not isinstance(item, Unreadable)]
+    if not good:
+        return None, broken
+    x, y, row = zip(*good, strict=True)
+    return (torch.stack(x), torch.tensor(y), torch.tensor(row)), broken

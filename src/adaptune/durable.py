@@ -1,0 +1,49 @@
+"""Files that are written whole or not at all, whatever happens to process and machine."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Write a file in one step: whoever reads it, after any crash, finds the old or the new one.
+
+    The content goes beside it, is forced to the disk, and takes the name; then the folder is
+    forced too.
+
+    Raises:
+        OSError: If there is no room or no right to write; the old file is still there then.
+    """
+    beside = file.with_name(f"{file.name}.{os.getpid()}.new")
+    try:
+        _write_new(beside, content)
+        os.replace(beside, file)  # noqa: PTH105 - one call, which tests count
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(beside)  # noqa: PTH108 - half a file would take the room of the next
+        raise
+    _force(file.parent)
+
+
+def _write_new(file: Path, content: bytes) -> None:
+    opened = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
+    try:
+        left = memoryview(content)
+        while left:
+            left = left[os.write(opened, left) :]
+        os.fsync(opened)
+    finally:
+        os.close(opened)
+
+
+def _force(folder: Path) -> None:
+    """Force a folder's names to the disk, where the system can."""
+    if os.name == "nt":
+        return
+    opened = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)

@@ -1,0 +1,119 @@
+"""Training that goes wrong: what stopped being finite, where, and on which images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adaptune.ops.inputs import tensors
+from adaptune.types import Batch
+
+
+class NonFinite(FloatingPointError):
+    """A term of the objective, or a gradient, that is not finite; raised before the step is taken.
+
+    ``what`` says which. ``layer`` is the first whose output is not finite, "" if all are. ``rows``
+    are those of the batch that are to blame, all of them where that cannot be told; the others
+    are domains, in the same order.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        layer: str = "",
+        rows: tuple[int, ...] = (),
+        domains: tuple[int, ...] = (),
+        place: str = "",
+    ) -> None:
+        super().__init__(what)
+        self.what, self.layer, self.rows, self.domains = what, layer, rows, domains
+        self.place = place
+
+    def __str__(self) -> str:
+        where = f"{self.what}{self.place}"
+        if self.layer:
+            where += f"; the first output that is not finite is that of {self.layer}"
+        return (
+            f"{where}. The rate may be too high (try a third of it), or an input is broken; "
+            "--on-nonfinite skip leaves such steps out"
+        )
+
+    def at(self, epoch: int, step: int) -> NonFinite:
+        """Add when it happened; both count from 1."""
+        place = f" in epoch {epoch}, step {step}"
+        return NonFinite(self.what, self.layer, self.rows, self.domains, place)
+
+    def told(self, batch: Batch, layer: str) -> NonFinite:
+        """Add what it happened on, and where in the network."""
+        rows, domains = blamed(batch)
+        return NonFinite(self.what, layer, rows, domains, self.place)
+
+
+def blamed(batch: Batch) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Give the rows whose inputs are not finite, and their domains; all where every input is."""
+    sides = [side for side in (batch.labeled, batch.unlabeled) if len(side)]
+    broken = [~side.x.flatten(1).isfinite().all(1) for side in sides]
+    if not any(bool(one.any()) for one in broken):
+        broken = [torch.ones_like(one) for one in broken]
+    rows = torch.cat([side.index[one] for side, one in zip(sides, broken, strict=True)])
+    domains = torch.cat([side.domain[one] for side, one in zip(sides, broken, strict=True)])
+    return tuple(rows.tolist()), tuple(domains.tolist())
+
+
+def nonfinite_gradients(module: nn.Module) -> list[str]:
+    """Name the parameters whose gradients are not finite.
+
+    >>> layer = nn.Linear(1, 1)
+    >>> layer.weight.grad = torch.tensor([[float("nan")]])
+    >>> nonfinite_gradients(layer)
+    ['weight']
+    """
+    return [
+        name
+        for name, parameter in module.named_parameters()
+        if parameter.grad is not None and not bool(parameter.grad.isfinite().all())
+    ]
+
+
+def first_nonfinite(method: nn.Module, batch: Batch) -> str:
+    """Evaluate once more and name the first layer whose output is not finite, "" if all are.
+
+    >>> class Broken(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.log = nn.Sequential(nn.Linear(1, 1), nn.Threshold(9.0, float("inf")))
+    ...     def objective(self, x):
+    ...         return self.log(x)
+    >>> first_nonfinite(Broken(), torch.zeros(1, 1))
+    'log.1 (Threshold)'
+    """
+    found: list[str] = []
+    with torch.no_grad(), _watching(method, found):
+        method.objective(batch)  # type: ignore[operator]
+    return found[0] if found else ""
+
+
+@contextmanager
+def _watching(module: nn.Module, found: list[str]) -> Iterator[None]:
+    def hook(name: str) -> Any:
+        def look(layer: nn.Module, args: object, output: Any) -> None:
+            if any(not bool(one.isfinite().all()) for one in _floating(output)):
+                found.append(f"{name} ({type(layer).__name__})")
+
+        return look
+
+    named = [(name, one) for name, one in module.named_modules() if not any(one.children())]
+    hooks = [one.register_forward_hook(hook(name)) for name, one in named]
+    try:
+        yield
+    finally:
+        for one in hooks:
+            one.remove()
+
+
+def _floating(output: Any) -> Iterator[Tensor]:
+    return (one for one in tensors(output) if one.is_floating_point())

@@ -1,0 +1,197 @@
+"""Weights and descriptions on disk, read without trusting them."""
+
+from __future__ import annotations
+
+import json
+import math
+import pickle
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from adaptune.types import BatchNormPolicy
+
+CONTAINERS = ("state_dict", "model_state_dict", "model", "network")
+
+SWOLLEN = 10
+"""How many times its own size a weights file may unpack to; torch packs nothing."""
+
+Check = tuple[Callable[[Any], bool], str]
+"""Whether a value is as it should be, and how that is called."""
+
+WORD: Check = (lambda value: isinstance(value, str), "text")
+WHOLE: Check = (lambda value: type(value) is int and 0 < value < 10**5, "a whole number above 0")
+POSITIVE: Check = (lambda value: _is_number(value) and value > 0, "a number above 0")
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _listed(check: Callable[[Any], bool], words: str) -> Check:
+    return (lambda value: isinstance(value, list) and bool(value) and all(map(check, value)), words)
+
+
+def _one_of(*words: str) -> Check:
+    return (lambda value: value in words, f"one of {', '.join(words)}")
+
+
+DESCRIPTION: dict[str, Any] = {
+    "format": WHOLE,
+    "origin": {"kind": _one_of("timm", "torchvision", "module"), "name": WORD, "head": WORD},
+    "classes": _listed(WORD[0], "a list of names"),
+    "preprocess": {
+        "size": WHOLE,
+        "mean": _listed(_is_number, "a list of numbers"),
+        "std": _listed(POSITIVE[0], "a list of numbers above 0"),
+        "interpolation": _one_of("bilinear", "bicubic"),
+        "crop": POSITIVE,
+    },
+    "batchnorm": _one_of(*get_args(BatchNormPolicy)),
+}
+"""What a network's JSON file says, in format 1."""
+
+
+def read_description(file: Path, newest: int) -> dict[str, Any]:
+    """Read what a saved network says of itself, checked value by value.
+
+    Raises:
+        ValueError: If there is no such file, its format is newer than ``newest``, or anything in
+            it is missing, unknown or of the wrong kind.
+    """
+    if not file.is_file():
+        raise ValueError(f"{file.parent} holds no saved network: expected {file.name} in it")
+    try:
+        said = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{file} is damaged, it is not JSON: take the folder from a copy, or train again"
+        ) from error
+    version = said.get("format") if isinstance(said, dict) else None
+    if type(version) is int and version > newest:
+        raise ValueError(
+            f"{file} has format {version}, this adaptune reads up to {newest}: upgrade adaptune"
+        )
+    wrong = _misfit(said, DESCRIPTION, "")
+    if wrong:
+        raise ValueError(
+            f"{file} is damaged, or another version wrote it: {wrong}; take the folder from a "
+            "copy, or open it with the version that wrote it"
+        )
+    found: dict[str, Any] = said
+    return found
+
+
+def _misfit(said: object, parts: dict[str, Any], where: str) -> str:
+    """Say where a description first differs from what it should be; nothing if it fits."""
+    if not isinstance(said, dict):
+        return f"{where.rstrip('.') or 'it'} should hold {', '.join(parts)}"
+    for key in [*parts, *said]:
+        if key not in said:
+            return f"{where}{key} is missing"
+        if key not in parts:
+            return f"{where}{key} is not known"
+        part, value = parts[key], said[key]
+        if isinstance(part, dict):
+            inside = _misfit(value, part, f"{where}{key}.")
+            if inside:
+                return inside
+        elif not part[0](value):
+            return f"{where}{key} should be {part[1]}"
+    return ""
+
+
+def read_weights(file: Path) -> dict[str, Tensor]:
+    """Read a state dict from a safetensors file or a torch file; no code in it is ever run.
+
+    Raises:
+        ValueError: If there is no such file, or it holds anything but tensors by name.
+    """
+    content: Any = read_tensors(file) if file.suffix == ".safetensors" else _unpickled(file)
+    for key in CONTAINERS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+    tensors = {}
+    for key, value in content.items() if isinstance(content, dict) else ():
+        if isinstance(value, Tensor) and _is_plain(value):
+            tensors[str(key).removeprefix("module.")] = value
+    if not tensors:
+        raise ValueError(
+            f"{file} holds no tensors by name, so it is no state dict: save one with "
+            "torch.save(net.state_dict(), FILE)"
+        )
+    return tensors
+
+
+def _is_plain(value: Tensor) -> bool:
+    """Whether a tensor holds real numbers one by one, in this machine's memory."""
+    dense = value.layout is torch.strided and value.device.type == "cpu"
+    return dense and not value.is_quantized and not value.is_complex()
+
+
+def read_tensors(file: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        ValueError: If there is no such file, or it is damaged.
+    """
+    _look_at(file)
+    try:
+        return load_file(file)
+    except Exception as error:
+        raise _damaged(file) from error
+
+
+def _unpickled(file: Path) -> object:
+    """Read a torch file that holds nothing that could run code."""
+    _look_at(file)
+    _weigh(file)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "GLOBAL" not in str(error):  # what torch calls a name of code that it does not know
+            raise _damaged(file) from error
+        raise ValueError(
+            f"{file} could not be read as weights: it holds objects that could run code, and none "
+            "was run; save the state dict alone, with torch.save(net.state_dict(), FILE)"
+        ) from error
+    except Exception as error:
+        raise _damaged(file) from error
+
+
+def _look_at(file: Path) -> None:
+    if not file.is_file():
+        raise ValueError(f"no weights file at {file}: give the path of one that is there")
+    if not file.stat().st_size:
+        raise ValueError(f"{file} could not be read as weights: it is empty; copy it again")
+
+
+def _weigh(file: Path) -> None:
+    """Refuse a file that would unpack to far more than itself, before anything is unpacked."""
+    try:
+        if not zipfile.is_zipfile(file):
+            return
+        with zipfile.ZipFile(file) as packed:
+            total = sum(entry.file_size for entry in packed.infolist())
+    except Exception as error:  # damaged zips make it raise more than what it documents
+        raise _damaged(file) from error
+    if total > SWOLLEN * file.stat().st_size:
+        raise ValueError(
+            f"{file} could not be read as weights: it would unpack to more than {SWOLLEN} times "
+            "its size, which torch's own files never do; get it from a source that you trust"
+        )
+
+
+def _damaged(file: Path) -> ValueError:
+    return ValueError(
+        f"{file} could not be read as weights, being cut off, damaged or of another kind: expected "
+        "a safetensors file, or a torch file that holds tensors only; copy it again"
+    )
