@@ -1,8 +1,8 @@
 """Kill runs at random moments, resume them, compare bit by bit: ``python -m benchmarks.survive``.
 
-Each method is run once undisturbed on the demo's data, and once with SIGKILL at random moments,
-resumed after each. What differs is counted: tensors of the networks, metrics, results. Only times
-and the names of folders may differ.
+Each method is run once undisturbed on the demo's data, and again and again with SIGKILL at random
+moments, resumed after each, until it was killed often enough. What differs is counted: tensors of
+the networks, metrics, results. Only times and the names of folders may differ.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from adaptune.data.demo import build_demo
 from adaptune.run import machine, plain, read_lines, replace_text
 
 RESULTS = Path(__file__).parent / "results" / "survive.json"
+DIFFERENCES = ("tensors that differ", "metrics that differ", "results that differ")
 TIMED = ("seconds", "config")
 """Fields that measure time, or name the folder."""
 
@@ -34,7 +35,7 @@ def main(words: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.survive", description=__doc__)
     parser.add_argument("--methods", default="ft,lp-ft,daft", help="names, with commas")
     parser.add_argument("--kills", type=int, default=20, help="kills of each method's run")
-    parser.add_argument("--epochs", type=int, default=6, help="passes over the training images")
+    parser.add_argument("--epochs", type=int, default=4, help="passes over the training images")
     parser.add_argument("--seed", type=int, default=0, help="what decides the moments")
     parser.add_argument("--work", type=Path, default=Path("runs/survive"), help="where runs go")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where results go")
@@ -53,7 +54,7 @@ def main(words: list[str]) -> None:
 def survive(
     method: str, common: Sequence[str], work: Path, kills: int, moments: random.Random
 ) -> dict[str, Any]:
-    """Run once in peace and once with kills; count what differs."""
+    """Run once in peace, then until ``kills`` kills; count what differs in the runs that ended."""
     peace, war = work / f"{method}-peace", work / f"{method}-war"
     for folder in (peace, war):
         shutil.rmtree(folder, ignore_errors=True)
@@ -63,45 +64,47 @@ def survive(
     subprocess.run([*begin, f"--out={peace}"], check=True, capture_output=True)
     whole = time.perf_counter() - began
     killed: list[str] = []
-    resumed = 0
-    while True:
+    runs, found = 0, dict.fromkeys(DIFFERENCES, 0)
+    while len(killed) < kills:
         known = (war / "config.yaml").is_file()
         again = [*words, "--resume", f"--out={war}"] if known else [*begin, f"--out={war}"]
-        resumed += known
-        # A process needs time before its first step, so a run that is killed too early stays put.
-        limit = moments.uniform(0.3, 0.9) * whole if len(killed) < kills else None
-        at = killed_after(again, limit)
-        if at is None:
-            break
-        killed.append(stage(war))
+        if killed_after(again, moments.uniform(0.2, 0.8) * whole):
+            killed.append(stage(war))
+            if len(killed) < kills:
+                continue
+            resume = [*words, "--resume"] if (war / "config.yaml").is_file() else begin
+            subprocess.run([*resume, f"--out={war}"], check=True, capture_output=True)
+        runs += 1
+        found = {key: found[key] + more for key, more in differences(peace, war).items()}
+        shutil.rmtree(war)
     return {
         "method": method,
         "kills": len(killed),
-        "resumed": resumed,
-        "killed at": {one: killed.count(one) for one in sorted(set(killed))},
+        "killed in": {one: killed.count(one) for one in sorted(set(killed))},
+        "runs": runs,
         "seconds undisturbed": round(whole, 1),
-        **differences(peace, war),
+        **found,
     }
 
 
-def killed_after(words: Sequence[str], seconds: float | None) -> float | None:
-    """Run a command; kill it after some seconds. Gives those, or None if it ended by itself."""
+def killed_after(words: Sequence[str], seconds: float) -> bool:
+    """Run a command and kill it after some seconds; tell whether it had to be killed."""
     with subprocess.Popen(words, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
         try:
             _, said = process.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGKILL)
             process.communicate()
-            return seconds
+            return True
     if process.returncode:
         raise SystemExit(f"{' '.join(words)} failed:\n{said.decode()}")
-    return None
+    return False
 
 
 def stage(folder: Path) -> str:
     """Say how far the run had come."""
     lines = read_lines(folder / "metrics.jsonl")
-    return f"epoch {lines[-1]['epoch']}" if lines else "start"
+    return f"epoch {lines[-1]['epoch'] + 1}" if lines else "start"
 
 
 def differences(one: Path, other: Path) -> dict[str, int]:
@@ -113,11 +116,9 @@ def differences(one: Path, other: Path) -> dict[str, int]:
         tensors += sum(not _equal(pair[0].get(key), pair[1].get(key)) for key in keys)
     lines = [_untimed(read_lines(folder / "metrics.jsonl")) for folder in (one, other)]
     results = [_untimed([json.loads((f / "results.json").read_text())])[0] for f in (one, other)]
-    return {
-        "tensors that differ": tensors,
-        "metrics that differ": sum(a != b for a, b in zip(*lines, strict=True)),
-        "results that differ": sum(results[0][key] != results[1].get(key) for key in results[0]),
-    }
+    told = sum(a != b for a, b in zip(*lines, strict=True))
+    fields = sum(results[0][key] != results[1].get(key) for key in results[0])
+    return dict(zip(DIFFERENCES, (tensors, told, fields), strict=True))
 
 
 def _equal(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:

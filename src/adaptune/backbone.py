@@ -112,10 +112,16 @@ def load_by_name(net: Network, state: dict[str, Tensor], where: str) -> None:
             f"{where} does not fit {net.origin.name}: {'; '.join(said)}; name the backbone that "
             "the file was saved from"
         )
+    _refuse_broken(state, own, where)
+    net.body.load_state_dict({key: state.get(key, value) for key, value in own.items()})
+
+
+def _refuse_broken(state: dict[str, Tensor], own: dict[str, Tensor], where: str) -> None:
+    """Refuse weights that would not be finite in a network's own arithmetic."""
     broken = {
         key: count
         for key, value in own.items()
-        if key in state and (count := _not_finite(state[key], value))
+        if key in state and (count := int((~torch.isfinite(state[key].to(value.dtype))).sum()))
     }
     if broken:
         raise ValueError(
@@ -123,12 +129,6 @@ def load_by_name(net: Network, state: dict[str, Tensor], where: str) -> None:
             f"{len(broken)} of its tensors (first in {next(iter(broken))}): the training that "
             "saved it had failed; take an earlier file"
         )
-    net.body.load_state_dict({key: state.get(key, value) for key, value in own.items()})
-
-
-def _not_finite(value: Tensor, own: Tensor) -> int:
-    """Count the numbers that would not be finite in a network's own arithmetic."""
-    return int((~torch.isfinite(value.to(own.dtype))).sum())
 
 
 def load_in_order(net: Network, state: dict[str, Tensor]) -> None:

@@ -144,7 +144,7 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
 
 def replace_text(file: Path, text: str) -> None:
     """Write a text file in one step: whoever reads it sees the old or the new one."""
-    write_whole(file, text.encode())
+    write_whole(file, text.encode(errors="backslashreplace"))  # names may be no UTF-8
 
 
 def plain(value: Any) -> Any:

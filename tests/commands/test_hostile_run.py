@@ -3,6 +3,7 @@
 import html
 import json
 import os
+from shutil import copyfile
 
 import pytest
 
@@ -28,9 +29,13 @@ def mess(own_photos):
     return own_photos
 
 
-def test_a_run_on_spoilt_data_ends_well_and_names_each_file(mess, tmp_path, tiny, told):
-    out = tmp_path / "run"
-    code, _, error = told("fit", mess, *tiny, "--epochs=1", "--out", out)
+def test_a_run_on_spoilt_data_ends_well_and_names_each_file(mess, photos, tmp_path, tiny, told):
+    out, wrong = tmp_path / "run", tmp_path / "wrong/stripes"
+    wrong.mkdir(parents=True)
+    for path in (photos / "dots").iterdir():
+        copyfile(path, wrong / f"{BROKEN} {path.name}")  # a mistake that the page shows by name
+    words = [f"--ood=wrong={wrong.parent}", "--ood-images=all", "--epochs=1"]
+    code, _, error = told("fit", mess, *tiny, *words, "--out", out)
     assert code == 0, error
     assert "Traceback" not in error
     folder = mess / "dots"
@@ -44,6 +49,7 @@ def test_a_run_on_spoilt_data_ends_well_and_names_each_file(mess, tmp_path, tiny
         f"{folder}/thread.ppm": NARROW,
     }
     results = json.loads((out / "results.json").read_text())
+    assert results["worst"]["wrong"]
     assert results["data"]["problems"] == said
     page = (out / "report.html").read_text(encoding="utf-8")
     for path, reason in said.items():

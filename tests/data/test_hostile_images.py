@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import struct
@@ -109,7 +110,7 @@ def a_link_to_a_device(path: Path) -> None:
     path.symlink_to("/dev/zero")
 
 
-LOOP = f"the system could not read it ({os.strerror(40)}): check the disk and your rights"
+LOOP = f"the system could not read it ({os.strerror(errno.ELOOP)}): check the disk and your rights"
 THINGS = [
     (lambda path: None, MISSING),
     (a_link_to_nowhere, MISSING),

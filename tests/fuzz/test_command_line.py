@@ -32,8 +32,8 @@ DAMAGED_CONFIGS = {
     "unknown.yaml": b"method: tnt\ncolour: red",
     "binary.yaml": bytes(range(256)),
     "python.yaml": b"data: !!python/object/apply:os.getcwd []",
-    "deep.yaml": b"data: " + b"[" * 3000,
-    "deep closed.yaml": b"data: " + b"[" * 3000 + b"]" * 3000,
+    "deep.yaml": b"data: " + b"[" * 600,
+    "deep closed.yaml": b"data: " + b"[" * 600 + b"]" * 600,
     "itself.yaml": b"config: itself.yaml\ndata: nowhere\nout: out",
     "keys.yaml": b"1: 2\n? [a, b]\n: 3\nnull: 4",
     "loop.yaml": b"data: &a [*a]\nout: out",
@@ -61,3 +61,212 @@ DAMAGED_JSON = {
     "kinds": '{"format": "one", "origin": 3}',
     "origin": '{"format": 1, "origin": {"kind": "moon", "name": "x", "head": "y"}, "classes": []}',
 }
+
+SITUATIONS = ("nowhere", "notes.txt", "nothing", "broken", "half")
+
+NUMBERS = ("0", "1", "-1", "7", "0.5", "nan", "inf", "1e999", "1e-999", "9" * 40, "0x10")
+
+SHAPES = (
+    "",
+    " ",
+    "-",
+    "--",
+    "=",
+    "a=b",
+    "id=x",
+    "=x",
+    "x=",
+    "[",
+    "[1,2]",
+    "{a: 1}",
+    "null",
+    "true",
+)
+
+WRONG = (
+    "--colour",
+    "-x",
+    "--ep",
+    "--=",
+    "--out.x",
+    "--ood+",
+    "--help=1",
+    "---",
+    "--lr--",
+    "--\xff",
+)
+
+NAMES = ("ft", "lp", "daft", "lp-ft", "tnt", "ft.lr=1", "ft.lr=x", "lr=1", "own", "auto", "cuda")
+
+TEXT = st.text(st.characters(exclude_characters="/\\.\0"), max_size=8)
+"""Words of any alphabet, halves of characters too, that lead to no file outside the home."""
+
+
+class Started(BaseException):
+    """What must not happen: a training."""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder full of damaged things, as the working folder; no network, training or process."""
+    folder = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setattr(socket.socket, "connect", _refuse)
+        patch.setattr(os, "fork", _refuse)
+        patch.setattr(torch.Tensor, "backward", _start)
+        patch.setattr("adaptune.commands.demo.build_demo", lambda *_, **__: _demo(folder))
+        _damage(folder)
+        yield folder
+
+
+def _refuse(*_: object) -> None:
+    raise OSError("refused by the test")
+
+
+def _start(*_: object) -> None:
+    raise Started
+
+
+def _demo(folder: Path) -> dict[str, Path]:
+    return {name: folder / "nothing" for name in ("twemoji", "openmoji")}
+
+
+def _damage(home: Path) -> None:
+    """Write the things that the words may name."""
+    for name, content in (DAMAGED_CONFIGS | DAMAGED_TABLES).items():
+        (home / name).write_bytes(content)
+    (home / "notes.txt").write_text("no data")
+    (home / "nothing").mkdir()
+    for image, content in {"cat/a.png": b"", "cat/b.jpg": b"junk", "dog/c.png": b"\x89PNG"}.items():
+        (home / "broken" / image).parent.mkdir(parents=True, exist_ok=True)
+        (home / "broken" / image).write_bytes(content)
+    (home / "half" / "cat").mkdir(parents=True)
+    for name, text in DAMAGED_JSON.items():
+        for kind in ("network", "results"):
+            run = home / f"{kind} {name}"
+            run.mkdir()
+            (run / f"{kind}.json").write_text(text)
+            (run / "config.yaml").write_text("data: [")
+    net = Network.from_timm("test_efficientnet", ["cat", "dog"])
+    for name in ("saved", *DAMAGED_CONFIGS):
+        net.save(home / f"net {name}")
+        (home / f"net {name}" / "config.yaml").write_bytes(DAMAGED_CONFIGS.get(name, b""))
+
+
+DATA = [*SITUATIONS, *DAMAGED_TABLES]
+
+RUNS = [f"network {name}" for name in DAMAGED_JSON] + [
+    f"net {name}" for name in ("saved", "saved", "saved", *DAMAGED_CONFIGS)
+]
+
+RESULTS = [f"results {name}" for name in DAMAGED_JSON]
+
+PLACES = (
+    dict.fromkeys(("fit", "search", "compare", "convert", "doctor"), DATA)
+    | dict.fromkeys(("evaluate", "predict"), RUNS)
+    | {"report": RESULTS}
+)
+
+OUT = {"fit", "search", "compare", "predict", "convert", "demo"}
+
+THINGS = st.sampled_from([*DATA, *RUNS, *RESULTS, *DAMAGED_CONFIGS])
+
+VALUES = st.one_of(
+    THINGS,
+    st.sampled_from(NUMBERS),
+    st.sampled_from(SHAPES),
+    st.sampled_from(NAMES),
+    THINGS.map("sketch={}".format),
+    TEXT,
+)
+
+
+def options(command: str, known: dict[str, list[str]] = {}) -> list[str]:  # noqa: B006
+    """Read from its help what a command can be told."""
+    if command not in known:
+        out = io.StringIO()
+        with redirect_stdout(out):
+            main([command, "--help"])
+        known[command] = sorted(set(re.findall(r"--[a-z][a-z-]+", out.getvalue())))
+    return known[command]
+
+
+@st.composite
+def words(draw) -> list[str]:
+    """Draw a command line that is right more often than not, so that it gets somewhere."""
+    command = draw(st.sampled_from([*COMMANDS] * 6 + ["", "-h", "--version", "fti", "\udcff"]))
+    said = [command]
+    if command in PLACES and draw(st.integers(0, 9)):
+        said.append(draw(st.sampled_from(PLACES[command])))
+    if command == "predict":
+        said += draw(st.lists(st.sampled_from(SITUATIONS), min_size=1, max_size=2))
+    if command in OUT and draw(st.integers(0, 9)):
+        said += ["--out", draw(st.sampled_from(("out", "out", "notes.txt", "\udcff", "nothing")))]
+    own = st.sampled_from(options(command) if command in COMMANDS else WRONG)
+    for _ in range(draw(st.sampled_from((0, 0, 1, 1, 2, 3)))):
+        kind = draw(st.sampled_from((*["option"] * 8, "several", "config", "config", "stray")))
+        if kind == "option":
+            said.append(f"{draw(own)}={draw(VALUES)}")
+        elif kind == "several":
+            said += [draw(own), *draw(st.lists(VALUES, max_size=2))]
+        elif kind == "config":
+            said += ["--config", draw(st.sampled_from([*DAMAGED_CONFIGS, "nowhere", "nothing"]))]
+        else:
+            said.append(draw(st.one_of(VALUES, st.sampled_from(WRONG), TEXT)))
+    return said
+
+
+@contextmanager
+def patience():
+    """Do not wait for ever."""
+
+    def hang(*_: object) -> None:
+        raise Started(f"no end after {PATIENCE} seconds")
+
+    before = signal.signal(signal.SIGALRM, hang)
+    signal.alarm(PATIENCE)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def tell(line: list[str]) -> tuple[object, str]:
+    """Run a command line as a terminal would; give the exit code and what stderr shows."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")
+    error = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")
+    with redirect_stdout(out), redirect_stderr(error), patience():
+        code = main(line)
+    error.flush()
+    return code, error.buffer.getvalue().decode()
+
+
+def check(line: list[str]) -> None:
+    code, error = tell([word for word in line if word != "--debug"])
+    assert code in (0, 1, 2)
+    assert bool(error) or code == 0, "a failure says why"
+    assert "This is a bug" not in error
+
+
+calm = settings(
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
+@settings(calm, max_examples=150)
+@given(line=words())
+def test_any_words_end_in_an_exit_code_and_a_sentence(home, line):
+    check(line)
+
+
+@pytest.mark.slow
+@settings(calm, max_examples=2_000)
+@given(line=words())
+def test_many_more_words_end_in_an_exit_code_and_a_sentence(home, line):
+    check(line)

@@ -91,6 +91,33 @@ def test_the_first_step_is_momentum_descent_on_the_cross_entropy_in_float64():
         assert torch.allclose(method.get_parameter(key), wanted, rtol=1e-9, atol=1e-12), key
 
 
+@pytest.mark.parametrize("trust", [1e-5, float("inf")])
+def test_a_gradient_moves_no_tensor_of_the_body_beyond_its_share_in_float64(trust):
+    method, data = DAFT(network(), TASK, lr=0.3, trust=trust).double(), domains()
+    rows = next(iter(data.scan("train")))
+    rows = type(rows)(x=rows.x.double(), y=rows.y, domain=rows.domain, index=rows.index)
+    descent = Descent(method, Plan(), _fabric())
+    method.train().step(Batch(rows), descent)  # the head leaves zero; nothing pulls the body yet
+    twin = deepcopy(method).train()
+    method.step(Batch(rows), descent)
+    F.cross_entropy(twin.net.head(twin.net.body(rows.x)), rows.y).backward()
+    shortened = 0
+    for key, value in twin.net.body.named_parameters():
+        least = 1e-3 * value.numel() ** 0.5
+        longest = trust * max(float(value.detach().norm()), least)
+        share = min(1.0, longest / max(0.3 * float(value.grad.norm()), 1e-300))
+        shortened += share < 1
+        wanted = value - 0.3 * share * value.grad
+        found = method.net.body.get_parameter(key)
+        assert torch.allclose(found, wanted, rtol=1e-9, atol=1e-12), key
+    assert (shortened > 0) == (trust < 1)
+
+
+def test_the_published_head_has_no_bound_on_its_body():
+    for head in ("published", "one-rate"):
+        assert DAFT(network(), TASK, head=head).groups()[0].trust == float("inf")
+
+
 def test_the_head_starts_at_zero_whichever_it_is():
     for head in ("conditioned", "published", "one-rate"):
         method = DAFT(network(), TASK, head=head)

@@ -14,6 +14,7 @@ from adaptune.commands.options import (
     config_of,
     config_text,
     loading,
+    made,
     method_options,
     named_folders,
     opened,
@@ -96,8 +97,7 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
     _check(given)
     names = [name.strip() for name in given.methods.split(",")]
     options = _options(names, given.set)
-    folder = Path(given.out)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = made(given.out)
     replace_text(folder / "config.yaml", config_text(given, leave_out=("out", "jobs")))
     with Terminal() as terminal:
         sources = _sources(given, terminal)

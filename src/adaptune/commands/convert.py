@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from adaptune.commands.options import Parser, add_json, loading, print_json, record, required
+from adaptune.commands.options import Parser, add_json, loading, made, print_json, record, required
 from adaptune.data.domains import Loading, open_domains
 from adaptune.data.listing import Shares
 from adaptune.ops.conversion import convert_batchnorm
@@ -36,7 +36,7 @@ def run(words: Sequence[str]) -> None:
     add_json(parser)
     given = parser.parse_args(list(words))
     required(parser, given, "out")
-    setting = record(Setting, given)
+    out, setting = _file(given.out), record(Setting, given)
     with Terminal() as terminal:
         data = open_domains(
             given.data,
@@ -49,10 +49,17 @@ def run(words: Sequence[str]) -> None:
         data = data.seen_through(net.preprocess)
         report = convert_batchnorm(net.body, data.scan("train"), pooling=given.pooling)
         terminal.say(str(report))
-        out = Path(given.out)
-        out.parent.mkdir(parents=True, exist_ok=True)
         state = {k: v.detach().cpu().contiguous() for k, v in net.body.state_dict().items()}
         save_file(state, out, metadata={"format": "pt"})
         terminal.say(f"weights {out}")
     if given.json:
         print_json(report.to_dict() | {"out": given.out, "problems": data.problems})
+
+
+def _file(name: str) -> Path:
+    """Make room for the file to write, before the work is done that it is to hold."""
+    file = Path(name)
+    if file.is_dir():
+        raise ValueError(f"{file} is a folder: name a file to write, such as net.safetensors")
+    made(str(file.parent))
+    return file

@@ -7,10 +7,9 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import yaml
 from lightning_fabric import Fabric
 
-from adaptune.commands.options import Parser, add_json, named_folders, print_json
+from adaptune.commands.options import Parser, add_json, named_folders, print_json, read_config
 from adaptune.data.domains import ImageDomains, Loading, open_domains, other_domains
 from adaptune.data.listing import Shares
 from adaptune.loop import evaluate
@@ -18,6 +17,16 @@ from adaptune.network import Network
 from adaptune.run import best_network
 from adaptune.task import Task
 from adaptune.terminal import Terminal
+
+KINDS: dict[str, Any] = {
+    "data": str,
+    "domain": str,
+    "ood": list,
+    "val_share": float | int,
+    "test_share": float | int,
+    "ood_images": str,
+}
+"""What a run's ``config.yaml`` says of its data, and as what."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -64,16 +73,14 @@ def run(words: Sequence[str]) -> None:
 
 def _opened(folder: Path, named: dict[str, Path], net: Network, loading: Loading) -> ImageDomains:
     """Open the run's own data, or the data that is named; keep trained subjects out of tests."""
-    file = folder / "config.yaml"
-    config = yaml.safe_load(file.read_text()) if file.is_file() else {}
+    config = _settings(folder / "config.yaml")
     own = Path(config["data"]) if "data" in config else None
     if own is not None and own.exists():
-        shares = Shares(**{field.name: config[field.name] for field in fields(Shares)})
-        others = named or named_folders(config.get("ood", []))
+        known = {field.name for field in fields(Shares)} & set(config)
         data = open_domains(
             own,
-            others,
-            shares=shares,
+            named or named_folders(config.get("ood", [])),
+            shares=Shares(**{name: config[name] for name in known}),
             loading=loading,
             classes=net.classes,
             domain=config.get("domain"),
@@ -86,3 +93,17 @@ def _opened(folder: Path, named: dict[str, Path], net: Network, loading: Loading
             f"{folder} does not know its data any more: name some with --data NAME=DIR"
         )
     return data.seen_through(net.preprocess)
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    """Read what a run was told about its data; a network without a run has no such file."""
+    config = read_config(file) if file.is_file() else {}
+    settings = {name: config[name] for name in KINDS if config.get(name) is not None}
+    for name, value in settings.items():
+        fits = isinstance(value, KINDS[name])
+        if not fits or (name == "ood" and not all(isinstance(word, str) for word in value)):
+            raise ValueError(
+                f"{file} gives {value!r} for {name}, which no run does: take the file from a copy, "
+                "or move it away and name the data with --data NAME=DIR"
+            )
+    return settings

@@ -26,6 +26,16 @@ Record = TypeVar("Record")
 class Parser(ArgumentParser):
     """A parser whose options have dashes where the signatures have underscores."""
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, **settings)
+
+    def parse_args(self, *args: Any, **settings: Any) -> Namespace:  # type: ignore[override]
+        """Parse arguments, as argparse does."""
+        try:
+            return super().parse_args(*args, **settings)
+        except (RuntimeError, UnicodeError) as error:  # what the parser stumbles over itself
+            self.error(f"a value, or a file that --config names, cannot be read: {error}")
+
     def add_argument(self, *names: str, **settings: Any) -> Any:
         """Add an argument, as argparse does."""
         dashed = [name.replace("_", "-") if name.startswith("--") else name for name in names]
@@ -88,6 +98,20 @@ def required(parser: ArgumentParser, given: Namespace, *names: str) -> None:
             parser.error(f"{name.upper() if name == 'data' else '--' + name} is missing")
 
 
+def made(folder: str) -> Path:
+    """Make the folder that results go to.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    path = Path(folder)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"{path} cannot be made ({error.strerror}): choose another --out") from error
+    return path
+
+
 def record(kind: type[Record], given: Namespace, **more: Any) -> Record:
     """Build a dataclass from the arguments that carry the names of its fields."""
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
@@ -144,17 +168,23 @@ def chosen_method(words: Sequence[str], default: str = "daft") -> str:
         key, equals, value = word.partition("=")
         value = value if equals else next(iter(words[at + 1 :]), "")
         if key == "--config" and Path(value).is_file():
-            name = _configured(Path(value)).get("method", name)
+            name = read_config(Path(value)).get("method", name)
+            if not isinstance(name, str):
+                raise ValueError(f"{value} should name one method, as in method: daft; got {name}")
         elif key == "--method":
             name = value
     return name
 
 
-def _configured(file: Path) -> dict[str, Any]:
-    """Read a config file."""
+def read_config(file: Path) -> dict[str, Any]:
+    """Read a config file.
+
+    Raises:
+        ValueError: If it is no YAML, or holds anything but settings.
+    """
     try:
-        config = yaml.safe_load(file.read_text()) or {}
-    except yaml.YAMLError as error:
+        config = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeError, RecursionError) as error:
         raise ValueError(f"{file} could not be read as YAML: {error}") from error
     if not isinstance(config, dict):
         raise ValueError(f"{file} holds no settings: expected lines such as method: daft")

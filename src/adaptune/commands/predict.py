@@ -36,7 +36,9 @@ def run(words: Sequence[str]) -> None:
     fabric = Fabric(accelerator=given.device, devices=1)
     net.to(device=fabric.device).eval()
     lines: list[list[str]] = []
-    with Terminal() as terminal, Path(given.out).open("w", newline="", encoding="utf-8") as out:
+    # Names that are no UTF-8 keep their bytes.
+    table = Path(given.out).open("w", newline="", encoding="utf-8", errors="surrogateescape")
+    with Terminal() as terminal, table as out:
         writer = csv.writer(out)
         writer.writerow(["path", "predicted", "confidence", "problem"])
         groups = [files[i : i + given.batch_size] for i in range(0, len(files), given.batch_size)]
@@ -70,7 +72,7 @@ def _predicted(net: Network, files: Sequence[Path], fabric: Fabric) -> list[list
         try:
             inputs[file] = look(read_image(file))
         except OSError as error:
-            problems[file] = str(error) or type(error).__name__
+            problems[file] = str(error)
     told = {file: ["", "", reason] for file, reason in problems.items()}
     if inputs:
         x = torch.stack(list(inputs.values())).to(fabric.device)

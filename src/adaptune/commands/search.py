@@ -14,6 +14,7 @@ from adaptune.commands.options import (
     add_method,
     chosen_method,
     config_of,
+    made,
     opened,
     print_json,
     record,
@@ -91,8 +92,7 @@ def run(words: Sequence[str]) -> None:
         raise ValueError(
             f"--budget and --jobs must be at least 1: got {given.budget} and {given.jobs}"
         )
-    folder = Path(given.out)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = made(given.out)
     with Terminal() as terminal:
         found = _paper(given, terminal) if given.paper else _searched(given, terminal)
         config = folder / "config.yaml"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode, v2
 
-from adaptune.data.listing import Example, printable
+from adaptune.data.listing import Example, Part, printable
 from adaptune.network import Preprocess
 
 Augment = Literal["none", "flip", "crop"]
@@ -66,8 +67,8 @@ class Unreadable:
     reason: str
 
 
-def read_image(path: Path) -> Tensor:
-    """Decode a file into uint8 (3, H, W): upright, on white where it is transparent.
+def read_image(path: Path, part: Part | None = None) -> Tensor:
+    """Decode a file, or part of one, into uint8 (3, H, W): upright, white where transparent.
 
     Integers of more than 8 bits are taken as 16 bits wide. The contents decide what a file is, not
     its name; of an animation the first frame is taken.
@@ -77,22 +78,28 @@ def read_image(path: Path) -> Tensor:
             its pixels have no known range; the message says which and what to do.
     """
     try:
-        status = path.stat()
+        status = (part.file if part else path).stat()
         if not stat.S_ISREG(status.st_mode):
             raise Refused(SPECIAL)
-        if not status.st_size:
+        if not (part.size if part else status.st_size):
             raise Refused(EMPTY)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # decoders warn of oddities that change no pixel
-            return _decoded(path)
+            return _decoded(path if part is None else BytesIO(_bytes(part)))
     except Refused:
         raise
     except Exception as error:  # decoders of broken files raise whatever they stumble over
         raise Refused(_reason(error)) from error
 
 
-def _decoded(path: Path) -> Tensor:
-    with Image.open(path, formats=KINDS) as opened:
+def _bytes(part: Part) -> bytes:
+    with part.file.open("rb") as opened:
+        opened.seek(part.offset)
+        return opened.read(part.size)
+
+
+def _decoded(source: Path | BytesIO) -> Tensor:
+    with Image.open(source, formats=KINDS) as opened:
         short, long = sorted(opened.size)
         if not short:
             raise Refused(DAMAGED)
@@ -186,6 +193,7 @@ class ImageFiles(Dataset[Sample | Unreadable]):
         transform: Callable[[Any], Tensor],
     ) -> None:
         self.paths = [example.path for example in examples]
+        self.parts = {row: one.part for row, one in enumerate(examples) if one.part is not None}
         rows = {name: row for row, name in enumerate(classes)}
         self.labels = [rows[example.label] for example in examples]
         self.transform = transform
@@ -203,7 +211,7 @@ class ImageFiles(Dataset[Sample | Unreadable]):
         row, seed = key
         path = self.paths[row]
         try:
-            image = read_image(path)
+            image = read_image(path, self.parts.get(row))
         except OSError as error:
             return Unreadable(printable(path), str(error))
         with _seeded(seed):

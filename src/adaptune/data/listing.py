@@ -38,12 +38,26 @@ def few(names: Sequence[str], between: str = ", ") -> str:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Where an image lies within another file: its name there, its first byte and how many."""
+
+    file: Path
+    member: str
+    offset: int
+    size: int
+
+
+@dataclass(frozen=True)
 class Example:
-    """An image file, its class by name, and the split that its source gave it, if any."""
+    """An image file, its class by name, and the split that its source gave it, if any.
+
+    Of an image that is ``part`` of another file, ``path`` is what people are told.
+    """
 
     path: Path
     label: str
     split: Split | None = None
+    part: Part | None = None
 
     @property
     def subject(self) -> str:

@@ -10,13 +10,16 @@ from pathlib import Path
 from adaptune.data.folder import read_folder
 from adaptune.data.listing import Example, Listing, map_to
 from adaptune.data.manifest import SUFFIXES, read_manifest
+from adaptune.data.tars import is_tars, read_tars
 
 
 def read_source(path: Path, name: str) -> list[Listing]:
-    """List what a folder or a manifest holds, one listing a domain.
+    """List what a folder, a manifest or tars hold, one listing a domain.
 
     A manifest's only domain is called ``name``; of several, each has a name of its own below it.
     """
+    if is_tars(path):
+        return [read_tars(path, name)]
     if path.suffix.lower() not in SUFFIXES:
         return [read_folder(path, name)]
     domains = list(read_manifest(path, name).values())

@@ -26,7 +26,8 @@ class DAFT(Method):
     standardised by what the same pass measured (deviations floored at ``floor`` times their
     average) at ``k`` times the largest stable rate; ``published`` is the paper's, raw features at
     the rate ``head_lr``; ``one-rate`` the paper's ablation, raw features at the body's rate.
-    ``trust`` bounds what one gradient may move of a body's tensor, as a share of its norm.
+    With ``conditioned``, one gradient moves no tensor of the body by more than ``trust`` of its
+    norm, so that rates that are too high do little harm; the paper has no such bound.
     ``pooling`` is how conversion pools batches, exactly or as the reference code does.
     """
 

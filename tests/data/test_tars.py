@@ -1,0 +1,101 @@
+"""WebDataset tars are trained on as folders are."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+
+import pytest
+import torch
+
+from adaptune.data import open_domains
+from adaptune.types import Needs
+
+
+def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
+@pytest.fixture
+def shards(photos, tmp_path):
+    """Tars of the photos, 20 a shard, by the order of their names."""
+    files = sorted(photos.glob("*/*.png"))
+    folder = tmp_path / "shards"
+    folder.mkdir()
+    for number in range(3):
+        with tarfile.open(folder / f"photo-{number}.tar", "w") as tar:
+            for file in files[number::3]:
+                add(tar, f"{file.stem}.json", b"{}")
+                add(tar, f"{file.stem}.png", file.read_bytes())
+                add(tar, f"{file.stem}.cls", f"{file.parent.name}\n".encode())
+    return folder
+
+
+def by_name(data) -> dict:
+    rows = [data.sets[split] for split in ("train", "val", "test")]
+    return {
+        path.stem: (split[at, 0][0], split.labels[at])
+        for split in rows
+        for at, path in enumerate(split.paths)
+    }
+
+
+def test_tars_give_the_same_images_labels_and_splits_as_a_folder(shards, photos):
+    found, wanted = open_domains(shards), open_domains(photos)
+    assert found.classes == wanted.classes
+    for split, rows in wanted.sets.items():
+        names = [{path.stem for path in data.sets[split].paths} for data in (found, wanted)]
+        assert names[0] == names[1]
+    a, b = by_name(found), by_name(wanted)
+    assert all(torch.equal(a[key][0], b[key][0]) and a[key][1] == b[key][1] for key in b)
+    assert len(list(found.batches(Needs(), 0))) == 1
+
+
+def test_a_shards_name_may_say_its_split_and_numbers_are_sorted_as_numbers(photos, tmp_path):
+    files = sorted(photos.glob("*/*.png"))
+    for at, split in enumerate(("train", "val", "test")):
+        with tarfile.open(tmp_path / f"{split}-000.tar", "w") as tar:
+            for number, file in enumerate(files[at::3]):
+                add(tar, f"{file.stem}.PNG", file.read_bytes())
+                add(tar, f"{file.stem}.cls", str(number % 11).encode())
+    data = open_domains(tmp_path)
+    assert data.classes == tuple(str(number) for number in range(11))
+    assert {split: len(rows) for split, rows in data.sets.items()} == {
+        "train": 20,
+        "val": 20,
+        "test": 20,
+    }
+
+
+def test_a_broken_image_is_named_and_one_without_a_class_is_noted(shards):
+    with tarfile.open(shards / "photo-3.tar", "w") as tar:
+        add(tar, "odd.png", b"no image")
+        add(tar, "odd.cls", b"dots")
+        add(tar, "lost.png", b"no image")
+    data = open_domains(shards)
+    assert any("images without a class passed over" in note for note in data.notes)
+    for split in ("train", "val", "test"):
+        list(data.scan(split))
+    assert list(data.problems) == [str(shards / "photo-3.tar" / "odd.png")]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"no tar" * 200, "could not be read as a tar"), (b"\0" * 10240, "holds no samples")],
+)
+def test_what_is_no_tar_or_has_no_sample_is_said(tmp_path, content, said):
+    (tmp_path / "a.tar").write_bytes(content)
+    with pytest.raises(ValueError, match=said):
+        open_domains(tmp_path)
+
+
+def test_a_run_trains_on_tars(shards, tiny, tmp_path, told):
+    words = ["fit", shards, *tiny, "--method=ft", "--epochs=1", "--out", tmp_path / "run"]
+    assert told(*words)[0] == 0
+    found = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert found["data"]["problems"] == {}
+    assert (tmp_path / "run" / "report.html").is_file()
+    assert told("doctor", shards)[0] == 0
