@@ -21,6 +21,7 @@ PAGES = (
     ROOT / "docs" / "benchmarks.md",
     ROOT / "docs" / "conditioned-head.md",
     ROOT / "docs" / "selection.md",
+    ROOT / "docs" / "runs.md",
 )
 Results = Mapping[str, Any]
 
@@ -220,6 +221,17 @@ def corruptions(results: Results) -> str:
     )
 
 
+def kills(results: Results) -> str:
+    """What differs in runs that were killed and resumed."""
+    rows = []
+    for row in results["rows"]:
+        where = ", ".join(f"{place} {count}" for place, count in row["killed in"].items())
+        counted = [str(row[key]) for key in row if key.endswith("differ")]
+        rows.append([f"`{row['method']}`", str(row["kills"]), str(row["runs"]), where, *counted])
+    head = ["method", "kills", "runs", "killed in", "tensors that differ", "metrics", "results"]
+    return markdown(head, rows)
+
+
 KINDS: dict[str, Callable[[Results], str]] = {
     one.__name__: one
     for one in (
@@ -234,6 +246,7 @@ KINDS: dict[str, Callable[[Results], str]] = {
         selection,
         scan,
         corruptions,
+        kills,
     )
 }
 

@@ -20,10 +20,13 @@ def write_whole(file: Path, content: bytes) -> None:
     try:
         _write_new(beside, content)
         os.replace(beside, file)  # noqa: PTH105 - one call, which tests count
-    except OSError:
+    except OSError as error:
         with contextlib.suppress(OSError):
             os.unlink(beside)  # noqa: PTH108 - half a file would take the room of the next
-        raise
+        raise OSError(
+            f"{file} could not be written ({error.strerror}): make room or check the disk; what "
+            "stood there before is whole"
+        ) from error
     _force(file.parent)
 
 

@@ -102,11 +102,11 @@ def test_a_grid_is_tried_with_the_first_seed_and_its_best_runs_with_all(protocol
     assert [row["options"]["lr"] for row in found["rows"]] == [float(best)] * 2
 
 
-def test_rates_sweep_four_decades(protocol):
+def test_rates_sweep_five_decades(protocol):
     found = protocol('[variants.ft]\nmethod = "ft"\n', 'rates = true\ndomains = ["photo"]')
     rates = sorted({row["options"]["lr"] for row in found["rows"]})
-    assert len(rates) == 9
-    assert rates[-1] / rates[0] == pytest.approx(1e4)
+    assert len(rates) == 11
+    assert rates[-1] / rates[0] == pytest.approx(1e5)
     assert found["rates"]["photo"]["ft"]["width"]["id_accuracy"] >= 0
 
 

@@ -227,6 +227,26 @@ def test_what_is_not_finite_stops_the_run_with_its_place_and_files(
     assert Run(tmp_path / "run").checkpoints.newest().state["fit"]["progress"]["epoch"] == 0
 
 
+def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(
+    finished, fit_words, tmp_path, monkeypatch, told
+):
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    full = (10_000, before[1])
+    at_step(monkeypatch, 3, lambda: resource.setrlimit(resource.RLIMIT_FSIZE, full))
+    folder = tmp_path / "run"
+    try:
+        code, _, said = told(*fit_words, "--out", folder)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    monkeypatch.undo()
+    assert code == 1
+    assert "network.safetensors could not be written (File too large): make room" in said
+    assert f"go on with: adaptune fit --resume --out {folder}" in said
+    assert main(["fit", "--resume", "--out", str(folder)]) == 0
+    assert_same_run(folder, finished)
+
+
 def test_steps_that_are_not_finite_are_skipped_and_counted_on_demand(
     fit_words, tmp_path, monkeypatch, told
 ):

@@ -46,7 +46,7 @@ def by_name(data) -> dict:
 def test_tars_give_the_same_images_labels_and_splits_as_a_folder(shards, photos):
     found, wanted = open_domains(shards), open_domains(photos)
     assert found.classes == wanted.classes
-    for split, rows in wanted.sets.items():
+    for split in wanted.sets:
         names = [{path.stem for path in data.sets[split].paths} for data in (found, wanted)]
         assert names[0] == names[1]
     a, b = by_name(found), by_name(wanted)

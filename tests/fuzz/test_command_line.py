@@ -121,11 +121,11 @@ def home(tmp_path_factory):
         yield folder
 
 
-def _refuse(*_: object) -> None:
+def _refuse(*_: object, **__: object) -> None:
     raise OSError("refused by the test")
 
 
-def _start(*_: object) -> None:
+def _start(*_: object, **__: object) -> None:
     raise Started
 
 

@@ -82,12 +82,14 @@ def run(words: Sequence[str]) -> None:
 
 @contextmanager
 def _saying_how_to_go_on(folder: Path) -> Iterator[None]:
+    again = f"go on with: adaptune fit --resume --out {shlex.quote(str(folder))}"
     try:
         yield
     except Stopped as stopped:
         said = f"{stopped.kept}; " if stopped.kept else ""
-        again = f"go on with: adaptune fit --resume --out {shlex.quote(str(folder))}"
         raise Stopped(stopped.number, said + again) from None
+    except OSError as error:
+        raise OSError(f"{error}; then {again}") from error
 
 
 def _resumed(words: list[str]) -> list[str]:

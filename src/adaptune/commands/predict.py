@@ -36,9 +36,11 @@ def run(words: Sequence[str]) -> None:
     fabric = Fabric(accelerator=given.device, devices=1)
     net.to(device=fabric.device).eval()
     lines: list[list[str]] = []
-    # Names that are no UTF-8 keep their bytes.
-    table = Path(given.out).open("w", newline="", encoding="utf-8", errors="surrogateescape")
-    with Terminal() as terminal, table as out:
+    with (
+        Terminal() as terminal,
+        # Names that are no UTF-8 keep their bytes.
+        Path(given.out).open("w", newline="", encoding="utf-8", errors="surrogateescape") as out,
+    ):
         writer = csv.writer(out)
         writer.writerow(["path", "predicted", "confidence", "problem"])
         groups = [files[i : i + given.batch_size] for i in range(0, len(files), given.batch_size)]
