@@ -1,6 +1,8 @@
 """One run that fails stops no other; what is done is not done again, in any number of processes."""
 
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -165,11 +167,25 @@ def test_every_item_comes_back_under_its_number():
     assert done == {0: 2, 1: Failure("3", "ValueError: 3 is odd"), 2: 4}
 
 
+def deadly(number, terminal):
+    """Halve a number; 13 ends the process, as a system out of memory would."""
+    if number == 13:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number / 2
+
+
+def test_a_process_that_is_killed_loses_its_own_item_alone():
+    found = dict(spread(deadly, [4, 13, 3, 8], jobs=2, terminal=QUIET, label="numbers"))
+    assert {number: found[number] for number in (0, 2, 3)} == {0: 2, 2: 1.5, 3: 4}
+    assert found[1] == Failure("13", "its process was killed: is there memory?")
+
+
 @pytest.mark.slow
 def test_two_processes_give_what_one_gives(cells, tmp_path):
     alone, _ = run_cells(cells, jobs=1, terminal=QUIET)
     apart = [replace(cell, folder=Path(tmp_path / "two" / cell.method)) for cell in cells]
-    broken = replace(apart[0], folder=tmp_path / "two" / "broken", method="none")
+    nowhere = tmp_path / "two" / "broken"
+    broken = replace(apart[0], folder=nowhere, method="none", config="method: none")
     together, failures = run_cells([broken, *apart], jobs=2, terminal=QUIET)
     assert [told(one) for one in together] == [told(one) for one in alone]
     assert [told(saved(cell)) for cell in apart] == [told(one) for one in alone]

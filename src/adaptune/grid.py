@@ -164,22 +164,56 @@ def spread(
             terminal.say(f"{number + 1} of {len(items)}: {item}")
             yield number, _said(terminal, item, _attempt(work, item, terminal))
         return
+    left = dict(enumerate(items))
+    for number, done in terminal.track(_pooled(work, left, jobs, terminal), label, len(items)):
+        terminal.say(f"{len(items) - len(left)} of {len(items)} done: {items[number]}")
+        yield number, _said(terminal, items[number], done)
+
+
+def _pooled(
+    work: Callable[[Item, Terminal], Made], left: dict[int, Item], jobs: int, terminal: Terminal
+) -> Iterator[tuple[int, Made | Failure]]:
+    """Work on what is ``left``, by number, taking out what is done.
+
+    Where a process is killed, most often for want of memory, the rest goes on with half as many;
+    one alone works in order, so what it was killed over is known and given up.
+    """
+    while left:
+        killed = False
+        for number, done in _in_pool(work, left, jobs):
+            killed = isinstance(done, BrokenProcessPool)
+            if killed:
+                break
+            del left[number]
+            yield number, done  # type: ignore[misc]
+        if killed and jobs == 1:
+            number = next(iter(left))
+            failure = Failure(str(left.pop(number)), "its process was killed: is there memory?")
+            yield number, failure
+        elif killed:
+            jobs = jobs // 2
+            terminal.say(f"a process was killed, perhaps for want of memory: going on with {jobs}")
+
+
+def _in_pool(
+    work: Callable[[Item, Terminal], Made], left: Mapping[int, Item], jobs: int
+) -> Iterator[tuple[int, Made | Failure | BrokenProcessPool]]:
+    """Work on items in ``jobs`` processes; after one is killed every item gives that error."""
     threads = max(1, (os.cpu_count() or 1) // jobs)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, spawn, _start, (threads, os.getpid())) as pool:
-        waiting: dict[Future[Any], int] = {
-            pool.submit(_elsewhere, work, item): number for number, item in enumerate(items)
-        }
+        waiting: dict[Future[Any], int] = {}
         try:
-            for ended, future in enumerate(
-                terminal.track(as_completed(waiting), label, len(items)), start=1
-            ):
-                number = waiting[future]
-                terminal.say(f"{ended} of {len(items)} done: {items[number]}")
-                yield number, _said(terminal, items[number], _result(future, items[number]))
-        except BaseException:
+            for number, item in left.items():
+                waiting[pool.submit(_elsewhere, work, item)] = number
+            for future in as_completed(waiting):
+                error = future.exception()
+                broken = isinstance(error, BrokenProcessPool)
+                yield waiting[future], error if broken else future.result()  # type: ignore[misc]
+        except BrokenProcessPool as error:  # while items were handed over
+            yield next(iter(left)), error
+        finally:
             pool.shutdown(cancel_futures=True)
-            raise
 
 
 def _start(threads: int, parent: int) -> None:
@@ -193,13 +227,6 @@ def _start(threads: int, parent: int) -> None:
         os._exit(1)  # nobody is left to hear of an error
 
     threading.Thread(target=watch, daemon=True).start()
-
-
-def _result(future: Future[Any], item: object) -> Any:
-    try:
-        return future.result()
-    except BrokenProcessPool:
-        return Failure(str(item), "a worker process was killed: is there memory for --jobs?")
 
 
 def _elsewhere(work: Callable[[Item, Terminal], Made], item: Item) -> Made | Failure:

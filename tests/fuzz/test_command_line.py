@@ -7,8 +7,11 @@ import os
 import re
 import signal
 import socket
+import subprocess
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
+from typing import NoReturn
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -110,22 +113,25 @@ class Started(BaseException):
 def home(tmp_path_factory):
     """A folder full of damaged things, as the working folder; no network, training or process."""
     folder = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        patch.setattr(socket.socket, "connect", _refuse)
-        patch.setattr(os, "fork", _refuse)
-        patch.setattr(torch.Tensor, "backward", _start)
-        patch.setattr("adaptune.commands.demo.build_demo", lambda *_, **__: _demo(folder))
+    with pytest.MonkeyPatch.context() as monkey:
+        monkey.chdir(folder)
+        monkey.setenv("HF_HUB_OFFLINE", "1")
+        monkey.setattr(socket.socket, "connect", _refuse)
+        monkey.setattr(os, "fork", _refuse)
+        monkey.setattr(
+            subprocess.Popen, "__init__", _refuse
+        )  # of --devices, with these words again
+        monkey.setattr(torch.Tensor, "backward", _start)
+        monkey.setattr("adaptune.commands.demo.build_demo", lambda *_, **__: _demo(folder))
         _damage(folder)
         yield folder
 
 
-def _refuse(*_: object, **__: object) -> None:
+def _refuse(*_: object, **__: object) -> NoReturn:
     raise OSError("refused by the test")
 
 
-def _start(*_: object, **__: object) -> None:
+def _start(*_: object, **__: object) -> NoReturn:
     raise Started
 
 
@@ -238,7 +244,7 @@ def tell(line: list[str]) -> tuple[object, str]:
     """Run a command line as a terminal would; give the exit code and what stderr shows."""
     out = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="strict")
     error = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="backslashreplace")
-    with redirect_stdout(out), redirect_stderr(error), patience():
+    with redirect_stdout(out), redirect_stderr(error), patience(), patch.dict(os.environ):
         code = main(line)
     error.flush()
     return code, error.buffer.getvalue().decode()
@@ -270,3 +276,72 @@ def test_any_words_end_in_an_exit_code_and_a_sentence(home, line):
 @given(line=words())
 def test_many_more_words_end_in_an_exit_code_and_a_sentence(home, line):
     check(line)
+
+
+# What the random words found, and what nobody found yet
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        (["fit", "--config", "kinds.yaml"], "kinds.yaml should name one method"),
+        (["fit", "--config", "deep.yaml"], "deep.yaml could not be read as YAML"),
+        (["fit", "--config", "binary.yaml"], "binary.yaml could not be read as YAML"),
+        (["compare", "--config", "binary.yaml"], "--config names, cannot be read"),
+        (["compare", "--config", "date.yaml"], "--config names, cannot be read"),
+        (["compare", "nowhere", "--out", "out", "--ep", "3"], "--ep"),
+        (["compare", "nowhere", "--out", "notes.txt"], "notes.txt cannot be made (File exists)"),
+        (["search", "nowhere", "--out", "notes.txt"], "notes.txt cannot be made (File exists)"),
+        (["convert", "nowhere", "--out", "nothing"], "nothing is a folder: name a file"),
+        (["evaluate", "net kinds.yaml"], "config.yaml gives {'a': 1} for data"),
+        (["evaluate", "net loop.yaml"], "for data, which no run does"),
+        (["evaluate", "net words.yaml"], "config.yaml holds no settings"),
+        (["evaluate", "net deep.yaml"], "config.yaml could not be read as YAML"),
+        (["report", "results nothing"], "holds results that are damaged or of another version"),
+        (["report", "results cut"], "holds results that are damaged or of another version"),
+    ],
+)
+def test_what_once_was_a_traceback_or_a_riddle_says_what_is_wrong(home, line, says):
+    code, error = tell(line)
+    assert code in (1, 2)
+    assert says in error
+
+
+def test_a_run_of_an_earlier_version_knows_its_data_by_the_settings_that_it_has(home):
+    (home / "net saved" / "config.yaml").write_text(f"data: {home / 'broken'}\nval_share: 0.5\n")
+    code, error = tell(["evaluate", "net saved", "--device", "cpu"])
+    assert code == 0
+    assert "left out" in error
+
+
+def failing(monkeypatch, error: Exception) -> tuple[object, str]:
+    def run(_: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr("adaptune.commands.methods.run", run)
+    return tell(["methods"])
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (KeyError("lr"), "KeyError: 'lr'. This is a bug in adaptune: run again with --debug and"),
+        (RuntimeError("size"), "RuntimeError: size. This is a bug in adaptune: run again with"),
+        (MemoryError(), "not enough memory: give a smaller --batch-size or --image-size"),
+        (torch.OutOfMemoryError("12 GiB"), "not enough memory: give a smaller --batch-size or"),
+        (ImportError("no libjpeg"), "no libjpeg: a package is missing or broken"),
+        (ValueError("no folder at x"), "no folder at x"),
+        (OSError(), "OSError"),
+    ],
+)
+def test_an_error_that_no_one_foresaw_is_one_sentence_with_what_to_do(monkeypatch, error, says):
+    code, said = failing(monkeypatch, error)
+    assert code == 1
+    assert said.startswith(f"adaptune methods: {says}")
+    assert said.count("\n") == 1
+
+
+def test_debug_shows_where_an_error_came_from_that_no_one_foresaw(monkeypatch):
+    failing(monkeypatch, KeyError("lr"))
+    with pytest.raises(KeyError):
+        main(["methods", "--debug"])
