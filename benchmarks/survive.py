@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +37,27 @@ def main(words: list[str]) -> None:
     parser.add_argument("--methods", default="ft,lp-ft,daft", help="names, with commas")
     parser.add_argument("--kills", type=int, default=20, help="kills of each method's run")
     parser.add_argument("--epochs", type=int, default=4, help="passes over the training images")
+    parser.add_argument("--classes", type=int, default=8, help="classes of the demo to take")
+    parser.add_argument("--jobs", type=int, default=1, help="methods at a time")
     parser.add_argument("--seed", type=int, default=0, help="what decides the moments")
     parser.add_argument("--work", type=Path, default=Path("runs/survive"), help="where runs go")
     parser.add_argument("--out", type=Path, default=RESULTS, help="where results go")
     given = parser.parse_args(words)
     domains = build_demo(given.work / "data")
     common = [str(domains["twemoji"]), f"--ood=openmoji={domains['openmoji']}"]
-    common += ["--image-size=64", "--crop=1", f"--epochs={given.epochs}"]
-    rows = []
-    for method in given.methods.split(","):
-        rows.append(survive(method, common, given.work, given.kills, random.Random(given.seed)))
-        print(json.dumps(rows[-1]), flush=True)
-    found = {"rows": rows, "kills": given.kills, "epochs": given.epochs, "machine": machine()}
+    classes = sorted(folder.name for folder in domains["twemoji"].iterdir())[: given.classes]
+    common += ["--image-size=64", "--crop=1", f"--epochs={given.epochs}", "--batch-size=16"]
+    common += ["--classes", *classes]
+    with ThreadPoolExecutor(given.jobs) as pool:  # the work is done by other processes
+
+        def one(method: str) -> dict[str, Any]:
+            return survive(method, common, given.work, given.kills, random.Random(given.seed))
+
+        rows = []
+        for row in pool.map(one, given.methods.split(",")):
+            rows.append(row)
+            print(json.dumps(row), flush=True)
+    found = {"rows": rows, "epochs": given.epochs, "classes": given.classes, "machine": machine()}
     replace_text(given.out, json.dumps(plain(found), indent=1) + "\n")
 
 

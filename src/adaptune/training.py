@@ -20,6 +20,12 @@ from adaptune.method import Method
 from adaptune.network import Network
 from adaptune.task import Scores, Task
 
+MOST_PIXELS = 8192
+"""The longest side of an input; more fills the memory of any device."""
+
+MOST_DEVICES = 64
+"""The most devices that one machine is taken to have."""
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -48,6 +54,19 @@ class Setting:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     select: str = "id-validation"
 
+    def __post_init__(self) -> None:
+        if self.image_size is not None and not 1 <= self.image_size <= MOST_PIXELS:
+            raise ValueError(
+                f"--image-size must be from 1 to {MOST_PIXELS} pixels: got {self.image_size}"
+            )
+        if self.crop is not None and not 0 < self.crop <= 1:
+            raise ValueError(f"--crop must be above 0 and at most 1: got {self.crop}")
+        if not 1 <= self.devices <= MOST_DEVICES:
+            raise ValueError(
+                f"--devices must be from 1 to {MOST_DEVICES} on one machine: got {self.devices}; "
+                "for more machines see torchrun in docs/scale.md"
+            )
+
     def network(self, classes: tuple[str, ...]) -> Network:
         """Build the network, with the preprocessing that was asked for."""
         net = open_backbone(self.backbone, classes, weights=self.weights)
@@ -61,19 +80,28 @@ class Setting:
         """Choose device and precision, and bring up the processes that train together.
 
         Under torchrun it decides how many there are.
+
+        Raises:
+            ValueError: If there are no such devices.
         """
         if "TORCHELASTIC_RUN_ID" in os.environ:
             here = int(os.environ["LOCAL_WORLD_SIZE"])
             nodes = int(os.environ["WORLD_SIZE"]) // here
         else:
             here, nodes = self.devices, 1
-        fabric = Fabric(
-            accelerator=self.device,
-            devices=here,
-            num_nodes=nodes,
-            strategy="ddp" if here * nodes > 1 else "auto",
-            precision=self.precision,
-        )
+        try:
+            fabric = Fabric(
+                accelerator=self.device,
+                devices=here,
+                num_nodes=nodes,
+                strategy="ddp" if here * nodes > 1 else "auto",
+                precision=self.precision,
+            )
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"{self.devices} devices of the kind {self.device!r} cannot be had ({error}): "
+                "give --device cpu, or fewer --devices"
+            ) from error
         fabric.launch()
         return fabric
 

@@ -261,6 +261,7 @@ def test_steps_that_are_not_finite_are_skipped_and_counted_on_demand(
     folder = tmp_path / "run"
     assert told(*fit_words, "--on-nonfinite=skip", "--out", folder)[0] == 0
     assert results(folder)["skipped_steps"] == 1
+    assert "1 steps were left out" in (folder / "report.html").read_text()
     assert [line.get("skipped") for line in read_lines(folder / "metrics.jsonl")] == [None, 1, None]
 
 

@@ -22,7 +22,7 @@ def searched(tmp_path_factory, words):
     folder = tmp_path_factory.mktemp("searched") / "all"
     read, seen = images.read_image, set()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(images, "read_image", lambda path: seen.add(path) or read(path))
+        patched.setattr(images, "read_image", lambda *args: seen.add(args[0]) or read(*args))
         over = ["--method=ft", "--over", "lr", "weight_decay", "--budget=3", "--lr=0.05"]
         assert main([*words, *over, "--out", str(folder)]) == 0
     return folder, seen

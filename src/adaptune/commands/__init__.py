@@ -58,7 +58,8 @@ def _said(error: Exception) -> str:
     if isinstance(error, ValueError | OSError | FloatingPointError):
         return str(error) or kind
     if isinstance(error, MemoryError) or kind == "OutOfMemoryError":  # torch's own
-        return f"there is not enough memory: give a smaller --batch-size or --image-size ({error})"
+        said = f" ({error})" if str(error) else ""
+        return f"there is not enough memory: give a smaller --batch-size or --image-size{said}"
     if isinstance(error, ImportError):
         return f"{error}: a package is missing or broken, so install adaptune again"
     return f"{kind}: {error}. This is a bug in adaptune: run again with --debug and report it"

@@ -9,7 +9,16 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from adaptune.commands.options import Parser, add_json, loading, made, print_json, record, required
+from adaptune.commands.options import (
+    Parser,
+    add_json,
+    fabric_on,
+    loading,
+    made,
+    print_json,
+    record,
+    required,
+)
 from adaptune.data.domains import Loading, open_domains
 from adaptune.data.listing import Shares
 from adaptune.ops.conversion import convert_batchnorm
@@ -45,7 +54,7 @@ def run(words: Sequence[str]) -> None:
         )
         torch.manual_seed(0)
         net = setting.network(data.classes)
-        net.to(device=setting.fabric().device)
+        net.to(device=fabric_on(setting.device).device)
         data = data.seen_through(net.preprocess)
         report = convert_batchnorm(net.body, data.scan("train"), pooling=given.pooling)
         terminal.say(str(report))

@@ -7,9 +7,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from lightning_fabric import Fabric
-
-from adaptune.commands.options import Parser, add_json, named_folders, print_json, read_config
+from adaptune.commands.options import (
+    Parser,
+    add_json,
+    fabric_on,
+    named_folders,
+    print_json,
+    read_config,
+)
 from adaptune.data.domains import ImageDomains, Loading, open_domains, other_domains
 from adaptune.data.listing import Shares
 from adaptune.loop import evaluate
@@ -47,7 +52,7 @@ def run(words: Sequence[str]) -> None:
     given = parser.parse_args(list(words))
     folder = Path(given.run)
     net = Network.load(best_network(folder))
-    fabric = Fabric(accelerator=given.device, devices=1)
+    fabric = fabric_on(given.device)
     with Terminal() as terminal:
         loading = Loading(batch_size=given.batch_size, track=terminal.track)
         data = _opened(folder, named_folders(given.data), net, loading)

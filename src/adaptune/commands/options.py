@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]
+from lightning_fabric import Fabric
 
 from adaptune.data.domains import ImageDomains, Loading, Track, open_domains
 from adaptune.data.listing import Shares
@@ -110,6 +111,21 @@ def made(folder: str) -> Path:
     except OSError as error:
         raise OSError(f"{path} cannot be made ({error.strerror}): choose another --out") from error
     return path
+
+
+def fabric_on(device: str) -> Fabric:
+    """Choose where to compute, in one process.
+
+    Raises:
+        ValueError: If this machine has no such device.
+    """
+    try:
+        return Fabric(accelerator=device, devices=1)
+    except RuntimeError as error:
+        raise ValueError(
+            f"torch finds nothing here for --device {device}: give --device auto, or see why "
+            "torch.cuda.is_available() is False"
+        ) from error
 
 
 def record(kind: type[Record], given: Namespace, **more: Any) -> Record:

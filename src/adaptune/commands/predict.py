@@ -10,7 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from adaptune.commands.options import Parser, add_json, print_json
+from adaptune.commands.options import Parser, add_json, fabric_on, print_json
 from adaptune.data.folder import SUFFIXES
 from adaptune.data.images import read_image, transform_for
 from adaptune.loop import layout_of
@@ -33,7 +33,7 @@ def run(words: Sequence[str]) -> None:
     if not files:
         raise ValueError(f"no image files in {', '.join(given.files)}")
     net = Network.load(best_network(Path(given.run)))
-    fabric = Fabric(accelerator=given.device, devices=1)
+    fabric = fabric_on(given.device)
     net.to(device=fabric.device).eval()
     lines: list[list[str]] = []
     with (

@@ -37,6 +37,10 @@ def quietly(items: Iterable[Item], label: str, total: int) -> Iterable[Item]:
     return items
 
 
+MOST_WORKERS = 256
+"""The most processes that read images for one that trains."""
+
+
 @dataclass(frozen=True)
 class Loading:
     """How batches are made.
@@ -61,6 +65,11 @@ class Loading:
             raise ValueError(
                 f"a batch needs at least one image and workers cannot be fewer than none: got a "
                 f"batch size of {self.batch_size} and {self.workers} workers"
+            )
+        if self.workers > MOST_WORKERS:
+            raise ValueError(
+                f"{self.workers} workers would fill the memory: give at most {MOST_WORKERS}, and "
+                "as many as there are cores to begin with"
             )
 
 

@@ -46,6 +46,8 @@ class DAFT(Method):
         trust: float = 0.001,
     ) -> None:
         super().__init__(net, task, batchnorm=batchnorm)
+        if not 0 <= floor <= 1:
+            raise ValueError(f"the floor is a share of the average deviation, 0 to 1: got {floor}")
         self.lr, self.batchnorm, self.pooling = lr, batchnorm, pooling
         self.head, self.k, self.floor, self.head_lr = head, k, floor, head_lr
         self.trust = trust
