@@ -279,7 +279,7 @@ def test_bad_files_are_left_out_and_named_in_the_results_or_fatal_if_strict(
     words = ["fit", own_photos, *tiny, "--method=lp", "--cs=3", "--val-share=0.3"]
     code, _, said = told(*words, "--out", tmp_path / "run")
     assert code == 0
-    assert f"left out {bad}: cannot identify" in said
+    assert f"left out {bad}: it is none of the images that are read" in said
     assert list(results(tmp_path / "run")["data"]["problems"]) == [str(bad)]
     code, _, error = told(*words, "--strict=true", "--out", tmp_path / "strict")
     assert code == 1
