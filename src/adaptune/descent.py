@@ -16,7 +16,7 @@ from adaptune.faults import Check
 from adaptune.method import Method
 from adaptune.ops.processes import everyone, mean_over_processes_
 from adaptune.ops.processes import place as process
-from adaptune.ops.synchronized import SynchronizedBatchNorm
+from adaptune.ops.synchronized import synchronized_batch_norm
 from adaptune.rules import SMALLEST, Sharp, climb, climbed, to_share, uncounted
 from adaptune.types import Between, Group, Layout, Objective
 
@@ -219,7 +219,7 @@ class Descent:
     def _conditions(self, *, redraw: bool) -> Iterator[None]:
         """Compute as the plan says; where asked, what is drawn will be drawn again afterwards."""
         alone = process()[1] == 1 or not self.plan.sync_batchnorm
-        together = nullcontext() if alone else SynchronizedBatchNorm()
+        together = nullcontext() if alone else synchronized_batch_norm()
         devices = [self.fabric.device] if self.fabric.device.type == "cuda" else []
         drawn = torch.random.fork_rng(devices=devices, enabled=redraw)
         with self.fabric.autocast(), together, drawn:

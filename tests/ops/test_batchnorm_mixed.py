@@ -8,9 +8,9 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 from adaptune.ops.batchnorm import (
-    MixedBatchNorm,
     batchnorms,
     mixed_batch_norm,
+    mixed_statistics,
     train_batchnorm_only,
 )
 
@@ -64,7 +64,7 @@ def transcribed(norm: nn.Module, x: torch.Tensor, share: float) -> torch.Tensor:
 def test_the_mix_is_the_formula_in_float64(layer, share):
     norm, shape = layer
     x = torch.randn(6, *shape) - 2
-    with MixedBatchNorm(share):
+    with mixed_statistics(share):
         learnt = norm(x)
         with torch.no_grad():
             found = norm(x)
@@ -76,7 +76,7 @@ def test_the_mix_is_the_formula_in_float64(layer, share):
 def test_all_of_the_running_statistics_is_eval_mode_to_the_bit(layer):
     norm, shape = layer
     x = torch.randn(6, *shape)
-    with MixedBatchNorm(1.0):
+    with mixed_statistics(1.0):
         found = norm(x)
     assert torch.equal(found, norm(x))
 
@@ -87,7 +87,7 @@ def test_none_of_them_is_train_mode_to_the_bit_and_moves_no_statistics(layer):
         pytest.skip("it has no train mode on this device")
     x = torch.randn(6, *shape)
     before = deepcopy(norm.state_dict())
-    with MixedBatchNorm(0.0):
+    with mixed_statistics(0.0):
         found = norm(x)
     assert all(torch.equal(value, before[key]) for key, value in norm.state_dict().items())
     assert torch.equal(found, norm.train()(x))
@@ -97,7 +97,7 @@ def test_layers_are_left_as_they_were_and_copies_mix_too(layer):
     norm, shape = layer
     x = torch.randn(6, *shape)
     copy = deepcopy(norm)
-    with MixedBatchNorm(0.5):
+    with mixed_statistics(0.5):
         assert torch.equal(copy(x), norm(x))
     assert norm.state_dict().keys() == copy.state_dict().keys()
     assert torch.equal(norm(x), copy(x))
@@ -107,14 +107,14 @@ def test_layers_are_left_as_they_were_and_copies_mix_too(layer):
 def test_one_value_a_channel_is_normalised_by_the_running_statistics(share):
     norm = seen(nn.BatchNorm1d(5), (5,))
     x = torch.randn(1, 5)
-    with MixedBatchNorm(share):
+    with mixed_statistics(share):
         assert torch.equal(norm(x), norm.eval()(x))
 
 
 def test_one_image_is_mixed_over_its_pixels():
     norm = seen(nn.BatchNorm2d(5), (5, 4, 4))
     x = torch.randn(1, 5, 4, 4)
-    with MixedBatchNorm(0.5):
+    with mixed_statistics(0.5):
         assert torch.allclose(norm(x).double(), transcribed(norm, x, 0.5), atol=1e-5)
 
 
@@ -133,7 +133,7 @@ def test_gradients_flow_through_the_statistics_of_the_batch(share):
 def test_the_layout_of_images_stays():
     norm = seen(nn.BatchNorm2d(5), (5, 4, 4))
     x = torch.randn(6, 5, 4, 4).contiguous(memory_format=torch.channels_last)
-    with MixedBatchNorm(0.5):
+    with mixed_statistics(0.5):
         assert norm(x).is_contiguous(memory_format=torch.channels_last)
         with torch.no_grad():
             assert norm(x).is_contiguous(memory_format=torch.channels_last)
@@ -151,14 +151,14 @@ def test_half_precision_is_mixed_in_single():
 def test_a_layer_without_running_statistics_normalises_by_the_batch():
     norm = nn.BatchNorm1d(3, track_running_stats=False)
     x = torch.randn(4, 3)
-    with MixedBatchNorm(0.9):
+    with mixed_statistics(0.9):
         assert torch.equal(norm(x), norm(x))
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.1])
 def test_a_share_outside_0_to_1_is_refused(share):
     with pytest.raises(ValueError, match="from 0 to 1"):
-        MixedBatchNorm(share)
+        mixed_statistics(share)
 
 
 def test_only_weights_and_biases_of_batch_norms_learn_whatever_a_layer_holds_beside():

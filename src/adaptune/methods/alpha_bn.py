@@ -9,7 +9,7 @@ from torch import Tensor
 
 from adaptune.method import Descend, Method
 from adaptune.network import Network
-from adaptune.ops.batchnorm import MixedBatchNorm, need_batchnorm, train_batchnorm_only
+from adaptune.ops.batchnorm import mixed_statistics, need_batchnorm, train_batchnorm_only
 from adaptune.task import Task
 from adaptune.types import Batch, Between, Group, Needs, Objective
 
@@ -42,7 +42,8 @@ class AlphaBN(Method):
         lr: Annotated[float, Between(1e-5, 1e-2)] = 0.00025,
     ) -> None:
         super().__init__(net, task, batchnorm="eval")
-        self.alpha, self.core, self.lr = MixedBatchNorm(alpha).share, core, lr
+        mixed_statistics(alpha)  # which refuses what is no share
+        self.alpha, self.core, self.lr = alpha, core, lr
         need_batchnorm(net.body)
         if core:
             train_batchnorm_only(net)
@@ -53,7 +54,7 @@ class AlphaBN(Method):
 
     def forward(self, x: Tensor) -> Tensor:
         """Predict by the mix of statistics."""
-        with MixedBatchNorm(self.alpha):
+        with mixed_statistics(self.alpha):
             return self.net(x)  # type: ignore[no-any-return]
 
     def objective(self, batch: Batch) -> Objective:

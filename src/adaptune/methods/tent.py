@@ -8,7 +8,7 @@ from torch import Tensor
 
 from adaptune.method import Method
 from adaptune.network import Network
-from adaptune.ops.batchnorm import MixedBatchNorm, train_batchnorm_only
+from adaptune.ops.batchnorm import mixed_statistics, train_batchnorm_only
 from adaptune.task import Task
 from adaptune.types import Batch, Between, Group, Needs, Objective
 
@@ -45,7 +45,7 @@ class Tent(Method):
 
     def forward(self, x: Tensor) -> Tensor:
         """Predict by the batch's statistics."""
-        with MixedBatchNorm(0.0):
+        with mixed_statistics(0.0):
             return self.net(x)  # type: ignore[no-any-return]
 
     def objective(self, batch: Batch) -> Objective:

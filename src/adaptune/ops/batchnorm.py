@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from torch.overrides import TorchFunctionMode
 
+from adaptune.ops.instead import InsteadOfBatchNorm
 from adaptune.types import BatchNormPolicy
 
 
@@ -57,38 +56,25 @@ def _stay(norm: nn.Module, mode: bool = True) -> nn.Module:
     return norm
 
 
-class MixedBatchNorm(TorchFunctionMode):
-    """Within it, every batch norm normalises by a mix of its own statistics and the batch's.
+def mixed_statistics(share: float) -> InsteadOfBatchNorm:
+    """Give a mode in which batch norms normalise by a mix of their own statistics and the batch's.
 
     ``share`` of mean and variance are the running ones, the rest the batch's: 1 is eval mode and 0
     train mode, to the bit, except that running statistics never move. A layer with one value a
     channel, as of one image without extent, keeps to its running statistics: one value has no
     variance. Layers stay as they are; each process mixes its own batch.
 
+    Raises:
+        ValueError: If the share is not from 0 to 1.
+
     >>> norm = nn.BatchNorm1d(1).eval()
-    >>> with MixedBatchNorm(0.0):
+    >>> with mixed_statistics(0.0):
     ...     norm(torch.tensor([[8.0], [10.0]])).flatten()
     tensor([-1.0000,  1.0000], grad_fn=<ViewBackward0>)
     """
-
-    def __init__(self, share: float) -> None:
-        super().__init__()
-        if not 0 <= share <= 1:
-            raise ValueError(f"the share of the running statistics is from 0 to 1: got {share}")
-        self.share = share
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Stand in for `torch.nn.functional.batch_norm`; leave everything else alone."""
-        del types
-        if func is F.batch_norm:
-            return mixed_batch_norm(*args, **(kwargs or {}), share=self.share)
-        return func(*args, **(kwargs or {}))
+    if not 0 <= share <= 1:
+        raise ValueError(f"the share of the running statistics is from 0 to 1: got {share}")
+    return InsteadOfBatchNorm(partial(mixed_batch_norm, share=share))
 
 
 def mixed_batch_norm(

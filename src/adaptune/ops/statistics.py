@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from adaptune.ops.batchnorm import MixedBatchNorm, batchnorms
+from adaptune.ops.batchnorm import batchnorms, mixed_statistics
 from adaptune.ops.inputs import in_eval, in_python
 from adaptune.ops.known import Known
 from adaptune.ops.moments import Moments, merge_across_processes, moments, wide
@@ -59,7 +59,7 @@ def renew_statistics(
     norms = {name: norm for name, norm in batchnorms(model) if norm.running_mean is not None}
     with torch.no_grad(), in_eval(model), in_python():
         if not exact:
-            with MixedBatchNorm(0.0):
+            with mixed_statistics(0.0):
                 return _renewed(model, opened(), norms)
         order = from_first(lambda: _order(model, opened(), norms))
         turns = [_renewed(model, opened(), {name: norms[name]}) for name in order]

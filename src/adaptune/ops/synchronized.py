@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
+from adaptune.ops.instead import InsteadOfBatchNorm
 from adaptune.ops.processes import everyone, place
 
 
-class SynchronizedBatchNorm(TorchFunctionMode):
-    """Within it, every batch norm in train mode normalises by the rows of all processes.
+def synchronized_batch_norm() -> InsteadOfBatchNorm:
+    """Give a mode in which batch norms in train mode normalise by the rows of all processes.
 
     The network stays as it is, on any device; without other processes nothing changes.
 
-    >>> with SynchronizedBatchNorm():
+    >>> with synchronized_batch_norm():
     ...     torch.nn.BatchNorm1d(2)(torch.eye(2)).sum().item()
     0.0
     """
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Stand in for `torch.nn.functional.batch_norm`; leave everything else alone."""
-        del types
-        if func is F.batch_norm and place()[1] > 1:
-            return batch_norm(*args, **(kwargs or {}))
-        return func(*args, **(kwargs or {}))
+    return InsteadOfBatchNorm(batch_norm if place()[1] > 1 else F.batch_norm)
 
 
 def batch_norm(
