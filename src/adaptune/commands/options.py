@@ -79,6 +79,12 @@ def training_parser(command: str, description: str, *, skip: frozenset[str]) -> 
         help="what to adapt to without its labels: a folder, a manifest, NAME=DIR, or a domain of "
         "DATA; labels that it has serve the test alone",
     )
+    parser.add_argument(
+        "--oracle",
+        action="store_true",
+        help="answer a method that asks for labels with those of the target, instead of asking "
+        "people; for experiments",
+    )
     if "from" not in skip:
         parser.add_argument(
             "--from",
@@ -187,7 +193,9 @@ def opened(given: Namespace, *, seed: int, track: Track) -> ImageDomains:
             )
         classes = own
     if given.get("data") is None:
-        return other_domains(ood, classes=classes, target=target, loading=loads)
+        return other_domains(
+            ood, classes=classes, target=target, loading=loads, oracle=given.oracle
+        )
     return open_domains(
         given.data,
         ood,
@@ -197,6 +205,7 @@ def opened(given: Namespace, *, seed: int, track: Track) -> ImageDomains:
         loading=loads,
         classes=classes,
         domain=given.domain,
+        oracle=given.oracle,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from adaptune.data.answers import oracle_of
 from adaptune.data.domains import ImageDomains, Target
 from adaptune.data.images import ImageFiles, transform_for
 from adaptune.data.listing import Example, Listing, Shares, split_by_subject
@@ -37,6 +38,7 @@ def open_domains(
     loading: Loading | None = None,
     classes: Sequence[str] | None = None,
     domain: str | None = None,
+    oracle: bool = False,
 ) -> ImageDomains:
     """Open what to learn from, and what to test on; no image is read yet.
 
@@ -55,10 +57,11 @@ def open_domains(
         classes: The names of the classes; by default those of the source. Images of others are
             left out.
         domain: The domain of a manifest to train on; by default its first.
+        oracle: Whether labels that a method asks for are the target's own.
 
     Raises:
         ValueError: If a source is missing or empty, nothing is left to train on, two test sets
-            have one name, or no image of one maps.
+            have one name, no image of one maps, or an oracle lacks a label.
     """
     own, *others = listed(Path(source), {}, domain)
     more = further(sources, others)
@@ -73,7 +76,14 @@ def open_domains(
     for name, path in (ood or {}).items():
         others += read_source(Path(path), name)
     return domains_of(
-        own, others, more=more, target=goal, shares=shares, loading=loading, classes=classes
+        own,
+        others,
+        more=more,
+        target=goal,
+        shares=shares,
+        loading=loading,
+        classes=classes,
+        oracle=oracle,
     )
 
 
@@ -86,6 +96,7 @@ def domains_of(
     shares: Shares | None = None,
     loading: Loading | None = None,
     classes: Sequence[str] | None = None,
+    oracle: bool = False,
 ) -> ImageDomains:
     """Train on one listing and ``more``, test on others; else as `open_domains`."""
     classes = tuple(classes or own.classes)
@@ -109,7 +120,7 @@ def domains_of(
     unseen = shares.ood_images == "unseen"
     trained = [e for one in kept for e in (*one.of("train"), *one.of("val")) if unseen]
     data = ImageDomains(classes, sets, {}, sets["train"], loading, tuple(notes), parts=parts)
-    return _with_others(data, target, others, trained)
+    return _with_others(data, target, others, trained, oracle=oracle)
 
 
 def other_domains(
@@ -118,6 +129,7 @@ def other_domains(
     classes: Sequence[str],
     target: Path | str = "",
     loading: Loading | None = None,
+    oracle: bool = False,
 ) -> ImageDomains:
     """Open a target and folders or manifests to test on, where there are no training data.
 
@@ -126,13 +138,22 @@ def other_domains(
     """
     others = [one for name, path in sources.items() for one in read_source(Path(path), name)]
     data = ImageDomains(tuple(classes), {}, {}, Nothing(), loading or Loading())
-    return _with_others(data, read_target(str(target)) if target else NO_TARGET, others, ())
+    goal = read_target(str(target)) if target else NO_TARGET
+    return _with_others(data, goal, others, (), oracle=oracle)
 
 
 def _with_others(
-    data: ImageDomains, target: Listing, others: Sequence[Listing], trained: Sequence[Example]
+    data: ImageDomains,
+    target: Listing,
+    others: Sequence[Listing],
+    trained: Sequence[Example],
+    *,
+    oracle: bool,
 ) -> ImageDomains:
-    """Add the target, whose labels are left behind but in its test set, and the other test sets."""
+    """Add the target and the other test sets.
+
+    The target's labels are left behind but in its test set, and in the oracle where there is one.
+    """
     tested, notes = target_tests(data.classes, target, trained)
     found, said = tests_of(data.classes, others, trained, {target.name} - {""})
     hidden = _files([replace(one, label="") for one in target.examples], ("",), data.loading)
@@ -144,6 +165,7 @@ def _with_others(
         },
         notes=(*data.notes, *notes, *said),
         target=Target(target.name, hidden, hidden),
+        answers=oracle_of(data.classes, target) if oracle else data.answers,
     )
 
 
