@@ -124,9 +124,7 @@ def _right(
     """Count the right answers of one way of adapting to one stream."""
     options = {key: value for key, value in said.items() if key != "method"}
     method = METHODS[said["method"]](deepcopy(net), Task(len(net.classes)), **options)
-    rows = (
-        Unlabeled(x[at], torch.zeros_like(at), at) for at in torch.arange(len(x)).split(batch)
-    )
+    rows = (Unlabeled(x[at], torch.zeros_like(at), at) for at in torch.arange(len(x)).split(batch))
     plan = Plan(seed=seed, layout="channels_last")
     answers = stream(method, rows, plan)
     return sum(int((one.logits.argmax(1) == y[one.index]).sum()) for one in answers)

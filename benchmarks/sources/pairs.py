@@ -35,6 +35,8 @@ def pair(
 ) -> ImageDomains:
     """Give labelled sources and a target that is tested, all of it.
 
+    Labels that a method asks for are given, where all classes are learnt.
+
     Args:
         known: The vendors' emoji.
         sources: The vendors whose emoji are labelled.
@@ -57,6 +59,7 @@ def pair(
         shares=SHARES,
         loading=loading,
         classes=classes,
+        oracle=adapts and not others,
         **aims,
     )
     if not begun:
