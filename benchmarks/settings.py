@@ -29,6 +29,7 @@ from adaptune.summary import interval
 from adaptune.terminal import Terminal
 from adaptune.training import Setting
 from benchmarks.sources.pairs import listings, pair
+from benchmarks.streaming import Meeting, met, stream_gains
 
 ROOT = Path(__file__).parent
 Found = dict[str, list[dict[str, Any]]]
@@ -42,13 +43,18 @@ def main(words: list[str]) -> None:
     parser.add_argument("--work", type=Path, default=Path("runs"), help="where runs are kept")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each in a process")
     parser.add_argument("--parts", nargs="+", default=[], help="only these; by default all")
+    parser.add_argument("--seeds", type=int, help="fewer or more seeds than the protocol says")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "settings.json")
     given = parser.parse_args(words)
     protocol = tomllib.loads(given.protocol.read_text())
+    if given.seeds:
+        protocol["seeds"] = list(range(given.seeds))
     work = given.work / given.protocol.stem
     bench = Bench(protocol, listings(given.data, given.work / "data"), work)
     with Terminal() as terminal:
-        results = run(bench, given.parts or list(protocol["parts"]), given.jobs, terminal)
+        parts = [name for name in protocol["parts"] if name in (given.parts or protocol["parts"])]
+        streamed = not given.parts or "streams" in given.parts
+        results = run(bench, parts, given.jobs, terminal, streamed=streamed)
     replace_text(given.out, json.dumps(plain(results), indent=1) + "\n")
     print(given.out)
 
@@ -98,6 +104,31 @@ class Bench:
         config = yaml_text(of | known)
         return Cell(folder, variant, place, method, values, data, setting, plan, config)
 
+    def meetings(self, name: str) -> Iterator[Meeting]:
+        """Lay out streams: of each pair's target, or of each source's own test images."""
+        said, protocol = self.protocol["streams"][name], self.protocol
+        before, _, its = said["start"].partition("/")
+        met = set()
+        for (source, target), seed in itertools.product(protocol["pairs"], protocol["seeds"]):
+            place = f"{source} to {target}"
+            run = self.folder(before, place, its, seed)
+            data = self.data(self.part(before), [source], target)
+            corrupts = said.get("severity", 0)
+            name_ = source if corrupts else place
+            if (name_, seed) in met:
+                continue
+            met.add((name_, seed))
+            yield Meeting(
+                self.folder(f"streams-{name}", name_, "met", seed).with_suffix(".json"),
+                run,
+                name_,
+                data.sets["test"] if corrupts else data.ood[target],
+                seed,
+                tuple(said["batches"]),
+                said["variants"],
+                corrupts,
+            )
+
     def folder(self, part: str, place: str, variant: str, seed: int) -> Path:
         """Say where a run is kept."""
         return self.work / part / place.replace(" ", "-") / f"{variant}-{seed}".replace(" ", "-")
@@ -123,14 +154,20 @@ class Bench:
         )
 
 
-def run(bench: Bench, parts: Sequence[str], jobs: int, terminal: Terminal) -> dict[str, Any]:
-    """Run the parts in their order; count."""
+def run(
+    bench: Bench, parts: Sequence[str], jobs: int, terminal: Terminal, *, streamed: bool
+) -> dict[str, Any]:
+    """Run the parts in their order, then the streams; count."""
     found: Found = {}
     failures = []
     for name in parts:
         found[name], failed = run_cells(list(bench.cells(name)), jobs=jobs, terminal=terminal)
         failures += [{"part": name, **vars(one)} for one in failed]
     counted = [one for name in parts for one in gains(bench.protocol, name, found)]
+    streams = {}
+    for name, said in bench.protocol.get("streams", {}).items() if streamed else ():
+        streams[name] = met(list(bench.meetings(name)), jobs=jobs, terminal=terminal)
+        counted += stream_gains(name, said, streams[name])
     for one in counted:
         terminal.say(
             f"{one['setting']}: {one['variant']} against {one['against']}, {one['measure']} "
@@ -141,6 +178,7 @@ def run(bench: Bench, parts: Sequence[str], jobs: int, terminal: Terminal) -> di
         "protocol": dict(bench.protocol),
         "gains": counted,
         "rows": [_row(name, one) for name in parts for one in found[name]],
+        "streams": streams,
         "selection": {name: oracle_gaps(found[name]) for name in parts},
         "failures": failures,
         "machine": machine(),

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from adaptune.data.images import ImageFiles
+from adaptune.data.images import ImageFiles, transform_for
 from adaptune.data.loading import Serves
 from adaptune.descent import Plan
 from adaptune.grid import Failure, spread
@@ -22,6 +23,7 @@ from adaptune.methods import METHODS
 from adaptune.network import Network
 from adaptune.run import best_network, plain, replace_text
 from adaptune.streams import stream
+from adaptune.summary import interval
 from adaptune.task import Task
 from adaptune.terminal import Terminal
 from adaptune.types import Unlabeled
@@ -109,8 +111,6 @@ def _met(one: Meeting, terminal: Terminal) -> list[dict[str, Any]]:
 
 def _tensors(net: Network, images: Serves, seed: int) -> tuple[Tensor, Tensor]:
     """Read all images as inputs, in an order that the seed decides."""
-    from adaptune.data.images import transform_for
-
     assert isinstance(images, ImageFiles)
     seen = images.through(transform_for(net.preprocess))
     order = torch.randperm(len(seen), generator=torch.Generator().manual_seed(seed)).tolist()
@@ -128,3 +128,40 @@ def _right(
     plan = Plan(seed=seed, layout="channels_last")
     answers = stream(method, rows, plan)
     return sum(int((one.logits.argmax(1) == y[one.index]).sum()) for one in answers)
+
+
+def stream_gains(
+    name: str, protocol: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Give how much each variant gains over each that it is compared with, by batch size.
+
+    Values are means over networks, gains the mean over streams with Student's 95% interval.
+    """
+    variants: Variants = protocol["variants"]
+    for batch, other in itertools.product(protocol["batches"], protocol["against"]):
+        theirs = _values(rows, other, batch)
+        for variant in protocol.get("counted", variants):
+            own = _values(rows, variant, batch)
+            if variant == other:
+                continue
+            yield {
+                "setting": "test-time",
+                "variant": variant,
+                "base": variants[variant]["method"],
+                "options": dict(variants[variant]),
+                "against": other,
+                "measure": f"accuracy, {name}, batches of {batch}",
+                "unit": "points",
+                **interval([own[one] - theirs[one] for one in own]),
+                "count": len(own),
+                "seeds": len({row["seed"] for row in rows}),
+                "pairs": [{"pair": o, "value": own[o], "reference": theirs[o]} for o in own],
+            }
+
+
+def _values(rows: Sequence[Mapping[str, Any]], variant: str, batch: int) -> dict[str, float]:
+    reached: dict[str, list[float]] = {}
+    for row in rows:
+        if row["method"] == variant and row["batch"] == batch:
+            reached.setdefault(row["pair"], []).append(row["accuracy"])
+    return {stream: mean(values) for stream, values in reached.items()}
