@@ -86,9 +86,11 @@ def training_parser(command: str, description: str, *, skip: frozenset[str]) -> 
             metavar="RUN",
             help="the finished run, or saved network, to start from; its data are never opened",
         )
+    if "open_set" not in skip:
+        add_open_set(parser)
     parser.add_argument("--config", action=ActionConfigFile, help="a config.yaml to start from")
     for part in (Setting, Plan, Loading, Shares):
-        taken = {"seed", "track"} if part is Loading else {"start", *skip}
+        taken = {"seed", "track"} if part is Loading else {"start", "open_set", *skip}
         parser.add_class_arguments(part, skip={f.name for f in fields(part)} & taken)
     add_json(parser)
     return parser
@@ -104,6 +106,16 @@ def add_ood(parser: ArgumentParser) -> None:
         default=[],
         metavar="NAME=DIR",
         help="folders or manifests of other domains to test on",
+    )
+
+
+def add_open_set(parser: ArgumentParser) -> None:
+    """Let a command test on images of none of the classes."""
+    parser.add_argument(
+        "--open-set",
+        action="store_true",
+        help="test on images of further classes too, in the target and in other domains: they are "
+        "right when they are told to be unknown",
     )
 
 
@@ -177,7 +189,7 @@ def opened(given: Namespace, *, seed: int, track: Track) -> ImageDomains:
         ValueError: If the classes are others than those of the network to start from.
     """
     loads, ood = loading(given, seed=seed, track=track), named_folders(given.ood)
-    target, classes = given.target or "", given.classes
+    target, classes, open_set = given.target or "", given.classes, given.get("open_set", False)
     if given.get("from"):
         own = list(Network.load(best_network(Path(given["from"]))).classes)
         if classes and classes != own:
@@ -187,7 +199,7 @@ def opened(given: Namespace, *, seed: int, track: Track) -> ImageDomains:
             )
         classes = own
     if given.get("data") is None:
-        return other_domains(ood, classes=classes, target=target, loading=loads)
+        return other_domains(ood, classes=classes, target=target, loading=loads, open_set=open_set)
     return open_domains(
         given.data,
         ood,
@@ -197,6 +209,7 @@ def opened(given: Namespace, *, seed: int, track: Track) -> ImageDomains:
         loading=loads,
         classes=classes,
         domain=given.domain,
+        open_set=open_set,
     )
 
 
