@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import adaptune
 from adaptune.catalog import _entry, catalog
 from adaptune.method import hyperparameters
 from adaptune.methods import METHODS
@@ -24,6 +25,17 @@ def test_what_is_read_is_what_the_class_says(name):
     assert entry.summary == method.__doc__.splitlines()[0]
     assert f"Source: {entry.paper}." in " ".join(method.__doc__.split())
     assert entry.options == {key: one.default for key, one in hyperparameters(method).items()}
+
+
+@pytest.mark.parametrize("method", METHODS.values(), ids=lambda method: method.__name__)
+def test_a_listed_method_is_had_from_the_package_itself(method):
+    assert getattr(adaptune, method.__name__) is method
+    assert method.__name__ in adaptune.__all__
+
+
+def test_what_the_package_lacks_is_no_attribute_of_it():
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        _ = adaptune.Nothing
 
 
 def test_a_class_that_does_not_describe_itself_is_refused():

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
 
-from benchmarks.table import PAGES as TABLED
-from benchmarks.table import filled
+from benchmarks.pages import FOLDER, measured, pages
+from benchmarks.table import KINDS, PAGES, ROOT, filled
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+METHODS = sorted(FOLDER.glob("*.md"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -25,12 +23,17 @@ def test_every_committed_result_stands_on_a_page():
         assert f"<!-- {file.stem} " in shown, file.name
 
 
-def test_every_page_with_a_table_is_written_by_the_command():
-    marked = [page for page in PAGES if "<!-- /" in page.read_text()]
-    assert sorted(marked) == sorted(TABLED)
+def test_every_mark_is_of_a_table_that_the_command_writes():
+    for page in PAGES:
+        for kind in re.findall(r"<!-- /?[\w-]+ (.*?) -->", page.read_text()):
+            assert kind in KINDS, page.name
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_methods_pages_are_what_the_command_writes():
+    assert {page: page.read_text() for page in METHODS} == pages(measured())
+
+
+@pytest.mark.parametrize("page", [*PAGES, *METHODS], ids=lambda page: page.name)
 def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
         assert (page.parent / target).exists(), target

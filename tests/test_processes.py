@@ -5,6 +5,7 @@ Two real processes run once and leave what they found; each test looks at a part
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from adaptune.methods.lp import LinearProbe
 from adaptune.methods.lp_ft import LinearProbeFineTune
 from adaptune.ops import processes
 from adaptune.ops.conditioning import Spread
+from adaptune.signals import Waiting
 from adaptune.task import Task
 from adaptune.types import Needs
 
@@ -100,6 +102,20 @@ def said(what) -> str:
     return f"{type(error.value).__name__}: {error.value}"
 
 
+def of_answers(rank: int) -> dict:
+    """Ask for labels that process 0 knows, then for some that it waits for."""
+
+    def wait(*_) -> list[int]:
+        raise Waiting(0, f"process {rank} asks")
+
+    data = replace(domains(10), answers=lambda rows, *_: [row + rank for row in rows])
+    labels = data.ask(torch.tensor([1, 0])).tolist()
+    with pytest.raises(Waiting) as stopped:
+        replace(data, answers=wait).ask(torch.tensor([2]))
+    told = (stopped.value.code, str(stopped.value))
+    return {"labels": labels, "asked": data.asked, "stopped": told}
+
+
 def of_tensors(rank: int) -> dict:
     """Share tensors of all kinds and lengths."""
     own = torch.arange(12.0).view(4, 3)[: 4 if rank else 1] + 10 * rank
@@ -131,6 +147,7 @@ def _one_of_two(rank: int, folder: str) -> None:
     meeting = f"file://{folder}/meeting"
     torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
     found = {"data": of_data(), "broken": of_broken(), "methods": of_methods()}
+    found["answers"] = of_answers(rank)
     found["tensors"] = of_tensors(rank)
     torch.save(found, f"{folder}/{rank}")
     processes.barrier()
@@ -173,6 +190,11 @@ def test_a_process_whose_files_are_broken_takes_every_step(both):
     assert first["own"] == {}
     assert list(second["own"]) == names
     assert first["all"] == second["all"] == dict.fromkeys(names, "cut off")
+
+
+def test_what_the_first_process_is_answered_all_are(both):
+    told = {"labels": [1, 0], "asked": {0, 1}, "stopped": (75, "stopped: process 0 asks")}
+    assert [one["answers"] for one in both] == [told, told]
 
 
 def test_conversion_and_the_head_measure_what_one_process_measures(both):

@@ -29,11 +29,19 @@ def open_source(data: Path | None, work: Path) -> dict[str, Callable[[Loading], 
     Raises:
         ValueError: If the folder holds no domain, or one of a name that is taken.
     """
-    folders = dict(build_demo(work / "emoji"))
-    if data is not None:
-        folders |= _further(data, set(folders))
+    folders = vendors(data, work)
     classes = shared_classes([read_folder(folder, name) for name, folder in folders.items()])
     return {name: partial(_opened, name, folders, classes) for name in folders}
+
+
+def vendors(data: Path | None, work: Path) -> dict[str, Path]:
+    """Give each vendor's folder of class folders; the arguments as for `open_source`.
+
+    Raises:
+        ValueError: If the folder holds no domain, or one of a name that is taken.
+    """
+    folders = dict(build_demo(work / "emoji"))
+    return folders if data is None else folders | _further(data, set(folders))
 
 
 def _further(data: Path, taken: set[str]) -> dict[str, Path]:

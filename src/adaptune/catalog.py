@@ -32,18 +32,27 @@ def catalog() -> list[Entry]:
     >>> [one.name for one in catalog()][0], catalog()[0].options
     ('ft', {'lr': 0.03, 'batchnorm': 'train'})
     """
-    listed = _tree("methods.__init__").body
-    homes = {
-        one.name: line.module.removeprefix("adaptune.")
-        for line in listed
-        if isinstance(line, ast.ImportFrom) and line.module
-        for one in line.names
-    }
-    methods = _assigned(listed)["METHODS"]
+    methods = _assigned(_tree("methods.__init__").body)["METHODS"]
     if not isinstance(methods, ast.Dict):
         raise ValueError("METHODS must be written out as a dictionary: the list is read from there")
     pairs = zip(filter(None, methods.keys), map(ast.unparse, methods.values), strict=True)
-    return [_entry(ast.literal_eval(name), kind, homes[kind]) for name, kind in pairs]
+    places = homes()
+    return [_entry(ast.literal_eval(name), kind, places[kind]) for name, kind in pairs]
+
+
+def homes() -> dict[str, str]:
+    """Say in which module of this package each method's class is, by the list's imports.
+
+    >>> homes()["DANN"]
+    'methods.dann'
+    """
+    return {
+        one.name: line.module.removeprefix("adaptune.")
+        for line in _tree("methods.__init__").body
+        if isinstance(line, ast.ImportFrom) and (line.module or "").startswith("adaptune.methods.")
+        for one in line.names
+        if line.module
+    }
 
 
 def _entry(name: str, kind: str, module: str) -> Entry:

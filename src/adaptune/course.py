@@ -29,6 +29,7 @@ class Course:
     start: Snapshot = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    asked: list[int] = field(default_factory=list)
     skipped: int = 0
     seconds: float = 0.0
     earlier: float = 0.0
@@ -70,6 +71,7 @@ def follow(
     """
     course, state = _resumed(run, training, terminal) if resume else (Course(), None)
     done = state["progress"]["epoch"] if state else 0
+    training.data.asked.clear()  # other runs have asked for theirs
     if state is None:
         run.let_go()
     run.forget_after(done if state else -1)
@@ -165,6 +167,7 @@ def _judge(
 def _keep(run: Run, training: Training, course: Course, epoch: Epoch, clock: Clock) -> None:
     """Write a checkpoint."""
     course.problems |= training.data.gathered_problems()
+    course.asked = sorted({*course.asked, *training.data.asked})
     course.seconds = clock.seconds()
     steps = training.data.steps(training.method.needs)
     run.save_checkpoint(

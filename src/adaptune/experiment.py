@@ -132,6 +132,7 @@ def _trained(run: Run, course: Course, select: str) -> dict[str, Any]:
         **known,
         "selection": _against_oracle(select, course.best["epoch"], read_lines(run.metrics)),
         "skipped_steps": course.skipped,
+        **({"asked": len(course.asked)} if course.asked else {}),
         "notes": course.notes,
         "changes": [asdict(change) for change in changes],
     }

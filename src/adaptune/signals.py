@@ -29,6 +29,18 @@ class Stopped(KeyboardInterrupt):
         return 128 + self.number
 
 
+class Waiting(Stopped):
+    """The run stopped until people have done what it asks for in ``kept``; no signal did it."""
+
+    def __str__(self) -> str:
+        return f"stopped: {self.kept}"
+
+    @property
+    def code(self) -> int:
+        """What sysexits.h calls a failure that passes: try again later."""
+        return 75
+
+
 class Signals:
     """Whether the process was asked to stop.
 

@@ -63,16 +63,28 @@ def _open_sets(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]
 def _over(runs: Sequence[Mapping[str, Any]], tests: Sequence[str]) -> dict[str, float]:
     """Average over test sets, then over seeds."""
     values = [mean(run["scores"][test]["accuracy"] for test in tests) for run in runs]
-    middle = mean(values)
     if len(values) > 1:
-        error = stdev(values) / math.sqrt(len(values))
-        reach = float(student.ppf(0.975, len(values) - 1)) * error
+        found = interval(values)
     else:
         scores = [runs[0]["scores"][test] for test in tests]
         shares = [(score["accuracy"] / 100, score["count"]) for score in scores]
         variance = sum(p * (1 - p) / n for p, n in shares) / len(shares) ** 2
-        reach = 196 * math.sqrt(variance)
-    return {"mean": middle, "low": max(0.0, middle - reach), "high": min(100.0, middle + reach)}
+        found = _around(values[0], 196 * math.sqrt(variance))
+    return found | {"low": max(0.0, found["low"]), "high": min(100.0, found["high"])}
+
+
+def interval(values: Sequence[float]) -> dict[str, float]:
+    """Give the mean of two values or more with Student's 95% interval.
+
+    >>> interval([1.0, 1.0])
+    {'mean': 1.0, 'low': 1.0, 'high': 1.0}
+    """
+    error = stdev(values) / math.sqrt(len(values))
+    return _around(mean(values), float(student.ppf(0.975, len(values) - 1)) * error)
+
+
+def _around(middle: float, reach: float) -> dict[str, float]:
+    return {"mean": middle, "low": middle - reach, "high": middle + reach}
 
 
 def paired(
@@ -89,7 +101,4 @@ def paired(
     seeds = {seed for method, seed in values if method == one}
     both = [(one, other, seed) for seed in sorted(seeds) if (other, seed) in values]
     gaps = [values[a, seed] - values[b, seed] for a, b, seed in both]
-    if len(gaps) < 2:
-        return None
-    reach = float(student.ppf(0.975, len(gaps) - 1)) * stdev(gaps) / math.sqrt(len(gaps))
-    return {"mean": mean(gaps), "low": mean(gaps) - reach, "high": mean(gaps) + reach}
+    return interval(gaps) if len(gaps) > 1 else None

@@ -5,9 +5,11 @@ import yaml
 
 from adaptune.commands.config import yaml_text
 from adaptune.commands.options import (
+    add_method,
     chosen_method,
     method_options,
     named_folders,
+    training_parser,
 )
 from adaptune.methods import METHODS
 
@@ -37,6 +39,13 @@ def test_settings_are_read_as_the_signature_has_them():
     options = method_options("daft", ["lr=1e-2", "head=published", "head_lr=1", "k=2"])
     assert (options["lr"], options["head"], options["head_lr"]) == (0.01, "published", 1.0)
     assert method_options("daft", ["head-lr=1"])["head_lr"] == 1.0
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_setting_of_a_method_has_the_name_of_another_option(name):
+    parser = training_parser("fit", "", skip=frozenset())
+    add_method(parser, METHODS[name])
+    assert set(method_options(name, [])) <= {action.dest for action in parser._actions}
 
 
 @pytest.mark.parametrize("setting", ["rate=1", "lr=fast", "batchnorm=off", "cs=0.5"])

@@ -24,7 +24,10 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; 0 is done, 1 failed with a message, 2 bad arguments, 130 or 143 stopped."""
+    """Run a command; give its exit code.
+
+    0 is done, 1 failed with a message, 2 bad arguments, 75 waits for labels, 130 or 143 stopped.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words
     words = [word for word in words if word != "--debug"]

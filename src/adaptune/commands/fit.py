@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from adaptune.commands.config import config_text
@@ -18,11 +19,13 @@ from adaptune.commands.options import (
     setting_of,
     training_parser,
 )
+from adaptune.data.answers import People
 from adaptune.descent import Plan
 from adaptune.experiment import experiment
 from adaptune.method import hyperparameters
 from adaptune.methods import METHODS
 from adaptune.report.page import write_run_report
+from adaptune.report.questions import write_questions
 from adaptune.run import Run, replace_text
 from adaptune.signals import Stopped
 from adaptune.summary import summarize
@@ -62,6 +65,8 @@ def run(words: Sequence[str]) -> None:
         if out.writes:
             replace_text(out.config, config_text(given, leave_out=("out", "resume")))
         data = opened(given, seed=plan.seed, track=terminal.track)
+        if not given.oracle:
+            data = replace(data, answers=People(folder / "questions.csv", write_questions))
         for note in data.notes:
             terminal.say(f"note: {note}")
         results = experiment(
@@ -91,7 +96,7 @@ def _saying_how_to_go_on(folder: Path) -> Iterator[None]:
         yield
     except Stopped as stopped:
         said = f"{stopped.kept}; " if stopped.kept else ""
-        raise Stopped(stopped.number, said + again) from None
+        raise type(stopped)(stopped.number, said + again) from None
     except OSError as error:
         raise OSError(f"{error}; then {again}") from error
 

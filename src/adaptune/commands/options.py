@@ -79,6 +79,12 @@ def training_parser(command: str, description: str, *, skip: frozenset[str]) -> 
         help="what to adapt to without its labels: a folder, a manifest, NAME=DIR, or a domain of "
         "DATA; labels that it has serve the test alone",
     )
+    parser.add_argument(
+        "--oracle",
+        action="store_true",
+        help="answer a method that asks for labels with those of the target, instead of asking "
+        "people; for experiments",
+    )
     if "from" not in skip:
         parser.add_argument(
             "--from",
@@ -114,8 +120,7 @@ def add_open_set(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--open-set",
         action="store_true",
-        help="test on images of further classes too, in the target and in other domains: they are "
-        "right when they are told to be unknown",
+        help="test on images of further classes too, which are right when they are called unknown",
     )
 
 
@@ -188,8 +193,7 @@ def opened(given: Namespace, *, seed: int, track: Track) -> ImageDomains:
     Raises:
         ValueError: If the classes are others than those of the network to start from.
     """
-    loads, ood = loading(given, seed=seed, track=track), named_folders(given.ood)
-    target, classes, open_set = given.target or "", given.classes, given.get("open_set", False)
+    ood, classes = named_folders(given.ood), given.classes
     if given.get("from"):
         own = list(Network.load(best_network(Path(given["from"]))).classes)
         if classes and classes != own:
@@ -198,18 +202,22 @@ def opened(given: Namespace, *, seed: int, track: Track) -> ImageDomains:
                 "them out"
             )
         classes = own
+    common: dict[str, Any] = {
+        "target": given.target or "",
+        "loading": loading(given, seed=seed, track=track),
+        "classes": classes,
+        "open_set": given.get("open_set", False),
+        "oracle": given.oracle,
+    }
     if given.get("data") is None:
-        return other_domains(ood, classes=classes, target=target, loading=loads, open_set=open_set)
+        return other_domains(ood, **common)
     return open_domains(
         given.data,
         ood,
         sources=given.source,
-        target=target,
         shares=record(Shares, given),
-        loading=loads,
-        classes=classes,
         domain=given.domain,
-        open_set=open_set,
+        **common,
     )
 
 

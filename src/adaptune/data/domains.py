@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from adaptune.data.answers import Answering, Nobody
 from adaptune.data.images import Augment, ImageFiles, Sample, Transform, Unreadable, transform_for
 from adaptune.data.loading import (
     Key,
@@ -26,7 +27,7 @@ from adaptune.data.loading import (
 )
 from adaptune.data.order import Order, Share, laid_out, shared_out, shares_of
 from adaptune.network import Preprocess
-from adaptune.ops.processes import gathered_objects, place
+from adaptune.ops.processes import from_first, gathered_objects, place
 from adaptune.types import Batch, Labeled, Needs, Split, Unlabeled, no_rows
 
 __all__ = ["ImageDomains", "Loading", "Serves", "Target", "Track", "quietly"]
@@ -58,8 +59,8 @@ class ImageDomains:
     Build one with `open_domains` or `from_datasets`. Several labelled domains lie one after the
     other in each set; ``parts`` says how many rows of a split each has, and is empty where there is
     one. ``problems`` fills up with files that could not be read, by path, as passes over the data
-    meet them. Where several processes run, by `torch.distributed`, every pass gives each process
-    its share, so all of them must make it.
+    meet them, ``asked`` with rows of the target whose labels ``answers`` gave. Where several
+    processes run, every pass gives each its share, so all of them must make it.
     """
 
     classes: tuple[str, ...]
@@ -71,6 +72,8 @@ class ImageDomains:
     problems: dict[str, str] = field(default_factory=dict)
     parts: Mapping[Split, tuple[int, ...]] = field(default_factory=dict)
     target: Target = field(default_factory=Target)
+    answers: Answering = field(default_factory=Nobody)
+    asked: set[int] = field(default_factory=set)
 
     @property
     def domains(self) -> int:
@@ -131,9 +134,11 @@ class ImageDomains:
             yield _unlabeled(stack, self.domains)
 
     def ask(self, index: torch.Tensor) -> torch.Tensor:
-        """Refuse to label unlabelled images, which nobody does here."""
-        said = "nobody gives them: in Python, pass data whose ask(index) answers"
-        raise ValueError(f"{len(index)} images of the target need labels and {said}")
+        """Give labels of images of the target, as whoever answers tells the first process."""
+        rows = index.tolist()
+        labels = from_first(lambda: self.answers(rows, self.target.rows, self.classes))
+        self.asked.update(rows)
+        return torch.tensor(labels, dtype=torch.int64)
 
     def sample(self, split: Split, number: int) -> Iterable[Labeled]:
         """Give at most ``number`` rows of a split, spread evenly over it, shared out as a scan."""
@@ -148,15 +153,11 @@ class ImageDomains:
 
         Domains are numbered: labelled ones first, the target next, then all others.
         """
-        sets: dict[str, Iterable[Labeled]] = {}
-        if "test" in self.sets:
-            sets["id"] = self.scan("test")
+        own = {"id": self.scan("test")} if "test" in self.sets else {}
         others = sorted(self.ood, key=lambda name: name != self.target.name)
         hidden = bool(len(self.target)) and self.target.name not in self.ood
         number = {name: at for at, name in enumerate(others, start=self.domains + hidden)}
-        for name, rows in self.ood.items():
-            sets[name] = self._scan(rows, name, number[name])
-        return sets
+        return own | {name: self._scan(one, name, number[name]) for name, one in self.ood.items()}
 
     def seen_through(self, preprocess: Preprocess, augment: Augment = "none") -> ImageDomains:
         """Give the same data as the inputs of a network; data sets without files stay as they are.
@@ -232,8 +233,7 @@ class ImageDomains:
     def _pass(self, rows: Serves, keys: list[Key], label: str) -> Iterator[Stack]:
         rank, world = place()
         groups = in_groups(keys, self.loading.batch_size)[rank::world]
-        stacks = self._load(rows, groups, label)
-        return (stack for stack in stacks if stack is not None)
+        return (stack for stack in self._load(rows, groups, label) if stack is not None)
 
     def _batches(self, labeled: Iterable[Stack], target: Iterable[Stack]) -> Iterator[Batch]:
         """Put the two sides together; one that is not needed has no stacks."""

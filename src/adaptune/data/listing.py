@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -187,6 +187,18 @@ class Mapped:
         return said
 
 
+def class_finder(classes: Sequence[str]) -> Callable[[str], str]:
+    """Give what finds the class of a name: the same, or one that differs in case alone, or "".
+
+    >>> find = class_finder(["cat", "dog"])
+    >>> find("Cat"), find("emu")
+    ('cat', '')
+    """
+    folded = {name.casefold(): name for name in classes}
+    folded |= {name: name for name in classes}
+    return lambda name: folded.get(name) or folded.get(name.casefold(), "")
+
+
 def map_to(
     classes: Sequence[str],
     other: Listing,
@@ -205,20 +217,19 @@ def map_to(
     >>> [e.label for e in mapped.examples], mapped.unknown, mapped.missing
     (['cat'], {'emu': 1}, ('dog',))
     """
-    folded = {name.casefold(): name for name in classes}
-    folded |= {name: name for name in classes}
+    find = class_finder(classes)
     tested = other.of("test") or other.of("val")
     trained_on = {example.subject for example in trained}
     examples: list[Example] = []
     unknown: dict[str, int] = {}
     seen = 0
     for example in tested or other.examples:
-        label = folded.get(example.label) or folded.get(example.label.casefold())
-        counts = open_set or label is not None
+        label = find(example.label)
+        counts = bool(label) or open_set
         if counts and example.subject in trained_on:
             seen += 1
             continue
-        if label is None:
+        if not label:
             unknown[example.label] = unknown.get(example.label, 0) + 1
         if counts:
             examples.append(replace(example, label=label or UNKNOWN, split="test"))

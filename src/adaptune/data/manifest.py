@@ -84,14 +84,19 @@ def _table(file: Path) -> tuple[list[str], Rows]:
     if not file.is_file():
         raise ValueError(f"no manifest at {printable(file)}: expected a CSV or Parquet file")
     try:
-        return _csv(file) if file.suffix.lower() == ".csv" else _parquet(file)
+        return read_csv(file) if file.suffix.lower() == ".csv" else _parquet(file)
     except OSError as error:
         raise ValueError(
             f"{file} could not be opened ({error.strerror}): check the disk and your rights"
         ) from error
 
 
-def _csv(file: Path) -> tuple[list[str], Rows]:
+def read_csv(file: Path) -> tuple[list[str], Rows]:
+    """Read a CSV as columns and rows of strings.
+
+    Raises:
+        ValueError: If it is no UTF-8 text, or a line's quotes or lengths are those of no CSV.
+    """
     with file.open(newline="", encoding="utf-8-sig") as lines:
         reader = csv.reader(lines, strict=True)
         try:

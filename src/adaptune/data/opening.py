@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from adaptune.data.answers import oracle_of
 from adaptune.data.domains import ImageDomains, Target
 from adaptune.data.images import ImageFiles, transform_for
 from adaptune.data.listing import Example, Listing, Shares, split_by_subject
@@ -38,6 +39,7 @@ def open_domains(
     classes: Sequence[str] | None = None,
     domain: str | None = None,
     open_set: bool = False,
+    oracle: bool = False,
 ) -> ImageDomains:
     """Open what to learn from, and what to test on; no image is read yet.
 
@@ -58,10 +60,12 @@ def open_domains(
         domain: The domain of a manifest to train on; by default its first.
         open_set: Test on images of other classes too, in the target and other domains: their label
             is the number of classes.
+        oracle: Whether labels that a method asks for are the target's own.
 
     Raises:
         ValueError: If a source is missing or empty, nothing is left to train on, two test sets
-            have one name, no image of one maps, or the classes are none for an open set.
+            have one name, no image of one maps, the classes are none for an open set, or an oracle
+            lacks a label.
     """
     own, *others = listed(Path(source), {}, domain)
     more = further(sources, others)
@@ -84,6 +88,7 @@ def open_domains(
         loading=loading,
         classes=classes,
         open_set=open_set,
+        oracle=oracle,
     )
 
 
@@ -97,6 +102,7 @@ def domains_of(
     loading: Loading | None = None,
     classes: Sequence[str] | None = None,
     open_set: bool = False,
+    oracle: bool = False,
 ) -> ImageDomains:
     """Train on one listing and ``more``, test on others; else as `open_domains`."""
     classes = tuple(classes or own.classes)
@@ -120,7 +126,7 @@ def domains_of(
     unseen = shares.ood_images == "unseen"
     trained = [e for one in kept for e in (*one.of("train"), *one.of("val")) if unseen]
     data = ImageDomains(classes, sets, {}, sets["train"], loading, tuple(notes), parts=parts)
-    return _with_others(data, target, others, trained, open_set=open_set)
+    return _with_others(data, target, others, trained, open_set=open_set, oracle=oracle)
 
 
 def other_domains(
@@ -130,6 +136,7 @@ def other_domains(
     target: Path | str = "",
     loading: Loading | None = None,
     open_set: bool = False,
+    oracle: bool = False,
 ) -> ImageDomains:
     """Open a target and folders or manifests to test on, where there are no training data.
 
@@ -139,7 +146,7 @@ def other_domains(
     others = [one for name, path in sources.items() for one in read_source(Path(path), name)]
     data = ImageDomains(tuple(classes), {}, {}, Nothing(), loading or Loading())
     goal = read_target(str(target)) if target else NO_TARGET
-    return _with_others(data, goal, others, (), open_set=open_set)
+    return _with_others(data, goal, others, (), open_set=open_set, oracle=oracle)
 
 
 def _with_others(
@@ -149,8 +156,12 @@ def _with_others(
     trained: Sequence[Example],
     *,
     open_set: bool,
+    oracle: bool,
 ) -> ImageDomains:
-    """Add the target, whose labels are left behind but in its test set, and the other test sets."""
+    """Add the target and the other test sets.
+
+    The target's labels are left behind but in its test set, and in the oracle where there is one.
+    """
     if open_set:
         _refuse_closed(data.classes)
     tested, notes = target_tests(data.classes, target, trained, open_set=open_set)
@@ -166,6 +177,7 @@ def _with_others(
         },
         notes=(*data.notes, *notes, *said),
         target=Target(target.name, hidden, hidden),
+        answers=oracle_of(data.classes, target) if oracle else data.answers,
     )
 
 

@@ -26,9 +26,9 @@ class GLC(Method):
     labelled with the class whose cluster beats those of all other images, or else with none, which
     is the uniform distribution; predictions are to match that, with weight ``pseudo``, and the
     mean prediction of ``neighbours`` images nearby. Afterwards the paper takes predictions for
-    unknown whose entropy is more than 0.55 of the largest, which is `Network.answers` with that
-    ``threshold``. In train mode batch norms follow the target's batches. Source: Upcycling Models
-    under Domain and Category Shift (Qu et al., 2023).
+    unknown whose entropy is more than 0.55 of the largest; ``--open-set`` does so for any method,
+    by `Network.answers`. In train mode batch norms follow the target's batches. Source: Upcycling
+    Models under Domain and Category Shift (Qu et al., 2023).
 
     How many clusters the target has is chosen by the silhouette once, on the features themselves,
     where the released code projects them by t-SNE first. Features are centred before clustering,

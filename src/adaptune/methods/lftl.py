@@ -33,7 +33,7 @@ class LFTL(Method):
 
     The released code has ten or more epochs a round, augments labelled images, and mixes them after
     an epoch; here a round is an epoch, labelled images are kept as they are, also in checkpoints,
-    and mixed in every step. As there, ``momentum`` is the new feature's share.
+    and mixed in every step. As there, ``follow`` is the new feature's share.
     """
 
     needs: ClassVar[Needs] = Needs(labeled=False, unlabeled=True)
@@ -56,14 +56,14 @@ class LFTL(Method):
         topk: int = 500,
         certain: float = 0.9,
         persist: float = 1.0,
-        momentum: float = 0.9,
+        follow: float = 0.9,
     ) -> None:
         super().__init__(net, task, batchnorm=batchnorm)
         if not 1 <= rounds <= ask:
             raise ValueError(f"every round asks for a label: got {ask} labels in {rounds} rounds")
         self.lr, self.body, self.batchnorm, self.ask, self.rounds = lr, body, batchnorm, ask, rounds
         self.query, self.contrast, self.common, self.topk = query, contrast, common, topk
-        self.certain, self.persist, self.momentum = certain, persist, momentum
+        self.certain, self.persist, self.follow = certain, persist, follow
 
     def prepare(self, data: Domains) -> dict[str, Any]:
         """Make room for the answers, and for the predictions of the round before."""
@@ -78,7 +78,7 @@ class LFTL(Method):
         seen = collected(self.net.body, self.net.head, data.unlabeled())
         if self.answers.round < self.rounds and self.answers.free(seen.index).any():
             self._ask(data, seen)
-        self.answers.follow_all_(bank(seen.index, seen.features), self.momentum)
+        self.answers.follow_all_(bank(seen.index, seen.features), self.follow)
 
     def _ask(self, data: Domains, seen: Seen) -> None:
         answers, chances, free = self.answers, seen.logits.softmax(1), self.answers.free(seen.index)
@@ -113,7 +113,7 @@ class LFTL(Method):
         known = self.answers.at(places)
         done = descend(partial(self.objective, replace(batch, labeled=known)))
         assert done.features is not None
-        self.answers.follow_(places, done.features, self.momentum)
+        self.answers.follow_(places, done.features, self.follow)
         x, y = mixed_up(known.x, F.one_hot(known.y, self.task.classes).float())
         mixed = descend(lambda: Objective({"mixed": self.task.loss(self.net(x), y)}, y))
         return replace(done, terms=done.terms | mixed.terms)

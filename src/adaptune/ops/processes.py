@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from adaptune.signals import Stopped
+
 Item = TypeVar("Item")
 
 SLICE = 1 << 26
@@ -113,7 +115,7 @@ def from_first(make: Callable[[], Item]) -> Item:
     if is_first():
         try:
             told[0] = make()
-        except Exception as error:  # the others wait: they must hear of it, whatever it is
+        except (Exception, Stopped) as error:  # the others wait and must hear, whatever it is
             told[1] = error
     torch.distributed.broadcast_object_list(told, src=0)
     if told[1] is not None:

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from adaptune.data.images import read_image
+from adaptune.data.listing import Part
 from adaptune.report import figures
 from adaptune.run import read_lines, replace_text
 from adaptune.summary import paired, summarize
@@ -168,23 +169,26 @@ def _averaged(runs: Sequence[Mapping[str, Any]], folder: Path) -> list[dict[str,
 
 def _pictures(mistakes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Add a small picture to each mistake whose file can still be read."""
-    return [{**one, "picture": _picture(one["path"])} for one in mistakes]
+    return [
+        {**one, "picture": one["path"] and picture(Path(one["path"]), side=THUMBNAIL, kind="PNG")}
+        for one in mistakes
+    ]
 
 
-def _picture(path: str | None) -> str:
-    if path is None:
-        return ""
+def picture(path: Path, part: Part | None = None, *, side: int, kind: str) -> str:
+    """Draw an image small, to stand within a page; "" if it cannot be read."""
     try:
-        image = Image.fromarray(read_image(Path(path)).permute(1, 2, 0).numpy())
+        image = Image.fromarray(read_image(path, part).permute(1, 2, 0).numpy())
     except OSError:
         return ""
-    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    image.thumbnail((side, side))
     raw = io.BytesIO()
-    image.save(raw, "PNG")
-    return "data:image/png;base64," + base64.b64encode(raw.getvalue()).decode()
+    image.save(raw, kind)
+    return f"data:image/{kind.lower()};base64," + base64.b64encode(raw.getvalue()).decode()
 
 
-def _write(folder: Path, template: str, **content: Any) -> Path:
+def rendered(template: str, **content: Any) -> str:
+    """Fill in a template."""
     environment = Environment(
         loader=PackageLoader("adaptune.report"),
         autoescape=True,
@@ -192,11 +196,14 @@ def _write(folder: Path, template: str, **content: Any) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    return environment.get_template(template).render(**content)
+
+
+def _write(folder: Path, template: str, **content: Any) -> Path:
     config = yaml.safe_load(content["settings"])
     source = Path(config.get("data") or config["from"]).stem
     if config.get("target"):
         source += f" to {Path(config['target'].partition('=')[0]).stem}"
-    page = environment.get_template(template).render(**content, source=source)
     file = folder / "report.html"
-    replace_text(file, page)
+    replace_text(file, rendered(template, **content, source=source))
     return file

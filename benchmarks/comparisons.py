@@ -1,0 +1,171 @@
+"""Tables of methods compared: a function makes one of what a result holds."""
+
+from __future__ import annotations
+
+from statistics import mean
+
+from adaptune.standings import bootstrap
+from benchmarks.layout import Results, markdown, percent
+
+
+def summary(results: Results) -> str:
+    """Each method's accuracy at home and on every other domain, over seeds."""
+    lines = results["summary"]
+    domains = list(lines[0]["domains"])
+    return markdown(
+        ["method", "ID %", *(f"{name} %" for name in domains), "distortion", "seconds"],
+        [
+            [
+                f"`{line['method']}`",
+                *(percent(cell) for cell in (line["id"], *line["domains"].values())),
+                f"{line['distortion']:.3f}",
+                f"{line['seconds']:.0f}",
+            ]
+            for line in lines
+        ],
+    )
+
+
+def standings(results: Results) -> str:
+    """Each method over all training domains."""
+    return markdown(
+        ["method", "ID %", "mean OOD %", "mean rank", "distortion"],
+        [
+            [
+                f"`{line['method']}`",
+                percent(line["id"]),
+                percent(line["ood"]),
+                f"{line['rank']:.2f}",
+                f"{line['distortion']:.3f}",
+            ]
+            for line in results["summary"]
+        ],
+    )
+
+
+def domains(results: Results) -> str:
+    """ID / mean OOD accuracy of each method by training domain."""
+    found = results["by_domain"]
+    names = [line["method"] for line in results["summary"]]
+    cells = {
+        (line["method"], domain): f"{line['id']['mean']:.1f} / {line['ood']['mean']:.1f}"
+        for domain, lines in found.items()
+        for line in lines
+    }
+    return markdown(
+        ["method", *found],
+        [[f"`{name}`", *(cells.get((name, d), "") for d in found)] for name in names],
+    )
+
+
+def overview(results: Results) -> str:
+    """As `domains`, with the means over training domains in front."""
+    found = results["by_domain"]
+    lines = {line["method"]: line for line in results["summary"]}
+    cells = {(one["method"], d): one for d, few in found.items() for one in few}
+    rows = []
+    for name, line in lines.items():
+        row = [name, f"{line['id']['mean']:.1f}", f"{line['ood']['mean']:.1f}"]
+        row.append(f"{line['distortion']:.2f}")
+        for domain in found:
+            one = cells.get((name, domain))
+            row.append(f"{one['id']['mean']:.1f} / {one['ood']['mean']:.1f}" if one else "")
+        rows.append(row)
+    return markdown(["", "ID %", "OOD %", "distortion", *found], rows)
+
+
+def versus(results: Results) -> str:
+    """Paired differences of accuracy, with intervals, wins, ties and losses."""
+    rows = []
+    for one in results["versus"]:
+        if one["one"].startswith("daft") and one["other"] in ("ft", "lp-ft", "daft"):
+            counts = f"{one['wins']} / {one['ties']} / {one['losses']}"
+            pair = f"`{one['one']}` - `{one['other']}`"
+            rows.append([pair, percent(one["ood"], "+"), percent(one["id"], "+"), counts])
+    return markdown(["", "OOD points", "ID points", "wins / ties / losses"], rows)
+
+
+def tuned(results: Results) -> str:
+    """What tuning chose, by training domain."""
+    rows = [
+        [
+            domain,
+            f"`{name}`",
+            ", ".join(f"{key} {value:.3g}" for key, value in one["values"].items()),
+            f"{len(one['trials'])}, {sum(t['state'] == 'pruned' for t in one['trials'])}",
+        ]
+        for domain, methods in results["tuned"].items()
+        for name, one in methods.items()
+    ]
+    return markdown(["trained on", "method", "chosen", "trials, stopped early"], rows)
+
+
+def default(results: Results) -> str:
+    """DAFT as it comes less DAFT tuned, by training domain, in points."""
+    rows = []
+    for domain in results["by_domain"]:
+        own = [row for row in results["rows"] if row["domain"] == domain]
+        gaps = {}
+        for key in ("id_accuracy", "ood_accuracy"):
+            value = {(row["method"], row["seed"]): row[key] for row in own}
+            seeds = sorted({row["seed"] for row in own})
+            gaps[key] = [value["daft (default)", s] - value["daft", s] for s in seeds]
+        cells = [bootstrap({domain: gap}) for gap in gaps.values()]
+        rows.append([domain, *(percent(cell, "+") for cell in cells)])
+    return markdown(["trained on", "ID points", "OOD points"], rows)
+
+
+def rates(results: Results) -> str:
+    """Accuracy by rate, and the width of the plateau."""
+    rows = []
+    for domain, methods in results["rates"].items():
+        for name, one in methods.items():
+            for key, label in (("id_accuracy", "ID"), ("ood_accuracy", "OOD")):
+                curve = [f"{accuracy:.1f}" for _, accuracy in one["curves"][key]]
+                width = f"**{one['width'][key]:.2f}**"
+                rows.append([f"{domain}, `{name}`, {label}", width, *curve])
+    first = next(iter(next(iter(results["rates"].values())).values()))
+    heads = [f"{rate:.2g}" for rate, _ in first["curves"]["id_accuracy"]]
+    return markdown(["", "decades", *heads], rows)
+
+
+def corruptions(results: Results) -> str:
+    """Mean corruption error against fine-tuning, and accuracy over all corruptions."""
+    from benchmarks.sources.corruptions import mean_corruption_error
+
+    def errors(method: str) -> dict[str, float]:
+        runs = [row["ood"] for row in results["rows"] if row["method"] == method]
+        return {test: 100 - mean(run[test] for run in runs) for test in runs[0]}
+
+    base = errors("ft")
+    return markdown(
+        ["method", "ID %", "corrupted %", "mean corruption error (ft: 100)", "distortion"],
+        [
+            [
+                f"`{line['method']}`",
+                percent(line["id"]),
+                percent(line["ood"]),
+                f"{mean_corruption_error(errors(line['method']), base):.1f}",
+                f"{line['distortion']:.3f}",
+            ]
+            for line in results["summary"]
+        ],
+    )
+
+
+def gains(results: Results) -> str:
+    """What each method gains over its reference, and on how many pairs of domains it does."""
+    rows = []
+    for one in results["gains"]:
+        won = sum(pair["value"] > pair["reference"] for pair in one["pairs"])
+        rows.append(
+            [
+                one["setting"],
+                f"`{one['variant']}`",
+                f"`{one['against']}`",
+                f"{one['measure']}, {one['unit']}",
+                percent(one, "+"),
+                f"{won} of {len(one['pairs'])}",
+            ]
+        )
+    return markdown(["setting", "method", "against", "measure", "gain", "pairs won"], rows)

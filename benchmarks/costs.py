@@ -1,0 +1,103 @@
+"""Tables of what things cost, keep and miss: a function makes one of what a result holds."""
+
+from __future__ import annotations
+
+from benchmarks.layout import Results, markdown
+
+
+def selection(results: Results) -> str:
+    """How well each label-free score ranks runs, and what choosing by it costs."""
+    found = results["selection"]
+    count = max(len(one["cases"]) for one in found.values())
+    rows = [
+        [
+            f"`{name}`",
+            "" if one["spearman"] is None else f"{one['spearman']:+.2f}",
+            "" if one["gap"] is None else f"{one['gap']:.1f}",
+            f"{one['close']} of {count}",
+        ]
+        for name, one in found.items()
+    ]
+    return markdown(["score", "Spearman", "gap to the oracle", "within 2 points"], rows)
+
+
+def scan(results: Results) -> str:
+    """How far a scan of few images is from one of all."""
+    return markdown(
+        ["images", "curvature, as a multiple", "error of means", "error of deviations"],
+        [
+            [
+                size,
+                f"{one['curvature']:.2f}",
+                f"{one['mean_error']:.3f}",
+                f"{100 * one['deviation_error']:.1f}%",
+            ]
+            for size, one in results["by_size"].items()
+        ],
+    )
+
+
+def kills(results: Results) -> str:
+    """What differs in runs that were killed and resumed."""
+    rows = []
+    for row in results["rows"]:
+        where = ", ".join(f"{place} {count}" for place, count in row["killed in"].items())
+        counted = [str(row[key]) for key in row if key.endswith("differ")]
+        rows.append([f"`{row['method']}`", str(row["kills"]), str(row["runs"]), where, *counted])
+    head = ["method", "kills", "runs", "killed in", "tensors that differ", "metrics", "results"]
+    return markdown(head, rows)
+
+
+def probes(results: Results) -> str:
+    """How long the linear probe takes beside scikit-learn, and how far apart their answers are."""
+    rows = []
+    for name, one in results["rows"].items():
+        size = f"{one['rows']:,} x {one['columns']:,}, {one['classes']} classes"
+        ratio = f"{one['ratio']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
+        scaled = " (scaled)" if one["swept"] < 50 else ""
+        cells = [f"{one['ours']:.2f}", f"{one['bare']:.0f}{scaled}", ratio]
+        apart = [f"{one['loss']:.1e}", f"{one['accuracy']:.2f}"]
+        rows.append([f"`{name}`: {size}", *cells, *apart])
+    head = ["", "seconds", "scikit-learn", "ratio", "objective apart", "accuracy apart, points"]
+    return markdown(head, rows)
+
+
+def growth(results: Results) -> str:
+    """With what power time and memory grow; what grows faster than linearly is bold."""
+    rows = []
+    for row in results["rows"]:
+        said = [f"{row[key]:.2f}" for key in ("time", "memory")]
+        marks = [
+            f"**{one}**" if key in row["faster"] else one
+            for key, one in zip(("time", "memory"), said, strict=True)
+        ]
+        largest = f"{row['sizes'][-1]:,} {row['by']}"
+        costs = [f"{row['seconds'][-1]:.1f}", f"{row['megabytes'][-1]:.0f}"]
+        rows.append([row["what"], row["by"], *marks, largest, *costs])
+    head = ["", "varied", "time", "memory", "at", "seconds", "MB"]
+    return markdown(head, rows)
+
+
+def ratios(results: Results) -> str:
+    """Seconds of ours over those of the bare work, pair by pair."""
+    rows = [
+        [name, f"{one['ratio']:.2f} ({one['low']:.2f} to {one['high']:.2f})", f"{one['ours']:.3g}"]
+        for name, one in results["ratios"].items()
+    ]
+    rows += [[name, f"{one:.2f}", ""] for name, one in results["peaks"].items()]
+    return markdown(["ours / bare", "median (lowest to highest)", "seconds"], rows)
+
+
+def sampled(results: Results) -> str:
+    """Conversion of 50,000 images: what it costs, and how far train mode is from eval mode."""
+    rows = [
+        [
+            name,
+            f"{one['images']:,}",
+            f"{one['ratio']:.3f}",
+            f"{one['gap']:.4f} ± {one['standard_error']:.4f}",
+        ]
+        for name, one in results["sampled"].items()
+        if isinstance(one, dict)
+    ]
+    return markdown(["", "images", "over a plain pass", "train mode from eval mode"], rows)

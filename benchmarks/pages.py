@@ -1,0 +1,184 @@
+"""Write a page for each method and the index of them: ``python -m benchmarks.pages``.
+
+They say what the methods say of themselves, and what ``results/settings.json`` says of them where
+that is there; nobody edits them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from adaptune.catalog import Entry, catalog
+from adaptune.method import ranges
+from adaptune.methods import METHODS
+from benchmarks.layout import markdown, percent
+from benchmarks.table import ROOT
+
+FOLDER = ROOT / "docs" / "methods"
+MEASURED = ROOT / "benchmarks" / "results" / "settings.json"
+BASELINE = "source-only"
+Gain = Mapping[str, Any]
+
+# What there is to learn from, the words that run it, and the page that tells more.
+SETTINGS = {
+    "supervised": (
+        "Labelled images.",
+        "adaptune fit DATA --method {name} --out run",
+        "settings",
+    ),
+    "generalisation": (
+        "Labelled images of several domains.",
+        "adaptune fit DATA --source NAME=DIR --method {name} --out run",
+        "settings",
+    ),
+    "unsupervised": (
+        "Labelled images, and images of the target without labels.",
+        "adaptune fit DATA --target DIR --method {name} --out run",
+        "settings",
+    ),
+    "source-free": (
+        "A finished run, whose images may be gone, and images of the target without labels.",
+        "adaptune fit --from RUN --target DIR --method {name} --out run",
+        "settings",
+    ),
+    "test-time": (
+        "A finished run, and images that it answers as they come.",
+        "adaptune stream RUN DIR --method {name} --out predictions.csv",
+        "streams",
+    ),
+}
+
+
+def measured(file: Path = MEASURED) -> list[Gain]:
+    """Read the gains that were measured; none before they are."""
+    return list(json.loads(file.read_text())["gains"]) if file.exists() else []
+
+
+def pages(gains: Iterable[Gain]) -> dict[Path, str]:
+    """Give all pages by their file."""
+    entries, of = catalog(), list(gains)
+    files = {FOLDER / f"{one.name}.md": page(one, _of(one, of)) for one in entries}
+    return {FOLDER / "README.md": index(entries, of), **files}
+
+
+def page(entry: Entry, gains: Sequence[Gain]) -> str:
+    """Write what there is to know of one method."""
+    method, (_, _, more) = METHODS[entry.name], SETTINGS[entry.setting]
+    told = [
+        f"# {entry.name}",
+        entry.summary,
+        f"Setting: [{entry.setting}](../{more}.md). Paper: {entry.paper}.",
+        _use(entry),
+        f"In Python it is `adaptune.{method.__name__}`.{_further(entry)}",
+        "## How it works",
+        _text(inspect.getdoc(method) or ""),
+        "## Hyper-parameters",
+        _parameters(entry),
+    ]
+    if gains:
+        told += ["## What we measured", *map(_measured, gains), _WHERE]
+    return "\n\n".join(told) + "\n"
+
+
+_WHERE = (
+    "Values are means over seeds, gains means over pairs with a 95% interval over pairs:\n"
+    "[settings.json](../../benchmarks/results/settings.json), by `python -m benchmarks.settings`."
+)
+
+
+def index(entries: Sequence[Entry], gains: Sequence[Gain]) -> str:
+    """List all methods by what they learn from."""
+    told = ["# Methods", "By what there is to learn from; `adaptune methods` prints the same list."]
+    for setting, (what, _, more) in SETTINGS.items():
+        own = [one for one in entries if one.setting == setting]
+        compared = {one.name: _against_baseline(one, gains) for one in own}
+        head = ["method", "what it does", "paper", f"over {BASELINE}"]
+        rows = [
+            [f"[`{one.name}`]({one.name}.md)", one.summary, one.paper, compared[one.name]]
+            for one in own
+        ]
+        columns = 4 if any(compared.values()) else 3
+        table = markdown(head[:columns], [row[:columns] for row in rows])
+        told += [f"## {setting}", f"{what} [More](../{more}.md).", table]
+    return "\n\n".join(told) + "\n"
+
+
+def _of(entry: Entry, gains: Iterable[Gain]) -> list[Gain]:
+    return [gain for gain in gains if gain["base"] == entry.name]
+
+
+def _use(entry: Entry) -> str:
+    """Say how it is run."""
+    _, words, _ = SETTINGS[entry.setting]
+    return f"```\n{words.format(name=entry.name)}\n```"
+
+
+def _text(said: str) -> str:
+    """Give a docstring without its first line and its source, in the marks of these pages."""
+    _, _, rest = said.partition("\n")
+    without = re.sub(r"\s*Source: .+?\.(?=\s|$)", "", rest, flags=re.DOTALL)
+    return without.strip().replace("``", "`")
+
+
+def _parameters(entry: Entry) -> str:
+    """Lay out defaults, and where a search looks."""
+    varied = ranges(METHODS[entry.name])
+    rows = []
+    for name, value in entry.options.items():
+        said = str(value).lower() if isinstance(value, bool) else str(value)
+        between = f"{varied[name].low:g} to {varied[name].high:g}" if name in varied else ""
+        rows.append([f"`--{name.replace('_', '-')}`", f"`{said}`", between])
+    return markdown(["option", "default", "a search varies it"], rows)
+
+
+def _further(entry: Entry) -> str:
+    """Point at the page that somebody wrote of it, if there is one."""
+    own = FOLDER.parent / f"{entry.name}.md"
+    return f" More of it: [{own.stem}](../{own.name})." if own.exists() else ""
+
+
+def _measured(gain: Gain) -> str:
+    """Say one gain, and lay out the pairs that it is the mean of."""
+    against = f"{gain['setting']}, `{gain['variant']}` against `{gain['against']}`"
+    over = f"over {gain['count']} pairs, {gain['seeds']} seeds"
+    rows = [
+        [one["pair"], *(f"{one[key]:.1f}" for key in ("value", "reference"))]
+        + [f"{one['value'] - one['reference']:+.1f}"]
+        for one in gain["pairs"]
+    ]
+    head = [gain["measure"], f"`{gain['variant']}`", f"`{gain['against']}`", gain["unit"]]
+    return f"{against}: {_gain(gain)} {over}.\n\n{markdown(head, rows)}"
+
+
+def _gain(gain: Gain) -> str:
+    return f"{gain['measure']} {percent(gain, '+')}"
+
+
+def _against_baseline(entry: Entry, gains: Iterable[Gain]) -> str:
+    """Say what a method gains over one that saw the source alone, by each measure and variant."""
+    told = []
+    for gain in _of(entry, gains):
+        if gain["against"] == BASELINE:
+            variant = "" if gain["variant"] == entry.name else f"{gain['variant']}: "
+            part = "" if gain["setting"] == entry.setting else f", {gain['setting']}"
+            told.append(variant + _gain(gain) + part)
+    return "; ".join(told)
+
+
+def main() -> None:
+    """Write all pages; those of methods that are gone go."""
+    wanted = pages(measured())
+    FOLDER.mkdir(exist_ok=True)
+    for file in set(FOLDER.glob("*.md")) - set(wanted):
+        file.unlink()
+    for file, text in wanted.items():
+        file.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

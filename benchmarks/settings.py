@@ -1,0 +1,218 @@
+"""Measure every method in its own setting: ``python -m benchmarks.settings [--data DIR]``.
+
+The protocol is ``benchmarks/protocols/settings.toml``, results go to ``benchmarks/results``.
+Finished runs below ``--work`` are not run again, so an interrupted benchmark goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from adaptune.commands.config import yaml_text
+from adaptune.commands.options import method_options
+from adaptune.data.domains import ImageDomains, Loading
+from adaptune.data.listing import Listing
+from adaptune.descent import Plan
+from adaptune.grid import Cell, run_cells
+from adaptune.judge import oracle_gaps
+from adaptune.run import machine, plain, replace_text
+from adaptune.summary import interval
+from adaptune.terminal import Terminal
+from adaptune.training import Setting
+from benchmarks.sources.pairs import listings, pair
+
+ROOT = Path(__file__).parent
+Found = dict[str, list[dict[str, Any]]]
+"""The results of all runs, by part of the protocol."""
+
+
+def main(words: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.settings", description=__doc__)
+    parser.add_argument("--protocol", type=Path, default=ROOT / "protocols" / "settings.toml")
+    parser.add_argument("--data", type=Path, help="a folder of folders, one a further vendor")
+    parser.add_argument("--work", type=Path, default=Path("runs"), help="where runs are kept")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each in a process")
+    parser.add_argument("--parts", nargs="+", default=[], help="only these; by default all")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "settings.json")
+    given = parser.parse_args(words)
+    protocol = tomllib.loads(given.protocol.read_text())
+    work = given.work / given.protocol.stem
+    bench = Bench(protocol, listings(given.data, given.work / "data"), work)
+    with Terminal() as terminal:
+        results = run(bench, given.parts or list(protocol["parts"]), given.jobs, terminal)
+    replace_text(given.out, json.dumps(plain(results), indent=1) + "\n")
+    print(given.out)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The protocol with its data."""
+
+    protocol: Mapping[str, Any]
+    vendors: Mapping[str, Listing]
+    work: Path
+
+    def part(self, name: str) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.protocol["parts"][name]
+        return found
+
+    def cells(self, name: str) -> Iterator[Cell]:
+        """Lay out a part: pair by pair, seed by seed, variant by variant."""
+        part, protocol = self.part(name), self.protocol
+        pairs = part.get("pairs", protocol["pairs"])
+        for (*sources, target), seed in itertools.product(pairs, protocol["seeds"]):
+            data = self.data(part, sources, target).seeded(seed)
+            for variant, said in part["variants"].items():
+                yield self.cell(name, (*sources, target), seed, variant, dict(said), data)
+
+    def cell(
+        self,
+        name: str,
+        domains: Sequence[str],
+        seed: int,
+        variant: str,
+        said: dict[str, Any],
+        data: ImageDomains,
+    ) -> Cell:
+        part = self.part(name)
+        place = f"{' and '.join(domains[:-1])} to {domains[-1]}"
+        plan = Plan(**{**self.protocol["plan"], "epochs": self.epochs(part, said), "seed": seed})
+        setting = Setting(**self.protocol["setting"], **part.get("setting", {}))
+        if "start" in part:
+            before, _, its = part["start"].partition("/")
+            setting = replace(setting, start=str(self.folder(before, place, its, seed)))
+        method = said.pop("method")
+        values = method_options(method, [f"{key}={value}" for key, value in said.items()])
+        of = {"method": method, **values, "domains": list(domains), "classes": list(data.classes)}
+        known = vars(setting) | vars(plan) | {"batch_size": data.loading.batch_size}
+        folder = self.folder(name, place, variant, seed)
+        config = yaml_text(of | known)
+        return Cell(folder, variant, place, method, values, data, setting, plan, config)
+
+    def folder(self, part: str, place: str, variant: str, seed: int) -> Path:
+        """Say where a run is kept."""
+        return self.work / part / place.replace(" ", "-") / f"{variant}-{seed}".replace(" ", "-")
+
+    def epochs(self, part: Mapping[str, Any], said: dict[str, Any]) -> int:
+        """Give the epochs of a variant, or else of its part, or else of all."""
+        own: int = said.pop("epochs", part.get("epochs", self.protocol["plan"]["epochs"]))
+        return own
+
+    def data(self, part: Mapping[str, Any], sources: Sequence[str], target: str) -> ImageDomains:
+        """Open what a part may see of a pair."""
+        classes = self.protocol["classes"]
+        known = classes[: self.protocol["known"]] if part.get("open") else classes
+        return pair(
+            self.vendors,
+            sources,
+            target,
+            classes=known,
+            adapts=part.get("adapts", False),
+            others=classes[len(known) :],
+            begun="start" in part,
+            loading=Loading(**self.protocol["loading"]),
+        )
+
+
+def run(bench: Bench, parts: Sequence[str], jobs: int, terminal: Terminal) -> dict[str, Any]:
+    """Run the parts in their order; count."""
+    found: Found = {}
+    failures = []
+    for name in parts:
+        found[name], failed = run_cells(list(bench.cells(name)), jobs=jobs, terminal=terminal)
+        failures += [{"part": name, **vars(one)} for one in failed]
+    counted = [one for name in parts for one in gains(bench.protocol, name, found)]
+    for one in counted:
+        terminal.say(
+            f"{one['setting']}: {one['variant']} against {one['against']}, {one['measure']} "
+            f"{one['mean']:+.1f} ({one['low']:+.1f} to {one['high']:+.1f})"
+        )
+    return {
+        "about": bench.protocol["about"],
+        "protocol": dict(bench.protocol),
+        "gains": counted,
+        "rows": [_row(name, one) for name in parts for one in found[name]],
+        "selection": {name: oracle_gaps(found[name]) for name in parts},
+        "failures": failures,
+        "machine": machine(),
+    }
+
+
+def gains(protocol: Mapping[str, Any], name: str, found: Found) -> Iterator[dict[str, Any]]:
+    """Give how much each variant of a part gains over what it is to be compared with.
+
+    Values are means over seeds, gains the mean over pairs with Student's 95% interval over pairs.
+    """
+    part = protocol["parts"][name]
+    measure = part.get("measure", "accuracy")
+    against = [(one, part["against"]) for one in part["variants"]]
+    against += [(one, f"{name}/{other}") for one, other in part.get("versus", [])]
+    for variant, reference in against:
+        own = _values(found[name], variant, measure)
+        beside, _, other = reference.partition("/")
+        theirs = _values(found.get(beside, []), other, measure)
+        pairs = [one for one in own if one in theirs and (name, variant) != (beside, other)]
+        if len(pairs) < 2:
+            continue
+        yield {
+            "setting": name,
+            "variant": variant,
+            "base": part["variants"][variant]["method"],
+            "options": part["variants"][variant],
+            "against": other,
+            "measure": measure,
+            "unit": "points",
+            **interval([own[one] - theirs[one] for one in pairs]),
+            "count": len(pairs),
+            "seeds": len(protocol["seeds"]),
+            "pairs": [{"pair": o, "value": own[o], "reference": theirs[o]} for o in pairs],
+        }
+
+
+def _values(runs: Sequence[Mapping[str, Any]], variant: str, measure: str) -> dict[str, float]:
+    """Give the mean over seeds of what a variant reaches on each pair."""
+    reached: dict[str, list[float]] = {}
+    for one in runs:
+        if one["method"] == variant:
+            reached.setdefault(one["domain"], []).append(_measured(one, measure))
+    return {place: mean(values) for place, values in reached.items()}
+
+
+def _measured(one: Mapping[str, Any], measure: str) -> float:
+    (target,) = one["ood"]
+    value: float = one["ood"][target] if measure == "accuracy" else _open(one, target)[measure]
+    return value
+
+
+def _open(one: Mapping[str, Any], target: str) -> Mapping[str, float]:
+    scores: Mapping[str, float] = one["scores"][target].get("open_set", {})
+    return scores
+
+
+def _row(part: str, one: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep of a run what tables need."""
+    (target,) = one["ood"]
+    keys = ("method", "base", "options", "seed", "seconds")
+    home = {"id": one["id_accuracy"]} if "id_accuracy" in one else {}
+    return {
+        "part": part,
+        "pair": one["domain"],
+        **{key: one[key] for key in keys},
+        **home,
+        "accuracy": one["ood"][target],
+        **_open(one, target),
+        "label_free": one["label_free"][target],
+    }
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,130 @@
+"""Streams that finished networks meet, and how often each way of adapting is right on them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from adaptune.data.images import ImageFiles
+from adaptune.data.loading import Serves
+from adaptune.descent import Plan
+from adaptune.grid import Failure, spread
+from adaptune.methods import METHODS
+from adaptune.network import Network
+from adaptune.run import best_network, plain, replace_text
+from adaptune.streams import stream
+from adaptune.task import Task
+from adaptune.terminal import Terminal
+from adaptune.types import Unlabeled
+from benchmarks.sources.corruptions import CORRUPTIONS, corrupted
+from benchmarks.sources.rows import Files, Pictures
+
+Variants = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Meeting:
+    """A network, and the images that come to it; ``severity`` is that of corruptions, or 0."""
+
+    file: Path
+    run: Path
+    place: str
+    images: Serves
+    seed: int
+    batches: tuple[int, ...]
+    variants: Variants
+    severity: int = 0
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return f"streams of {self.place}, seed {self.seed}"
+
+    def said(self) -> dict[str, Any]:
+        """Give what decides the results."""
+        own = {"batches": list(self.batches), "severity": self.severity, "seed": self.seed}
+        return {**own, "variants": plain(self.variants), "place": self.place, **self.about}
+
+    def streams(self) -> Iterator[tuple[str, Serves]]:
+        """Give the streams by name: the images as they are, or under each corruption."""
+        if not self.severity:
+            yield self.place, self.images
+            return
+        assert isinstance(self.images, ImageFiles)
+        for family in CORRUPTIONS:
+            change = partial(corrupted, family, self.severity, 64)
+            files = Files(tuple(self.images.paths))
+            yield family, Pictures(files, self.images.labels, change=change)
+
+
+def met(meetings: list[Meeting], *, jobs: int, terminal: Terminal) -> list[dict[str, Any]]:
+    """Give a row for each stream, variant and batch size; what was done before is not done again.
+
+    Raises:
+        ValueError: If one failed.
+    """
+    rows: dict[int, list[dict[str, Any]]] = {}
+    for number, done in spread(_met, meetings, jobs=jobs, terminal=terminal, label="streams"):
+        if isinstance(done, Failure):
+            raise ValueError(f"{done.cell} failed: {done.reason}")
+        rows[number] = done
+    return [row for number in sorted(rows) for row in rows[number]]
+
+
+def _met(one: Meeting, terminal: Terminal) -> list[dict[str, Any]]:
+    del terminal
+    if one.file.is_file():
+        known = json.loads(one.file.read_text())
+        if known["of"] == one.said():
+            rows: list[dict[str, Any]] = known["rows"]
+            return rows
+    net = Network.load(best_network(one.run))
+    rows = []
+    for name, images in one.streams():
+        x, y = _tensors(net, images, one.seed)
+        for batch, (variant, said) in itertools.product(one.batches, one.variants.items()):
+            right = _right(net, said, x, y, batch, one.seed)
+            rows.append(
+                {
+                    "pair": name,
+                    "place": one.place,
+                    "method": variant,
+                    "seed": one.seed,
+                    "batch": batch,
+                    "accuracy": 100 * right / len(y),
+                }
+            )
+    one.file.parent.mkdir(parents=True, exist_ok=True)
+    replace_text(one.file, json.dumps({"of": one.said(), "rows": rows}))
+    return rows
+
+
+def _tensors(net: Network, images: Serves, seed: int) -> tuple[Tensor, Tensor]:
+    """Read all images as inputs, in an order that the seed decides."""
+    from adaptune.data.images import transform_for
+
+    assert isinstance(images, ImageFiles)
+    seen = images.through(transform_for(net.preprocess))
+    order = torch.randperm(len(seen), generator=torch.Generator().manual_seed(seed)).tolist()
+    samples: list[Any] = [seen[row, 0] for row in order]
+    return torch.stack([one[0] for one in samples]), torch.tensor([one[1] for one in samples])
+
+
+def _right(
+    net: Network, said: Mapping[str, Any], x: Tensor, y: Tensor, batch: int, seed: int
+) -> int:
+    """Count the right answers of one way of adapting to one stream."""
+    options = {key: value for key, value in said.items() if key != "method"}
+    method = METHODS[said["method"]](deepcopy(net), Task(len(net.classes)), **options)
+    rows = (Unlabeled(x[at], torch.zeros_like(at), at) for at in torch.arange(len(x)).split(batch))
+    plan = Plan(seed=seed, layout="channels_last")
+    answers = stream(method, rows, plan)
+    return sum(int((one.logits.argmax(1) == y[one.index]).sum()) for one in answers)

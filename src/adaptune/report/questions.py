@@ -1,0 +1,32 @@
+"""Write the page that shows people the images whose labels a run waits for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from adaptune.data.listing import Example, printable
+from adaptune.report.page import picture, rendered
+from adaptune.run import machine, replace_text
+
+SIDE = 192
+"""Pixels of the longer side of a picture."""
+
+
+def write_questions(page: Path, images: Sequence[Example], classes: Sequence[str]) -> None:
+    """Write a page that needs nothing else: each image with its path, and the classes."""
+    asked = [
+        {
+            "path": printable(one.path),
+            "picture": picture(one.path, one.part, side=SIDE, kind="JPEG"),
+        }
+        for one in images
+    ]
+    content = rendered(
+        "questions.html",
+        asked=asked,
+        classes=classes,
+        table=page.with_suffix(".csv"),
+        results={"machine": machine()},
+    )
+    replace_text(page, content)
