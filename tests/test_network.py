@@ -24,6 +24,7 @@ from adaptune.loop import fit
 from adaptune.methods.daft import DAFT
 from adaptune.network import Network, Preprocess
 from adaptune.ops.batchnorm import batchnorms, hold_batchnorm
+from adaptune.ops.information import rejecting
 from adaptune.ops.surgery import SURGERIES
 from adaptune.task import Task
 
@@ -129,6 +130,42 @@ def test_folders_without_a_network_and_newer_formats_are_explained(tmp_path):
     (tmp_path / "network.json").write_text(json.dumps(said))
     with pytest.raises(ValueError, match="format 99"):
         Network.load(tmp_path)
+
+
+class TestThreshold:
+    def test_a_network_never_rejects_by_itself(self):
+        net = network()
+        assert net.threshold == 1
+        logits = torch.zeros(4, 3)
+        assert net.answers(logits) is logits
+
+    def test_below_one_a_further_column_means_none_of_the_classes(self):
+        net, logits = network(), torch.tensor([[9.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+        net.threshold = 0.55
+        assert net.answers(logits).argmax(1).tolist() == [0, 3]
+        assert torch.equal(net.answers(logits), rejecting(logits, 0.55))
+
+    def test_it_is_kept_and_a_network_without_one_says_nothing_of_it(self, tmp_path):
+        net = open_backbone("test_efficientnet", CLASSES, weights="none")
+        net.save(tmp_path)
+        said = json.loads((tmp_path / "network.json").read_text())
+        assert (said["format"], "threshold" in said) == (1, False)
+        assert Network.load(tmp_path).threshold == 1
+        net.threshold = 0.4
+        net.save(tmp_path)
+        assert json.loads((tmp_path / "network.json").read_text())["format"] == 3
+        again = Network.load(tmp_path)
+        assert (again.threshold, again.surgery) == (0.4, [])
+
+    @pytest.mark.parametrize("wrong", [0, 1.5, "high", None])
+    def test_one_that_is_no_share_is_refused(self, tmp_path, wrong):
+        net = open_backbone("test_efficientnet", CLASSES, weights="none")
+        net.threshold = 0.4
+        net.save(tmp_path)
+        said = json.loads((tmp_path / "network.json").read_text()) | {"threshold": wrong}
+        (tmp_path / "network.json").write_text(json.dumps(said))
+        with pytest.raises(ValueError, match="threshold should be a number above 0, at most 1"):
+            Network.load(tmp_path)
 
 
 class Doubled(nn.Linear):

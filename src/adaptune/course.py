@@ -212,7 +212,7 @@ def _elsewhere(training: Training, select: str) -> dict[str, float]:
         if len(data.target) and name != data.target.name:
             continue
         outputs = evaluate(method, rows, fabric=training.fabric)
-        right.append(training.task.score(outputs).accuracy)
+        right.append(training.score(outputs).accuracy)
         if not len(data.target):
             scores.append(judge(outputs)[select])
     return {"score": mean(scores)} | ({"oracle_accuracy": mean(right)} if right else {})

@@ -23,8 +23,8 @@ from adaptune.run import Run, machine, read_lines
 from adaptune.signals import Signals
 from adaptune.task import hardest
 from adaptune.terminal import Terminal
-from adaptune.training import Setting, Training, ready
-from adaptune.types import Outputs
+from adaptune.training import Setting, Training, answered, ready
+from adaptune.types import UNKNOWN, Outputs
 
 WORST = 12
 """Surely wrong images that a report shows of each test set."""
@@ -109,6 +109,7 @@ def experiment(
             "origin": asdict(net.origin),
             "preprocess": asdict(net.preprocess),
             "batchnorm": net.batchnorm,
+            "threshold": net.threshold,
             **_trained(run, course, select),
             **_tested(run, training, before),
             **_started(training, before, setting),
@@ -154,11 +155,12 @@ def _tested(run: Run, training: Training, before: Before) -> dict[str, Any]:
     scores, moved, worst, judged = {}, {}, {}, {}
     for test, rows in data.tests().items():
         outputs = evaluate(net, rows, fabric=training.fabric)
-        scores[test] = task.score(outputs)
+        said = answered(net, outputs)
+        scores[test] = task.score(said)
         moved[test] = feature_distortion(before[test].features, outputs.features)
         if judge is not None and test != "id":
             judged[test] = judge(outputs)
-        worst[test] = [_mistake(data, test, outputs, row) for row in hardest(outputs, WORST)]
+        worst[test] = [_mistake(data, test, said, row) for row in hardest(said, WORST)]
     ood = {test: score.accuracy for test, score in scores.items() if test != "id"}
     home = {"id_accuracy": scores["id"].accuracy} if "id" in scores else {}
     return {
@@ -182,8 +184,12 @@ def _started(training: Training, before: Before, setting: Setting) -> dict[str, 
     """Say where a run that started from a finished network came from, and how well that does."""
     if not setting.start:
         return {}
-    scores = {test: training.task.score(one).accuracy for test, one in before.items()}
-    return {"start": setting.start, "before": scores}
+    scores = {test: training.score(one) for test, one in before.items()}
+    return {
+        "start": setting.start,
+        "before": {test: one.accuracy for test, one in scores.items()},
+        "before_open_set": {test: one.open_set for test, one in scores.items() if one.open_set},
+    }
 
 
 def _described(data: ImageDomains) -> dict[str, Any]:
@@ -198,11 +204,13 @@ def _described(data: ImageDomains) -> dict[str, Any]:
 
 
 def _mistake(data: ImageDomains, test: str, outputs: Outputs, row: int) -> dict[str, Any]:
-    probability, guess = outputs.logits[row].softmax(0).max(0)
+    """Name what was wrong in one row; the confidence is in the likeliest of the classes."""
+    names = (*data.classes, UNKNOWN)
+    confidence = outputs.logits[row, : len(data.classes)].softmax(0).max()
     paths: list[Path] = data.paths(test)
     return {
         "path": str(paths[int(outputs.index[row])]) if paths else None,
-        "label": data.classes[int(outputs.y[row])],
-        "predicted": data.classes[int(guess)],
-        "confidence": float(probability),
+        "label": names[int(outputs.y[row])],
+        "predicted": names[int(outputs.logits[row].argmax())],
+        "confidence": float(confidence),
     }

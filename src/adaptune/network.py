@@ -12,13 +12,14 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from adaptune.durable import write_whole
-from adaptune.head import StandardizedLinear
+from adaptune.head import StandardizedLinear, head_of
 from adaptune.ops.batchnorm import hold_batchnorm
+from adaptune.ops.information import rejecting
 from adaptune.ops.surgery import operated
 from adaptune.saved import read_description, read_tensors
 from adaptune.types import BatchNormPolicy, Layout
 
-FORMAT, PLAIN = 2, 1  # without surgery a network is written in the format that all versions read
+FORMAT, CHANGED, PLAIN = 3, 2, 1  # a network is written in the first format that can say what it is
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
@@ -54,7 +55,9 @@ class Network(nn.Module):
     """A body that makes features (N, ``width``) and a linear head that reads them.
 
     Build one with `from_timm`, `from_torchvision` or `from_module`. ``batchnorm`` is the policy
-    that its batch norms keep to, whatever calls `train`; ``layout`` that of its images.
+    that its batch norms keep to, whatever calls `train`; ``layout`` that of its images. A
+    prediction more uncertain than ``threshold``, a share of the largest entropy, means none of the
+    ``classes``; 1 never does.
 
     >>> import torch
     >>> module = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 10))
@@ -83,6 +86,7 @@ class Network(nn.Module):
         self.surgery: list[dict[str, Any]] = []
         self.batchnorm: BatchNormPolicy = "train"
         self.layout: Layout = "auto"
+        self.threshold = 1.0
 
     @classmethod
     def from_module(
@@ -99,7 +103,7 @@ class Network(nn.Module):
         Raises:
             ValueError: If there is no such layer, or if it is not linear.
         """
-        old = _head_of(module, head)
+        old = head_of(module, head)
         if head:
             module.set_submodule(head, nn.Identity())
         fresh = nn.Linear(old.in_features, len(classes))
@@ -180,6 +184,10 @@ class Network(nn.Module):
         """Predict: logits (N, K)."""
         return self.head(self.body(x))  # type: ignore[no-any-return]
 
+    def answers(self, logits: Tensor) -> Tensor:
+        """Add what means none of the classes to logits (N, K), as a last column, if any may be."""
+        return rejecting(logits, self.threshold) if self.threshold < 1 else logits
+
     def operate(self, name: str, **arguments: object) -> None:
         """Change the architecture by one of `SURGERIES`; `load` does it again.
 
@@ -221,13 +229,15 @@ class Network(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         state = {key: value.clone() for key, value in self.plain_state().items()}
         write_whole(folder / "network.safetensors", save(state, metadata={"format": "pt"}))
+        rejects = self.threshold < 1
         description = {
-            "format": FORMAT if self.surgery else PLAIN,
+            "format": FORMAT if rejects else CHANGED if self.surgery else PLAIN,
             "origin": asdict(self.origin),
             "classes": list(self.classes),
             "preprocess": asdict(self.preprocess),
             "batchnorm": self.batchnorm,
-            **({"surgery": self.surgery} if self.surgery else {}),
+            **({"surgery": self.surgery} if self.surgery or rejects else {}),
+            **({"threshold": self.threshold} if rejects else {}),
         }
         text = json.dumps(description, indent=2) + "\n"
         write_whole(folder / "network.json", text.encode())
@@ -268,6 +278,7 @@ class Network(nn.Module):
                 "missing, unknown or of another shape; take the folder from a copy, or train again"
             ) from error
         net.hold_batchnorm(said["batchnorm"])
+        net.threshold = said["threshold"]
         return net
 
     def load_plain(self, state: dict[str, Tensor]) -> None:
@@ -278,22 +289,6 @@ class Network(nn.Module):
             self.head.load_state_dict(head)
             state = {key: value for key, value in state.items() if not key.startswith(prefix)}
         self.body.load_state_dict(state)
-
-
-def _head_of(module: nn.Module, name: str) -> nn.Linear:
-    """Find the linear layer that is the head, or say what there is instead."""
-    try:
-        head = module.get_submodule(name)
-    except AttributeError:
-        head = None
-    if isinstance(head, nn.Linear):
-        return head
-    linear = [key for key, one in module.named_modules() if isinstance(one, nn.Linear)]
-    found = f"it is {type(head).__name__}" if head is not None else "there is no such layer"
-    raise ValueError(
-        f"the head must be a linear layer and {name!r} is not: {found}; linear layers here: "
-        f"{linear[-5:] or 'none'}"
-    )
 
 
 def _perhaps(names: list[str]) -> str:

@@ -55,12 +55,19 @@ DESCRIPTION: dict[str, Any] = {
     },
     "batchnorm": _one_of(*get_args(BatchNormPolicy)),
 }
-"""What a network's JSON file says, in format 1; format 2 says what was changed, and how."""
+"""What a network's JSON file says, in format 1."""
 
 SURGERY: Check = (
     lambda value: isinstance(value, list) and all(map(_is_operation, value)),
     "a list of names and arguments",
 )
+SHARE: Check = (lambda value: _is_number(value) and 0 < value <= 1, "a number above 0, at most 1")
+
+LATER: dict[int, dict[str, Any]] = {
+    2: {"surgery": SURGERY},
+    3: {"surgery": SURGERY, "threshold": SHARE},
+}
+"""What later formats say beside that: what was changed and how, then which predictions count."""
 
 
 def _is_operation(value: object) -> bool:
@@ -89,14 +96,14 @@ def read_description(file: Path, newest: int) -> dict[str, Any]:
         raise ValueError(
             f"{file} has format {version}, this adaptune reads up to {newest}: upgrade adaptune"
         )
-    parts = DESCRIPTION | ({"surgery": SURGERY} if version == 2 else {})
+    parts = DESCRIPTION | (LATER.get(version, {}) if type(version) is int else {})
     wrong = _misfit(said, parts, "")
     if wrong:
         raise ValueError(
             f"{file} is damaged, or another version wrote it: {wrong}; take the folder from a "
             "copy, or open it with the version that wrote it"
         )
-    return {"surgery": [], **said}
+    return {"surgery": [], "threshold": 1.0, **said}
 
 
 def _misfit(said: object, parts: dict[str, Any], where: str) -> str:

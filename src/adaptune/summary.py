@@ -28,6 +28,7 @@ def summarize(runs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     Accuracies are in percent. With two seeds or more the interval is Student's over seeds; with
     one it is that of the share of images that one run got right. What no run was tested on is None:
     ``id`` without a source, ``ood`` without other domains, ``distortion`` without either.
+    ``open_set`` holds the means of each open set's scores, by name.
     """
     names = list(dict.fromkeys(run["method"] for run in runs))
     return [_summary(name, [run for run in runs if run["method"] == name]) for name in names]
@@ -43,8 +44,19 @@ def _summary(name: str, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "id": spread.get("id"),
         "ood": _over(runs, others) if others else None,
         "domains": {test: spread[test] for test in others},
+        "open_set": _open_sets(runs),
         "distortion": mean(run["distortion"]["cosine"] for run in runs) if tests else None,
         "seconds": mean(run["seconds"] for run in runs),
+    }
+
+
+def _open_sets(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Average what runs reached on test sets with known and unknown images, by test set."""
+    scored = [{test: one.get("open_set") for test, one in run["scores"].items()} for run in runs]
+    return {
+        test: {key: mean(one[test][key] for one in scored) for key in found}
+        for test, found in scored[0].items()
+        if found
     }
 
 

@@ -99,6 +99,7 @@ class Terminal:
             moved = "" if line["distortion"] is None else f"{line['distortion']:.3f}"
             rows.append([line["method"], *percents, moved, f"{line['seconds']:.0f}"])
         self.table("accuracy in percent (95% interval)", columns, rows)
+        self.open_sets({line["method"]: line.get("open_set", {}) for line in summary})
         for test, accuracy in runs[0].get("before", {}).items():
             self.say(f"{test} before training: {accuracy:.1f}%")
         problems = {p: reason for run in runs for p, reason in run["data"]["problems"].items()}
@@ -106,6 +107,18 @@ class Terminal:
             self.say(f"left out {path}: {reason}")
         if len(problems) > NAMED:
             self.say(f"left out {len(problems) - NAMED} more files: results.json names them all")
+
+    def open_sets(self, found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
+        """Print what networks reached on open sets, by network and test set; nothing of none."""
+        keys = ("known", "unknown", "h")
+        rows = [
+            [f"{name}, {test}", *(f"{scores[key]:.1f}" for key in keys)]
+            for name, tests in found.items()
+            for test, scores in tests.items()
+        ]
+        if rows:
+            columns = ["", "OS* (mean of known classes)", "UNK (unknown images)", "H-score"]
+            self.table("open sets in percent; H-score: harmonic mean of both", columns, rows)
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Print a table; the first column is text, the others are numbers."""

@@ -21,6 +21,7 @@ from adaptune.method import Method
 from adaptune.network import Network
 from adaptune.run import best_network
 from adaptune.task import Scores, Task
+from adaptune.types import Outputs
 
 MOST_PIXELS = 8192
 """The longest side of an input; more fills the memory of any device."""
@@ -45,6 +46,9 @@ class Setting:
         select: What chooses the epoch that is tested: id-validation, last, or a score of unlabelled
             images, of the target or else of other domains, such as snd. Without validation images,
             as where the source is gone, id-validation is last.
+        open_set: Test on images of further classes too, whose answer is unknown.
+        unknown_above: The uncertainty of a prediction, as a share of the largest entropy, above
+            which it means unknown in an open set; rule and default are those of Qu et al., 2023.
         start: A run, or a saved network, to start from instead of a backbone.
     """
 
@@ -57,6 +61,8 @@ class Setting:
     devices: int = 1
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     select: str = "id-validation"
+    open_set: bool = False
+    unknown_above: float = 0.55
     start: str = ""
 
     def __post_init__(self) -> None:
@@ -66,6 +72,10 @@ class Setting:
             )
         if self.crop is not None and not 0 < self.crop <= 1:
             raise ValueError(f"--crop must be above 0 and at most 1: got {self.crop}")
+        if not 0 < self.unknown_above < 1:
+            raise ValueError(
+                f"--unknown-above must be above 0 and below 1: got {self.unknown_above}"
+            )
         if not 1 <= self.devices <= MOST_DEVICES:
             raise ValueError(
                 f"--devices must be from 1 to {MOST_DEVICES} on one machine: got {self.devices}; "
@@ -146,7 +156,16 @@ class Training:
 
     def validate(self) -> Scores:
         """Score the method on ID validation, as it stands."""
-        return self.task.score(evaluate(self.method, self.data.scan("val"), fabric=self.fabric))
+        return self.score(evaluate(self.method, self.data.scan("val"), fabric=self.fabric))
+
+    def score(self, outputs: Outputs) -> Scores:
+        """Score what the network answers, given the logits of all of a set."""
+        return self.task.score(answered(self.net, outputs))
+
+
+def answered(net: Network, outputs: Outputs) -> Outputs:
+    """Give outputs whose logits are the network's answers: with a column for unknown, if it has."""
+    return replace(outputs, logits=net.answers(outputs.logits))
 
 
 def ready(
@@ -183,12 +202,12 @@ def ready(
             )
     torch.manual_seed(plan.seed)
     net = setting.network(data.classes)
+    net.threshold = setting.unknown_above if setting.open_set else 1.0
     data = data.seen_through(net.preprocess, setting.augment)
     fabric = fabric or setting.fabric()
     look(net, data, fabric)
-    return Training(
-        method(net, Task(len(data.classes), data.domains), **options), data, plan, fabric
-    )
+    task = Task(len(data.classes), data.domains, unknown=setting.open_set)
+    return Training(method(net, task, **options), data, plan, fabric)
 
 
 def _refuse_lack(method: type[Method], data: ImageDomains, setting: Setting) -> None:

@@ -20,6 +20,9 @@ BatchNormPolicy = Literal["train", "eval", "converted"]
 
 Split = Literal["train", "val", "test"]
 
+UNKNOWN = "unknown"
+"""What images of none of the classes are called, where a network may say so."""
+
 Layout = Literal["auto", "channels_last", "contiguous"]
 """How images lie in memory; ``auto`` is for whoever trains to choose."""
 

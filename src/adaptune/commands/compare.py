@@ -151,6 +151,11 @@ def _check(given: Namespace) -> None:
             "--domains leave-one-out chooses domains itself: leave out --source, --target and "
             "--from"
         )
+    if given.domains != "own" and given.open_set:
+        raise ValueError(
+            "--domains leave-one-out tests on the classes that all domains have, so no image is "
+            "unknown: leave out --open-set"
+        )
     if given.tune and not given.get("data"):
         raise ValueError("--tune judges by ID validation, which needs labelled images: give DATA")
     if given.rates and given.tune:

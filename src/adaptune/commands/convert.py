@@ -49,7 +49,8 @@ def run(words: Sequence[str]) -> None:
         default=hyperparameters(DAFT)["tolerance"].default,
         help="end once every channel is known to within this; 0 uses all images",
     )
-    parser.add_class_arguments(Setting, skip={"augment", "devices", "precision", "select"})
+    left_out = {"augment", "devices", "precision", "select", "open_set", "unknown_above"}
+    parser.add_class_arguments(Setting, skip=left_out)
     parser.add_class_arguments(Loading, skip={"seed", "track"})
     parser.add_class_arguments(Shares, skip={f.name for f in fields(Shares)} - {"val_share"})
     add_json(parser)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +54,8 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("data", type=str, help="a folder of class folders, or a manifest")
     add_ood(parser)
     parser.add_argument("--backbone", type=str, help="a network whose batch norms to look at")
-    parser.add_class_arguments(
-        Setting, skip={"backbone", "augment", "devices", "precision", "select", "start"}
-    )
+    own = {"weights", "image_size", "crop", "device"}
+    parser.add_class_arguments(Setting, skip={f.name for f in fields(Setting)} - own)
     parser.add_class_arguments(Loading, skip={"seed", "track"})
     parser.add_class_arguments(Shares)
     add_json(parser)

@@ -7,9 +7,12 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from jsonargparse import Namespace
+
 from adaptune.commands.options import (
     Parser,
     add_json,
+    add_open_set,
     fabric_on,
     named_folders,
     print_json,
@@ -23,6 +26,7 @@ from adaptune.network import Network
 from adaptune.run import best_network
 from adaptune.task import Task
 from adaptune.terminal import Terminal
+from adaptune.training import Setting, answered
 
 KINDS: dict[str, Any] = {
     "data": str,
@@ -51,10 +55,18 @@ def run(words: Sequence[str]) -> None:
     )
     parser.add_argument("--batch-size", type=int, default=256, help="images at a time")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where")
+    add_open_set(parser)
+    parser.add_argument(
+        "--unknown-above",
+        type=float,
+        help="in an open set, the uncertainty above which a prediction means unknown; by default "
+        "the network's own",
+    )
     add_json(parser)
     given = parser.parse_args(list(words))
     folder = Path(given.run)
     net = Network.load(best_network(folder))
+    net.threshold = _threshold(given, net)
     fabric = fabric_on(given.device)
     with Terminal() as terminal:
         loading = Loading(batch_size=given.batch_size, track=terminal.track)
@@ -63,8 +75,9 @@ def run(words: Sequence[str]) -> None:
             terminal.say(f"note: {note}")
         scores: dict[str, dict[str, Any]] = {}
         for name, rows in data.tests().items():
-            outputs = evaluate(net, rows, fabric=fabric)
-            scores[name] = Task(len(net.classes)).score(outputs).to_dict()
+            outputs = answered(net, evaluate(net, rows, fabric=fabric))
+            task = Task(len(net.classes), unknown=net.threshold < 1)
+            scores[name] = task.score(outputs).to_dict()
         for path, reason in data.problems.items():
             terminal.say(f"left out {path}: {reason}")
         terminal.table(
@@ -75,14 +88,25 @@ def run(words: Sequence[str]) -> None:
                 for name, s in scores.items()
             ],
         )
+        terminal.open_sets(
+            {folder.name: {n: s["open_set"] for n, s in scores.items() if "open_set" in s}}
+        )
     if given.json:
         print_json({"network": str(folder), "scores": scores, "problems": data.problems})
+
+
+def _threshold(given: Namespace, net: Network) -> float:
+    """Say what the network's threshold is to be: one that rejects where the set is to be open."""
+    if given.unknown_above is not None:
+        return Setting(unknown_above=given.unknown_above).unknown_above
+    return Setting.unknown_above if given.open_set and net.threshold == 1 else net.threshold
 
 
 def _opened(folder: Path, named: dict[str, Path], net: Network, loading: Loading) -> ImageDomains:
     """Open the run's own data, or the data that is named; keep trained subjects out of tests."""
     config = _settings(folder / "config.yaml")
     own = Path(config["data"]) if "data" in config else None
+    open_set = net.threshold < 1
     if own is not None and own.exists():
         known = {field.name for field in fields(Shares)} & set(config)
         data = open_domains(
@@ -94,14 +118,17 @@ def _opened(folder: Path, named: dict[str, Path], net: Network, loading: Loading
             domain=config.get("domain"),
             sources=config.get("source", []),
             target="" if named else config.get("target", ""),
+            open_set=open_set,
         )
         data = data.without_own_test() if named else data
     elif named:
-        data = other_domains(named, classes=net.classes, loading=loading)
+        data = other_domains(named, classes=net.classes, loading=loading, open_set=open_set)
     elif "data" not in config and (config.get("target") or config.get("ood")):
         ood = named_folders(config.get("ood", []))
         target = config.get("target", "")
-        data = other_domains(ood, classes=net.classes, loading=loading, target=target)
+        data = other_domains(
+            ood, classes=net.classes, target=target, loading=loading, open_set=open_set
+        )
     else:
         raise ValueError(
             f"{folder} does not know its data any more: name some with --data NAME=DIR"

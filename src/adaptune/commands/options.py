@@ -92,9 +92,11 @@ def training_parser(command: str, description: str, *, skip: frozenset[str]) -> 
             metavar="RUN",
             help="the finished run, or saved network, to start from; its data are never opened",
         )
+    if "open_set" not in skip:
+        add_open_set(parser)
     parser.add_argument("--config", action=ActionConfigFile, help="a config.yaml to start from")
     for part in (Setting, Plan, Loading, Shares):
-        taken = {"seed", "track"} if part is Loading else {"start", *skip}
+        taken = {"seed", "track"} if part is Loading else {"start", "open_set", *skip}
         parser.add_class_arguments(part, skip={f.name for f in fields(part)} & taken)
     add_json(parser)
     return parser
@@ -110,6 +112,15 @@ def add_ood(parser: ArgumentParser) -> None:
         default=[],
         metavar="NAME=DIR",
         help="folders or manifests of other domains to test on",
+    )
+
+
+def add_open_set(parser: ArgumentParser) -> None:
+    """Let a command test on images of none of the classes."""
+    parser.add_argument(
+        "--open-set",
+        action="store_true",
+        help="test on images of further classes too, which are right when they are called unknown",
     )
 
 
@@ -182,8 +193,7 @@ def opened(given: Namespace, *, seed: int, track: Track) -> ImageDomains:
     Raises:
         ValueError: If the classes are others than those of the network to start from.
     """
-    loads, ood = loading(given, seed=seed, track=track), named_folders(given.ood)
-    target, classes = given.target or "", given.classes
+    ood, classes = named_folders(given.ood), given.classes
     if given.get("from"):
         own = list(Network.load(best_network(Path(given["from"]))).classes)
         if classes and classes != own:
@@ -192,20 +202,22 @@ def opened(given: Namespace, *, seed: int, track: Track) -> ImageDomains:
                 "them out"
             )
         classes = own
+    common: dict[str, Any] = {
+        "target": given.target or "",
+        "loading": loading(given, seed=seed, track=track),
+        "classes": classes,
+        "open_set": given.get("open_set", False),
+        "oracle": given.oracle,
+    }
     if given.get("data") is None:
-        return other_domains(
-            ood, classes=classes, target=target, loading=loads, oracle=given.oracle
-        )
+        return other_domains(ood, **common)
     return open_domains(
         given.data,
         ood,
         sources=given.source,
-        target=target,
         shares=record(Shares, given),
-        loading=loads,
-        classes=classes,
         domain=given.domain,
-        oracle=given.oracle,
+        **common,
     )
 
 

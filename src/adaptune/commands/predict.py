@@ -17,6 +17,7 @@ from adaptune.data.images import read_image, transform_for
 from adaptune.network import Network
 from adaptune.run import best_network
 from adaptune.terminal import Terminal
+from adaptune.types import UNKNOWN
 
 
 def run(words: Sequence[str]) -> None:
@@ -70,7 +71,8 @@ def _predicted(net: Network, files: Sequence[Path], fabric: Fabric) -> list[list
     if inputs:
         x = torch.stack(list(inputs.values())).to(fabric.device)
         x = x.contiguous(memory_format=layout_of(net))
-        confidence, guess = net(x).softmax(1).max(1)
+        logits = net(x)
+        confidence, guess = logits.softmax(1).amax(1), net.answers(logits).argmax(1)
         for file, sure, label in zip(inputs, confidence.tolist(), guess.tolist(), strict=True):
-            told[file] = [net.classes[label], f"{sure:.4f}", ""]
+            told[file] = [(*net.classes, UNKNOWN)[label], f"{sure:.4f}", ""]
     return [[str(file), *told[file]] for file in files]

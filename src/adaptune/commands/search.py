@@ -61,7 +61,7 @@ def run(words: Sequence[str]) -> None:
         "search",
         f"Find the hyper-parameters of one method on ID validation; no test image is read (options "
         f"shown: those of {name}). An interrupted search goes on when it is run again.",
-        skip=frozenset({"devices", "from"}),
+        skip=frozenset({"devices", "from", "open_set", "unknown_above"}),
     )
     parser.add_argument("--method", choices=sorted(METHODS), default="daft", help="what to tune")
     parser.add_argument("--budget", type=int, default=12, help="how many trials")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from adaptune.types import Split
+from adaptune.types import UNKNOWN, Split
 
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 """What neither a terminal nor a UTF-8 file should get: control characters and broken UTF-8."""
@@ -155,18 +155,27 @@ def split_by_subject(listing: Listing, shares: Shares) -> Listing:
 
 @dataclass(frozen=True)
 class Mapped:
-    """Images of another domain under the labels of the training domain, and what did not map."""
+    """Images of another domain under the labels of the training domain, and what did not map.
+
+    Of an ``open_set`` what did not map is among the examples, as `UNKNOWN`.
+    """
 
     examples: tuple[Example, ...]
     unknown: dict[str, int] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     seen: int = 0
+    open_set: bool = False
 
     def notes(self, name: str) -> list[str]:
-        """Say in sentences what was left out."""
+        """Say in sentences what was left out, and what is unknown."""
         said = []
-        if self.unknown:
-            many = ", ".join(f"{label} ({count})" for label, count in self.unknown.items())
+        many = ", ".join(f"{label} ({count})" for label, count in self.unknown.items())
+        if self.open_set:
+            said.append(
+                f"{name}: {sum(self.unknown.values())} of {len(self.examples)} images to test are "
+                f"of classes that the training data lacks, so unknown: {many or 'none'}"
+            )
+        elif many:
             said.append(f"{name}: classes that the training data lacks were left out: {many}")
         if self.missing:
             said.append(f"{name}: has no image of {', '.join(self.missing)}")
@@ -190,11 +199,18 @@ def class_finder(classes: Sequence[str]) -> Callable[[str], str]:
     return lambda name: folded.get(name) or folded.get(name.casefold(), "")
 
 
-def map_to(classes: Sequence[str], other: Listing, trained: Iterable[Example] = ()) -> Mapped:
+def map_to(
+    classes: Sequence[str],
+    other: Listing,
+    trained: Iterable[Example] = (),
+    *,
+    open_set: bool = False,
+) -> Mapped:
     """Map another domain's classes by name and leave out the subjects that were trained on.
 
-    A name maps to itself, or else to the one that differs in case alone. Where the other source
-    has test images of its own, only those are taken.
+    A name maps to itself, or else to the one that differs in case alone; images of others are left
+    out, or in an open set `UNKNOWN`. Where the other source has test images of its own, only those
+    are taken.
 
     >>> other = Listing("b", (Example(Path("1.png"), "Cat"), Example(Path("2.png"), "emu")), ())
     >>> mapped = map_to(["cat", "dog"], other)
@@ -209,12 +225,14 @@ def map_to(classes: Sequence[str], other: Listing, trained: Iterable[Example] = 
     seen = 0
     for example in tested or other.examples:
         label = find(example.label)
+        counts = bool(label) or open_set
+        if counts and example.subject in trained_on:
+            seen += 1
+            continue
         if not label:
             unknown[example.label] = unknown.get(example.label, 0) + 1
-        elif example.subject in trained_on:
-            seen += 1
-        else:
-            examples.append(replace(example, label=label, split="test"))
+        if counts:
+            examples.append(replace(example, label=label or UNKNOWN, split="test"))
     have = {example.label for example in examples}
     missing = tuple(name for name in classes if name not in have)
-    return Mapped(tuple(examples), unknown, missing, seen)
+    return Mapped(tuple(examples), unknown, missing, seen, open_set)

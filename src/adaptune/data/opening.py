@@ -22,7 +22,7 @@ from adaptune.data.sources import (
     tests_of,
 )
 from adaptune.network import Preprocess
-from adaptune.types import Split
+from adaptune.types import UNKNOWN, Split
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 NO_TARGET = Listing("", (), ())
@@ -38,6 +38,7 @@ def open_domains(
     loading: Loading | None = None,
     classes: Sequence[str] | None = None,
     domain: str | None = None,
+    open_set: bool = False,
     oracle: bool = False,
 ) -> ImageDomains:
     """Open what to learn from, and what to test on; no image is read yet.
@@ -57,11 +58,14 @@ def open_domains(
         classes: The names of the classes; by default those of the source. Images of others are
             left out.
         domain: The domain of a manifest to train on; by default its first.
+        open_set: Test on images of other classes too, in the target and other domains: their label
+            is the number of classes.
         oracle: Whether labels that a method asks for are the target's own.
 
     Raises:
         ValueError: If a source is missing or empty, nothing is left to train on, two test sets
-            have one name, no image of one maps, or an oracle lacks a label.
+            have one name, no image of one maps, the classes are none for an open set, or an oracle
+            lacks a label.
     """
     own, *others = listed(Path(source), {}, domain)
     more = further(sources, others)
@@ -83,6 +87,7 @@ def open_domains(
         shares=shares,
         loading=loading,
         classes=classes,
+        open_set=open_set,
         oracle=oracle,
     )
 
@@ -96,6 +101,7 @@ def domains_of(
     shares: Shares | None = None,
     loading: Loading | None = None,
     classes: Sequence[str] | None = None,
+    open_set: bool = False,
     oracle: bool = False,
 ) -> ImageDomains:
     """Train on one listing and ``more``, test on others; else as `open_domains`."""
@@ -120,7 +126,7 @@ def domains_of(
     unseen = shares.ood_images == "unseen"
     trained = [e for one in kept for e in (*one.of("train"), *one.of("val")) if unseen]
     data = ImageDomains(classes, sets, {}, sets["train"], loading, tuple(notes), parts=parts)
-    return _with_others(data, target, others, trained, oracle=oracle)
+    return _with_others(data, target, others, trained, open_set=open_set, oracle=oracle)
 
 
 def other_domains(
@@ -129,6 +135,7 @@ def other_domains(
     classes: Sequence[str],
     target: Path | str = "",
     loading: Loading | None = None,
+    open_set: bool = False,
     oracle: bool = False,
 ) -> ImageDomains:
     """Open a target and folders or manifests to test on, where there are no training data.
@@ -139,7 +146,7 @@ def other_domains(
     others = [one for name, path in sources.items() for one in read_source(Path(path), name)]
     data = ImageDomains(tuple(classes), {}, {}, Nothing(), loading or Loading())
     goal = read_target(str(target)) if target else NO_TARGET
-    return _with_others(data, goal, others, (), oracle=oracle)
+    return _with_others(data, goal, others, (), open_set=open_set, oracle=oracle)
 
 
 def _with_others(
@@ -148,25 +155,48 @@ def _with_others(
     others: Sequence[Listing],
     trained: Sequence[Example],
     *,
+    open_set: bool,
     oracle: bool,
 ) -> ImageDomains:
     """Add the target and the other test sets.
 
     The target's labels are left behind but in its test set, and in the oracle where there is one.
     """
-    tested, notes = target_tests(data.classes, target, trained)
-    found, said = tests_of(data.classes, others, trained, {target.name} - {""})
+    if open_set:
+        _refuse_closed(data.classes)
+    tested, notes = target_tests(data.classes, target, trained, open_set=open_set)
+    taken = {target.name} - {""}
+    found, said = tests_of(data.classes, others, trained, taken, open_set=open_set)
     hidden = _files([replace(one, label="") for one in target.examples], ("",), data.loading)
+    labels = (*data.classes, UNKNOWN) if open_set else data.classes
     return replace(
         data,
         ood={
-            name: _files(examples, data.classes, data.loading)
+            name: _files(examples, labels, data.loading)
             for name, examples in (tested | found).items()
         },
         notes=(*data.notes, *notes, *said),
         target=Target(target.name, hidden, hidden),
         answers=oracle_of(data.classes, target) if oracle else data.answers,
     )
+
+
+def _refuse_closed(classes: Sequence[str]) -> None:
+    """Say why nothing can be unknown beside these classes.
+
+    Raises:
+        ValueError: If that is so.
+    """
+    if UNKNOWN in classes:
+        raise ValueError(
+            f"a class is called {UNKNOWN!r}, and so are images of no class in an open set: rename "
+            "it, or choose others with --classes"
+        )
+    if len(classes) < 2:
+        raise ValueError(
+            f"an open set needs two classes to be unsure between, and there is {', '.join(classes)}"
+            ": give more, or leave out --open-set"
+        )
 
 
 def _files(examples: Sequence[Example], classes: Sequence[str], loading: Loading) -> ImageFiles:

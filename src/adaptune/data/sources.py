@@ -131,7 +131,11 @@ def read_target(said: str) -> Listing:
 
 
 def target_tests(
-    classes: Sequence[str], target: Listing, trained: Sequence[Example]
+    classes: Sequence[str],
+    target: Listing,
+    trained: Sequence[Example],
+    *,
+    open_set: bool,
 ) -> tuple[dict[str, tuple[Example, ...]], list[str]]:
     """Map the target's labels, as `tests_of`; where none maps, say that nothing is tested."""
     if not target.examples:
@@ -140,7 +144,7 @@ def target_tests(
         raise ValueError("'id' is the name of the source's own test set: call the target otherwise")
     if not target.classes:
         return {}, [*target.notes, f"{target.name}: has no labels, so it is adapted to, not tested"]
-    mapped = map_to(classes, target, trained)
+    mapped = map_to(classes, target, trained, open_set=open_set)
     notes = [*target.notes, *mapped.notes(target.name)]
     if not mapped.examples:
         return {}, [*notes, f"{target.name}: none of its images can be tested"]
@@ -152,8 +156,10 @@ def tests_of(
     others: Sequence[Listing],
     trained: Sequence[Example],
     taken: Collection[str],
+    *,
+    open_set: bool,
 ) -> tuple[dict[str, tuple[Example, ...]], list[str]]:
-    """Map other domains to the classes, by name; say what was left out.
+    """Map other domains to the classes, as `map_to`; say what was left out.
 
     Names that are ``taken`` are those of other sets.
 
@@ -167,7 +173,7 @@ def tests_of(
             raise ValueError(
                 f"two test sets are called {other.name!r}: give every domain a name of its own"
             )
-        mapped = map_to(classes, other, trained)
+        mapped = map_to(classes, other, trained, open_set=open_set)
         notes += list(other.notes) + mapped.notes(other.name)
         if not mapped.examples:
             raise ValueError(

@@ -12,7 +12,6 @@ from adaptune.method import Descend, Method
 from adaptune.network import Network
 from adaptune.ops.banks import Seen, bank, collected, neighbours, write_
 from adaptune.ops.clustering import centred, cluster_count, one_vs_all
-from adaptune.ops.information import rejecting
 from adaptune.task import Task
 from adaptune.types import Batch, Between, Domains, Group, Needs, Objective
 
@@ -26,10 +25,10 @@ class GLC(Method):
     The network was trained on the source; only its body moves. Before every epoch each image is
     labelled with the class whose cluster beats those of all other images, or else with none, which
     is the uniform distribution; predictions are to match that, with weight ``pseudo``, and the
-    mean prediction of ``neighbours`` images nearby. With ``Task(unknown=True)`` a last column of
-    the prediction means unknown: the entropy is more than ``threshold`` of the largest. In train
-    mode batch norms follow the target's batches. Source: Upcycling Models under Domain and
-    Category Shift (Qu et al., 2023).
+    mean prediction of ``neighbours`` images nearby. Afterwards the paper takes predictions for
+    unknown whose entropy is more than 0.55 of the largest; ``--open-set`` does so for any method,
+    by `Network.answers`. In train mode batch norms follow the target's batches. Source: Upcycling
+    Models under Domain and Category Shift (Qu et al., 2023).
 
     How many clusters the target has is chosen by the silhouette once, on the features themselves,
     where the released code projects them by t-SNE first. Features are centred before clustering,
@@ -53,11 +52,10 @@ class GLC(Method):
         pseudo: float = 0.3,
         neighbours: int = 4,
         floor: float = 0.75,
-        threshold: float = 0.55,
     ) -> None:
         super().__init__(net, task, batchnorm=batchnorm)
         self.lr, self.batchnorm, self.pseudo, self.neighbours = lr, batchnorm, pseudo, neighbours
-        self.floor, self.threshold = floor, threshold
+        self.floor = floor
 
     @torch.no_grad()
     def prepare(self, data: Domains) -> dict[str, Any]:
@@ -107,8 +105,3 @@ class GLC(Method):
         write_(self.features, batch.unlabeled.index, F.normalize(done.features))
         write_(self.scores, batch.unlabeled.index, done.logits.softmax(1))
         return done
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Predict: logits, of which the last means unknown if the task has it."""
-        logits: Tensor = self.net(x)
-        return rejecting(logits, self.threshold) if self.task.unknown else logits

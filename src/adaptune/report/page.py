@@ -19,6 +19,7 @@ from adaptune.data.listing import Part
 from adaptune.report import figures
 from adaptune.run import read_lines, replace_text
 from adaptune.summary import paired, summarize
+from adaptune.types import UNKNOWN
 
 THUMBNAIL = 72
 
@@ -73,14 +74,17 @@ def write_run_report(folder: Path) -> Path:
         else "",
         changes=figures.layer_changes({name: results["changes"]}) if results["changes"] else "",
         curves=figures.curves({name: read_lines(folder / "metrics.jsonl")}),
-        confusions={
-            test: figures.confusion(results["scores"][test]["confusion"], results["classes"])
-            for test in tests
-        },
+        confusions={test: _confusion(results, test) for test in tests},
         worst={test: _pictures(results["worst"][test]) for test in tests},
         settings=(folder / "config.yaml").read_text(),
         rerun=f"adaptune fit --config {folder / 'config.yaml'} --out NEW_FOLDER",
     )
+
+
+def _confusion(results: Mapping[str, Any], test: str) -> str:
+    """Draw what was taken for what; where there is one row more than classes, it is unknown."""
+    matrix = results["scores"][test]["confusion"]
+    return figures.confusion(matrix, [*results["classes"], UNKNOWN][: len(matrix)])
 
 
 def write_comparison_report(folder: Path) -> Path:
