@@ -25,6 +25,12 @@ TASK = Task(len(CLASSES))
 FABRIC = Fabric(accelerator="cpu", devices=1)
 
 
+@pytest.fixture(autouse=True)
+def _layouts_tried(monkeypatch):
+    """Take the times that tests make up as they are."""
+    monkeypatch.setattr(rehearsal, "BRIEF", 0.01)
+
+
 def tuned(plan: Plan, method: nn.Module | None = None, **more) -> nn.Module:
     method = method or FineTune(network(), TASK, batchnorm="eval")
     for _ in fit(method, domains(64), plan, **more):

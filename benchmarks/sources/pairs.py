@@ -60,6 +60,7 @@ def pair(
         loading=loading,
         classes=classes,
         oracle=adapts and not others,
+        open_set=bool(others),
         **aims,
     )
     if not begun:

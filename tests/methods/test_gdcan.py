@@ -22,8 +22,8 @@ DATA = TwoDomains(cast=0.6)
 BATCH = next(DATA.batches(Needs(unlabeled=True), 0))
 
 
-def learnt(epochs: int = 2) -> GDCAN:
-    method = GDCAN(network(), TASK, alignment=0.3)
+def learnt(epochs: int = 2, batchnorm: str = "eval") -> GDCAN:
+    method = GDCAN(network(), TASK, alignment=0.3, batchnorm=batchnorm)
     for _ in fit(method, DATA, Plan(epochs=epochs)):
         pass
     return method
@@ -85,7 +85,21 @@ def test_a_network_that_has_attention_already_goes_on_with_it(tmp_path):
     assert len(attentions(GDCAN(net, TASK))) == len(attentions(net)) == 2
 
 
-def test_statistics_of_batch_norms_stand_still_and_their_weights_learn():
+def test_in_train_mode_batch_norms_normalise_both_domains_by_what_they_have_together():
+    method = GDCAN(network(), TASK)
+    method.train()
+    seen = []
+    norm = next(iter(dict(batchnorms(method)).values()))
+    norm.register_forward_hook(lambda *call: seen.append(call[2]))
+    method.objective(BATCH)
+    (given,) = seen
+    assert len(given) == len(BATCH.labeled) + len(BATCH.unlabeled)
+    means = (given.mean((0, 2, 3)) - norm.bias).abs()
+    apart = (given[: len(BATCH.labeled)].mean((0, 2, 3)) - norm.bias).abs()
+    assert means.max() < 1e-5 < 0.01 < apart.max()
+
+
+def test_in_eval_mode_statistics_of_batch_norms_stand_still_and_their_weights_learn():
     method, fresh = learnt(), network()
     ours = dict(batchnorms(method)).values()
     for one, other in zip(ours, dict(batchnorms(fresh)).values(), strict=True):
