@@ -38,11 +38,12 @@ class GDCAN(Method):
 
     Terms, weights and the gate are those of the released code, the paper's text was not compared.
     Other than there: batch norms are in train mode, since with frozen ones EfficientNet-Lite0 let
-    each domain collapse into a point at every rate tried (0.001 to 0.03); attention starts as the identity, since backbones come without a pretrained
-    one, and so do the corrections, which learn at ``slow`` times the body's rate ``lr``, the head
-    at ``new`` times; weights of batch norms learn; discrepancies are over all pairs of rows, and
-    classes share their kernels. Of a class each row is drawn with the probability ``chance``; the
-    released code draws from all rows, which on few classes pulls every class to the middle.
+    each domain collapse into a point at every rate tried (0.001 to 0.03); attention starts as the
+    identity, since backbones come without a pretrained one, and so do the corrections, which learn
+    at ``slow`` times the body's rate ``lr``, the head at ``new`` times; weights of batch norms
+    learn; discrepancies are over all pairs of rows, and classes share their kernels. Of a class
+    each row is drawn with the probability ``chance``; the released code draws from all rows, which
+    on few classes pulls every class to the middle.
     """
 
     needs: ClassVar[Needs] = Needs(unlabeled=True)
