@@ -300,3 +300,18 @@ def test_methods_with_a_target_are_compared_with_those_without(
     assert code == 0, said
     rows = json.loads((out / "results.json").read_text())["rows"]
     assert [list(row["ood"]) for row in rows] == [["sketch"]] * 2
+
+
+@pytest.mark.parametrize("command", ["fit", "search"])
+def test_the_help_lists_the_methods_that_can_be_trained(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    said = capsys.readouterr().out
+    assert ",dann" in said
+    assert ",tent" not in said
+
+
+def test_a_comparison_refuses_what_answers_streams(two_domains, tmp_path, capsys):
+    data, out = str(two_domains / "photo"), str(tmp_path / "out")
+    assert main(["compare", data, "--methods", "ft,tent", "--out", out]) == 1
+    assert "adaptune stream" in capsys.readouterr().err

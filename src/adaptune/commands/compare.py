@@ -10,6 +10,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from adaptune.commands.choices import STREAMING, TRAINING
 from adaptune.commands.config import config_of, config_text, yaml_text
 from adaptune.commands.options import (
     loading,
@@ -259,7 +260,9 @@ def _options(names: Sequence[str], settings: Sequence[str]) -> dict[str, dict[st
     """Read each method's settings."""
     for name in names:
         if name not in METHODS:
-            raise ValueError(f"no method {name!r}: there are {', '.join(sorted(METHODS))}")
+            raise ValueError(f"no method {name!r}: there are {', '.join(TRAINING)}")
+        if name in STREAMING:
+            raise ValueError(f"{name} adapts to a stream of images: run adaptune stream RUN DIR")
     own: dict[str, list[str]] = {name: [] for name in names}
     for setting in settings:
         name, dot, rest = setting.partition(".")

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from adaptune.commands.choices import TRAINING, shown
 from adaptune.commands.config import config_text
 from adaptune.commands.options import (
     add_method,
@@ -42,7 +43,13 @@ def run(words: Sequence[str]) -> None:
         f"Fine-tune a pretrained network with one method (options shown: those of {name}).",
         skip=frozenset(),
     )
-    parser.add_argument("--method", choices=sorted(METHODS), default="daft", help="what to do")
+    parser.add_argument(
+        "--method",
+        choices=sorted(METHODS),  # what cannot be trained is refused where it is said why
+        metavar=shown(TRAINING),
+        default="daft",
+        help="what to do",
+    )
     parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
     parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard events too")
     if name in METHODS:

@@ -10,6 +10,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from adaptune.commands.choices import TRAINING, shown
 from adaptune.commands.config import config_of, yaml_text
 from adaptune.commands.options import (
     add_method,
@@ -63,7 +64,13 @@ def run(words: Sequence[str]) -> None:
         f"shown: those of {name}). An interrupted search goes on when it is run again.",
         skip=frozenset({"devices", "from", "open_set", "unknown_above"}),
     )
-    parser.add_argument("--method", choices=sorted(METHODS), default="daft", help="what to tune")
+    parser.add_argument(
+        "--method",
+        choices=sorted(METHODS),  # what cannot be trained is refused where it is said why
+        metavar=shown(TRAINING),
+        default="daft",
+        help="what to tune",
+    )
     parser.add_argument("--budget", type=int, default=12, help="how many trials")
     parser.add_argument(
         "--over",

@@ -15,6 +15,7 @@ import torch
 from lightning_fabric import Fabric
 
 from adaptune.batches import layout_of, place, placed
+from adaptune.commands.choices import STREAMING
 from adaptune.commands.options import (
     Parser,
     add_json,
@@ -41,7 +42,6 @@ from adaptune.task import Task, wilson
 from adaptune.terminal import NAMED, Terminal
 from adaptune.types import Unlabeled
 
-STREAMING = sorted(name for name, method in METHODS.items() if method.setting == "test-time")
 TAKEN = {
     Plan: {"momentum", "weight_decay", "clip", "layout", "on_nonfinite", "seed"},
     Loading: {"batch_size", "workers", "cache"},

@@ -1,0 +1,22 @@
+"""Which methods a command can use, by their setting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from adaptune.methods import METHODS
+
+STREAMING = sorted(name for name, method in METHODS.items() if method.setting == "test-time")
+"""Methods that answer a stream and train nothing beforehand."""
+
+TRAINING = sorted(set(METHODS) - set(STREAMING))
+"""Methods that training runs."""
+
+
+def shown(names: Sequence[str]) -> str:
+    """Write names as the help of an option shows choices.
+
+    >>> shown(["ft", "lp"])
+    '{ft,lp}'
+    """
+    return f"{{{','.join(names)}}}"
