@@ -303,10 +303,8 @@ def test_methods_with_a_target_are_compared_with_those_without(
 
 
 @pytest.mark.parametrize("command", ["fit", "search"])
-def test_the_help_lists_the_methods_that_can_be_trained(command, capsys):
-    with pytest.raises(SystemExit):
-        main([command, "--help"])
-    said = capsys.readouterr().out
+def test_the_help_lists_the_methods_that_can_be_trained(command, told):
+    _, said, _ = told(command, "--help")
     assert ",dann" in said
     assert ",tent" not in said
 
