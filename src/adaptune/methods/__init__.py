@@ -15,6 +15,7 @@ from adaptune.methods.ibn import IBN as IBN
 from adaptune.methods.lftl import LFTL as LFTL
 from adaptune.methods.lp import LinearProbe as LinearProbe
 from adaptune.methods.lp_ft import LinearProbeFineTune as LinearProbeFineTune
+from adaptune.methods.mcd import MCD as MCD
 from adaptune.methods.sam import SAM as SAM
 from adaptune.methods.sfda2 import SFDA2 as SFDA2
 from adaptune.methods.shot import SHOT as SHOT
@@ -32,6 +33,7 @@ METHODS: dict[str, type[Method]] = {
     "drm": DRM,
     "dann": DANN,
     "gdcan": GDCAN,
+    "mcd": MCD,
     "adabn": AdaBN,
     "shot": SHOT,
     "sfda2": SFDA2,
