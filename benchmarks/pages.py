@@ -1,4 +1,4 @@
-"""Write a page for each method and the index of them: ``python -m benchmarks.pages``.
+"""Write a page for each method, and their lists: ``python -m benchmarks.pages``.
 
 They say what the methods say of themselves, and what ``results/settings.json`` says of them where
 that is there; nobody edits them.
@@ -21,7 +21,8 @@ from benchmarks.table import ROOT
 
 FOLDER = ROOT / "docs" / "methods"
 MEASURED = ROOT / "benchmarks" / "results" / "settings.json"
-BASELINE = "source-only"
+README = ROOT / "README.md"
+BASELINES = ("source-only", "erm")
 Gain = Mapping[str, Any]
 
 # What there is to learn from, the words that run it, and the page that tells more.
@@ -97,7 +98,7 @@ def index(entries: Sequence[Entry], gains: Sequence[Gain]) -> str:
     for setting, (what, _, more) in SETTINGS.items():
         own = [one for one in entries if one.setting == setting]
         compared = {one.name: _against_baseline(one, gains) for one in own}
-        head = ["method", "what it does", "paper", f"over {BASELINE}"]
+        head = ["method", "what it does", "paper", f"over {' or '.join(BASELINES)}"]
         rows = [
             [f"[`{one.name}`]({one.name}.md)", one.summary, one.paper, compared[one.name]]
             for one in own
@@ -106,6 +107,18 @@ def index(entries: Sequence[Entry], gains: Sequence[Gain]) -> str:
         table = markdown(head[:columns], [row[:columns] for row in rows])
         told += [f"## {setting}", f"{what} [More](../{more}.md).", table]
     return "\n\n".join(told) + "\n"
+
+
+def overview(readme: str) -> str:
+    """Give the README with its list of methods as they say it, below ``<!-- methods -->``."""
+    rows = [
+        [f"[`{one.name}`](docs/methods/{one.name}.md)", one.setting, one.summary]
+        for one in catalog()
+    ]
+    table = markdown(["method", "setting", "what it does"], rows)
+    begin, end = "<!-- methods -->", "<!-- /methods -->"
+    before, _, rest = readme.partition(begin)
+    return f"{before}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
 
 
 def _of(entry: Entry, gains: Iterable[Gain]) -> list[Gain]:
@@ -163,7 +176,7 @@ def _against_baseline(entry: Entry, gains: Iterable[Gain]) -> str:
     """Say what a method gains over one that saw the source alone, by each measure and variant."""
     told = []
     for gain in _of(entry, gains):
-        if gain["against"] == BASELINE:
+        if gain["against"] in BASELINES:
             variant = "" if gain["variant"] == entry.name else f"{gain['variant']}: "
             part = "" if gain["setting"] == entry.setting else f", {gain['setting']}"
             told.append(variant + _gain(gain) + part)
@@ -178,6 +191,7 @@ def main() -> None:
         file.unlink()
     for file, text in wanted.items():
         file.write_text(text)
+    README.write_text(overview(README.read_text()))
 
 
 if __name__ == "__main__":

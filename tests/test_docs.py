@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from benchmarks.pages import FOLDER, measured, pages
+from benchmarks.pages import FOLDER, README, measured, overview, pages
 from benchmarks.table import KINDS, PAGES, ROOT, filled
 
 METHODS = sorted(FOLDER.glob("*.md"))
@@ -31,6 +31,7 @@ def test_every_mark_is_of_a_table_that_the_command_writes():
 
 def test_the_methods_pages_are_what_the_command_writes():
     assert {page: page.read_text() for page in METHODS} == pages(measured())
+    assert overview(README.read_text()) == README.read_text()
 
 
 @pytest.mark.parametrize("page", [*PAGES, *METHODS], ids=lambda page: page.name)
