@@ -9,6 +9,7 @@ from adaptune.commands import main
 from adaptune.commands.search import BODY_RATES, HEAD_RATES
 from adaptune.data import images
 from adaptune.data.opening import open_domains
+from adaptune.methods import METHODS
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +112,7 @@ def test_the_papers_search_is_two_grids_and_its_config_the_published_method(word
         (["--method=lp"], "lp has no hyper-parameter with a range to search: its options are cs"),
         (["--method=ft", "--paper"], "--paper is DAFT's search, and --method is ft"),
         (["--ood=sketch"], "expected NAME=DIR"),
+        (["--method=shot"], "shot goes on from a finished run: adaptune compare DATA --from RUN"),
     ],
 )
 def test_what_cannot_be_searched_is_explained(words, tmp_path, told, wrong, said):
@@ -119,6 +121,15 @@ def test_what_cannot_be_searched_is_explained(words, tmp_path, told, wrong, said
     assert not out
     assert said in error
     assert not (tmp_path / "all" / "config.yaml").exists()
+
+
+def test_methods_that_a_search_cannot_train_are_not_among_its_choices(told):
+    code, out, _ = told("search", "--help")
+    assert code == 0
+    listed = out.partition("--method {")[2].partition("}")[0]
+    for name, method in METHODS.items():
+        trains = method.needs.labeled and method.setting != "test-time"
+        assert (name in listed.split(",")) == trains
 
 
 def test_another_search_in_the_same_folder_asks_for_a_name(words, searched, told):

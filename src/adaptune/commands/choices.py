@@ -12,6 +12,9 @@ STREAMING = sorted(name for name, method in METHODS.items() if method.setting ==
 TRAINING = sorted(set(METHODS) - set(STREAMING))
 """Methods that training runs."""
 
+SEARCHED = [name for name in TRAINING if METHODS[name].needs.labeled]
+"""Methods that train from a backbone, as a search does; others go on from a finished run."""
+
 
 def shown(names: Sequence[str]) -> str:
     """Write names as the help of an option shows choices.

@@ -10,7 +10,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from adaptune.commands.choices import TRAINING, shown
+from adaptune.commands.choices import SEARCHED, TRAINING, shown
 from adaptune.commands.config import config_of, yaml_text
 from adaptune.commands.options import (
     add_method,
@@ -67,7 +67,7 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument(
         "--method",
         choices=sorted(METHODS),  # what cannot be trained is refused where it is said why
-        metavar=shown(TRAINING),
+        metavar=shown(SEARCHED),
         default="daft",
         help="what to tune",
     )
@@ -93,6 +93,11 @@ def run(words: Sequence[str]) -> None:
     if name in METHODS:
         add_method(parser, METHODS[name])
     given = parser.parse_args(words)
+    if name in TRAINING and name not in SEARCHED:
+        raise ValueError(
+            f"a search trains from a backbone, and {name} goes on from a finished run: adaptune "
+            f"compare DATA --from RUN --target DIR --methods {name} --tune {given.budget} tunes it"
+        )
     required(parser, given, "data", "out")
     if given.budget < 1 or given.jobs < 1:
         raise ValueError(
