@@ -76,6 +76,10 @@ class Setting:
             raise ValueError(
                 f"--unknown-above must be above 0 and below 1: got {self.unknown_above}"
             )
+        if not self.open_set and self.unknown_above != Setting.unknown_above:
+            raise ValueError(
+                "--unknown-above is for open sets: give --open-set too, or leave it out"
+            )
         if not 1 <= self.devices <= MOST_DEVICES:
             raise ValueError(
                 f"--devices must be from 1 to {MOST_DEVICES} on one machine: got {self.devices}; "

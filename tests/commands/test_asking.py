@@ -130,6 +130,7 @@ def test_a_wrong_label_is_refused_with_its_line_and_can_be_mended(start, tmp_pat
     code, _, said = told("fit", "--resume", "--out", run)
     assert code == 1
     assert f"{table}, line 2: no class is called 'ringos': mend it (the classes are dots" in said
+    assert "An image of none of them cannot be labelled: take it out of the target" in said
     other = {"dots": "rings"}.get(label, "dots")
     table.write_text(f"{good}{path},{other}\n")
     code, _, said = told("fit", "--resume", "--out", run)
@@ -158,6 +159,7 @@ def test_an_oracle_without_labels_is_refused_before_anything_is_trained(
     code, _, said = told(*words, f"--target={own}")
     assert code == 1
     assert "20 of the 60 images of own have none among the classes" in said
+    assert told(*words, f"--target={own}", "--open-set")[0] == 1, "its answers are classes too"
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
     assert "there is none: pass --target DIR" in told(*words)[2]
 

@@ -10,7 +10,8 @@ from adaptune.commands import main
 from adaptune.network import Network
 
 KNOWN = ("dots", "rings")
-SLOWLY = ["--lr=1e-5", "--batchnorm=eval", "--epochs=1", "--batch-size=16", "--unknown-above=0.7"]
+OPEN = ["--open-set", "--unknown-above=0.7"]
+SLOWLY = ["--lr=1e-5", "--batchnorm=eval", "--epochs=1", "--batch-size=16"]
 SLOWLY += [
     "--layout=contiguous"
 ]  # the other rounds otherwise, and here runs are the same to the bit
@@ -38,8 +39,8 @@ def known(tmp_path_factory, photos, tiny):
 def adapted(tmp_path_factory, known, sketches):
     """That network adapted to a target with all three."""
     folder = tmp_path_factory.mktemp("open") / "run"
-    words = ["fit", f"--from={known}", f"--target={sketches}", "--method=glc", "--open-set"]
-    assert main([*words, *SLOWLY, "--out", str(folder)]) == 0
+    words = ["fit", f"--from={known}", f"--target={sketches}", "--method=glc"]
+    assert main([*words, *OPEN, *SLOWLY, "--out", str(folder)]) == 0
     return folder
 
 
@@ -186,3 +187,10 @@ def test_a_threshold_that_is_no_share_is_refused(photos, tmp_path, told):
     code, _, error = told(*words)
     assert code == 1
     assert "--unknown-above must be above 0 and below 1: got 1.0" in error
+
+
+def test_a_threshold_without_an_open_set_is_refused_before_a_run_ignores_it(photos, tmp_path, told):
+    words = ["fit", photos, "--unknown-above=0.3", "--out", tmp_path / "run"]
+    code, _, error = told(*words)
+    assert code == 1
+    assert "--unknown-above is for open sets: give --open-set too" in error

@@ -59,8 +59,8 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument(
         "--unknown-above",
         type=float,
-        help="in an open set, the uncertainty above which a prediction means unknown; by default "
-        "the network's own",
+        help="test on an open set, with this as the uncertainty above which a prediction means "
+        "unknown; by default it is the network's own, where that has one",
     )
     add_json(parser)
     given = parser.parse_args(list(words))
@@ -98,7 +98,7 @@ def run(words: Sequence[str]) -> None:
 def _threshold(given: Namespace, net: Network) -> float:
     """Say what the network's threshold is to be: one that rejects where the set is to be open."""
     if given.unknown_above is not None:
-        return Setting(unknown_above=given.unknown_above).unknown_above
+        return Setting(open_set=True, unknown_above=given.unknown_above).unknown_above
     return Setting.unknown_above if given.open_set and net.threshold == 1 else net.threshold
 
 

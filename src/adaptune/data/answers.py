@@ -79,8 +79,9 @@ def oracle_of(classes: Sequence[str], target: Listing) -> Oracle:
         raise ValueError(
             f"--oracle answers with the labels of the target, and {found.count('')} of the "
             f"{len(found)} images of {target.name} have none among the classes "
-            f"({few(list(classes))}): take them out of the target, or leave out --oracle and "
-            "label what is asked for yourself"
+            f"({few(list(classes))}), so nothing could be said of them: take them out of the "
+            "target, or where they are of these classes after all leave out --oracle and label "
+            "what is asked for yourself"
         )
     return Oracle(number[name] for name in found)
 
@@ -159,7 +160,8 @@ class People:
         if wrong:
             raise ValueError(
                 f"{self.table}, {few(wrong, '; ')}: mend it (the classes are "
-                f"{few(list(classes))}) and go on with --resume; nothing is lost"
+                f"{few(list(classes))}) and go on with --resume; nothing is lost. An image of none "
+                "of them cannot be labelled: take it out of the target and begin a new run"
             )
         return known
 
