@@ -10,6 +10,10 @@ import pytest
 
 from adaptune.commands import main
 from adaptune.data import images
+from adaptune.data.opening import other_domains
+from adaptune.loop import evaluate
+from adaptune.network import Network
+from adaptune.ops.information import uncertainty
 
 
 def lines(file) -> list[dict[str, str]]:
@@ -63,6 +67,29 @@ def test_at_alpha_1_it_says_what_predict_says(finished, sketches, tmp_path, told
     assert told("predict", finished, sketches, "--out", theirs)[0] == 0
     assert lines(ours) == lines(theirs)
     scores = json.loads(said)["scores"]
+    assert scores["adapted"] == scores["unadapted"]
+
+
+def test_a_network_that_rejects_says_unknown_as_predict_does(finished, sketches, tmp_path, told):
+    net = Network.load(finished / "best")
+    rows = other_domains({"sketch": sketches}, classes=net.classes).seen_through(net.preprocess)
+    unsure = uncertainty(evaluate(net, rows.tests()["sketch"]).logits).sort().values
+    net.threshold = float(unsure[29:31].mean())
+    net.save(tmp_path / "net")
+    ours, theirs, closed = (tmp_path / f"{name}.csv" for name in ("ours", "theirs", "closed"))
+    words = [sketches, "--alpha", 1, "--json", "--out"]
+    code, said, _ = told("stream", tmp_path / "net", *words, ours)
+    assert code == 0
+    assert told("stream", finished, *words, closed)[0] == 0
+    assert told("predict", tmp_path / "net", sketches, "--out", theirs)[0] == 0
+    assert lines(ours) == lines(theirs)
+    assert sum(one["predicted"] == "unknown" for one in lines(ours)) == 30
+    for one, other in zip(lines(ours), lines(closed), strict=True):
+        assert one["predicted"] in (other["predicted"], "unknown")
+        assert one["confidence"] == other["confidence"]
+    scores = json.loads(said)["scores"]
+    right = sum(one["predicted"] == one["path"].split("/")[-2] for one in lines(ours))
+    assert scores["adapted"]["all"]["accuracy"] == pytest.approx(100 * right / 60)
     assert scores["adapted"] == scores["unadapted"]
 
 

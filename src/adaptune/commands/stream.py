@@ -29,7 +29,7 @@ from adaptune.commands.options import (
 from adaptune.data.domains import Loading
 from adaptune.data.folder import image_files
 from adaptune.data.images import ImageFiles, transform_for
-from adaptune.data.listing import Example, printable
+from adaptune.data.listing import Example, class_finder, printable
 from adaptune.data.loading import in_groups, in_random_order, loaded
 from adaptune.descent import Plan
 from adaptune.method import hyperparameters
@@ -40,7 +40,7 @@ from adaptune.signals import Signals, Stopped
 from adaptune.streams import Answer, stream
 from adaptune.task import Task, wilson
 from adaptune.terminal import NAMED, Terminal
-from adaptune.types import Unlabeled
+from adaptune.types import UNKNOWN, Unlabeled
 
 TAKEN = {
     Plan: {"momentum", "weight_decay", "clip", "layout", "on_nonfinite", "seed"},
@@ -147,14 +147,13 @@ class Coming:
     written: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        rows = {name.casefold(): row for row, name in enumerate(self.net.classes)}
-        rows |= {name: row for row, name in enumerate(self.net.classes)}
+        find = class_finder(self.net.classes)
         self.labels: dict[int, int] = {}
         for at, path in enumerate(self.files):
             names = [printable(name) for name in path.relative_to(self.folder).parent.parts]
-            found = [rows[one] for name in names for one in (name, name.casefold()) if one in rows]
+            found = [known for known in map(find, names) if known]
             if found:
-                self.labels[at] = found[0]
+                self.labels[at] = self.net.classes.index(found[0])
         place(self.net, self.fabric)
 
     def rows(self) -> Iterator[Unlabeled]:
@@ -179,13 +178,16 @@ class Coming:
         if any(row in self.labels for row in rows):
             x = placed(batch, self.fabric, layout_of(self.net)).x
             with self.fabric.autocast():
-                self.alone |= zip(rows, self.net(x).argmax(1).tolist(), strict=True)
+                logits = self.net(x).float()
+            said = self.net.answers(logits).argmax(1)
+            self.alone |= zip(rows, said.tolist(), strict=True)
 
     def lines(self, answer: Answer) -> Iterator[list[str]]:
         """Give the lines of a batch, and of files before its end that could not be read."""
-        sure, guess = answer.logits.float().softmax(1).max(1)
+        logits = answer.logits.float()
+        sure, guess = logits.softmax(1).amax(1), self.net.answers(logits).argmax(1)
         said = {
-            row: [self.net.classes[label], f"{confidence:.4f}", ""]
+            row: [(*self.net.classes, UNKNOWN)[label], f"{confidence:.4f}", ""]
             for row, label, confidence in zip(
                 answer.index.tolist(), guess.tolist(), sure.tolist(), strict=True
             )

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from adaptune.data.folder import is_flat, read_flat, read_folder
-from adaptune.data.listing import Example, Listing, map_to
+from adaptune.data.listing import Example, Listing, class_finder, map_to
 from adaptune.data.manifest import SUFFIXES, read_manifest
 from adaptune.data.tars import is_tars, read_tars
 
@@ -96,13 +96,8 @@ def kept_to(classes: Sequence[str], listing: Listing) -> tuple[Listing, list[str
 
 def named_as(classes: Sequence[str], listing: Listing) -> Listing:
     """Give the labels of another source the spelling of the classes, where only case differs."""
-    folded = {name.casefold(): name for name in classes}
-    own = {
-        label: folded[label.casefold()]
-        for label in listing.classes
-        if label not in classes and label.casefold() in folded
-    }
-    examples = (replace(e, label=own.get(e.label, e.label)) for e in listing.examples)
+    find = class_finder(classes)
+    examples = (replace(e, label=find(e.label) or e.label) for e in listing.examples)
     return replace(listing, examples=tuple(examples))
 
 
