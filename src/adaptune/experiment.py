@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
 
 from adaptune.course import Course, follow
@@ -111,7 +112,7 @@ def experiment(
             "batchnorm": net.batchnorm,
             "threshold": net.threshold,
             **_trained(run, course, select),
-            **_tested(run, training, before),
+            **_tested(run, training, before, course.asked),
             **_started(training, before, setting),
             "data": _described(data) | {"problems": course.problems | data.gathered_problems()},
             "seconds": round(time.perf_counter() - began + course.earlier, 2),
@@ -148,11 +149,12 @@ def _against_oracle(select: str, chosen: int, lines: Sequence[Mapping[str, Any]]
     return told | {"oracle_epoch": oracle, "gap_to_oracle": known[oracle] - known[chosen]}
 
 
-def _tested(run: Run, training: Training, before: Before) -> dict[str, Any]:
+def _tested(run: Run, training: Training, before: Before, asked: Sequence[int]) -> dict[str, Any]:
     """Score the saved best network on every test set, and measure how far its features moved."""
     net, data, task = Network.load(run.best), training.data, training.task
     judge = Judge(net, data, training.fabric) if data.ood else None
     scores, moved, worst, judged = {}, {}, {}, {}
+    unasked: dict[str, Any] = {}
     for test, rows in data.tests().items():
         outputs = evaluate(net, rows, fabric=training.fabric)
         said = answered(net, outputs)
@@ -160,6 +162,8 @@ def _tested(run: Run, training: Training, before: Before) -> dict[str, Any]:
         moved[test] = feature_distortion(before[test].features, outputs.features)
         if judge is not None and test != "id":
             judged[test] = judge(outputs)
+        if asked and test == data.target.name:
+            unasked = _unasked(training, asked, before[test], outputs)
         worst[test] = [_mistake(data, test, said, row) for row in hardest(said, WORST)]
     ood = {test: score.accuracy for test, score in scores.items() if test != "id"}
     home = {"id_accuracy": scores["id"].accuracy} if "id" in scores else {}
@@ -169,10 +173,29 @@ def _tested(run: Run, training: Training, before: Before) -> dict[str, Any]:
         "ood_accuracy": sum(ood.values()) / len(ood) if ood else None,
         "distortion": _told([*moved.values()]),  # on ID, where it is: it is tested first
         "scores": {test: score.to_dict() for test, score in scores.items()},
+        **({"unasked": unasked} if unasked else {}),
         "distortions": {test: one.to_dict() for test, one in moved.items()},
         "label_free": judged,
         "worst": worst,
     }
+
+
+def _unasked(
+    training: Training, asked: Sequence[int], before: Outputs, after: Outputs
+) -> dict[str, Any]:
+    """Score the target's images whose labels nobody gave, before training and after.
+
+    Nothing where there are none, or where images have no files to tell them by.
+    """
+    data = training.data
+    given = {data.file(data.domains, row) for row in asked}
+    paths = [str(path) for path in data.paths(data.target.name)]
+    rows = [at for at, row in enumerate(after.index.tolist()) if paths and paths[row] not in given]
+    if not rows:
+        return {}
+    kept = torch.tensor(rows)
+    was, now = (training.score(outputs.at(kept)) for outputs in (before, after))
+    return {"count": now.count, "before": was.accuracy, "accuracy": now.accuracy}
 
 
 def _told(moved: Sequence[Distortion]) -> dict[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from statistics import mean
 from typing import Any
 
@@ -64,8 +64,7 @@ def _some(outputs: Outputs) -> Outputs:
     count = len(outputs.y)
     if count <= SAMPLE:
         return outputs
-    rows = torch.linspace(0, count - 1, SAMPLE).round().long()
-    return Outputs(**{field.name: getattr(outputs, field.name)[rows] for field in fields(Outputs)})
+    return outputs.at(torch.linspace(0, count - 1, SAMPLE).round().long())
 
 
 def _shaped(outputs: Outputs, weight: Tensor) -> Outputs:

@@ -102,6 +102,11 @@ class Terminal:
         self.open_sets({line["method"]: line.get("open_set", {}) for line in summary})
         for test, accuracy in runs[0].get("before", {}).items():
             self.say(f"{test} before training: {accuracy:.1f}%")
+        for run in (one for one in runs if "unasked" in one):
+            told = "{count} images whose labels nobody gave: {before:.1f}% before, {accuracy:.1f}%"
+            self.say(
+                f"{run['method']}, seed {run['seed']}, {told.format_map(run['unasked'])} after"
+            )
         problems = {p: reason for run in runs for p, reason in run["data"]["problems"].items()}
         for path, reason in list(problems.items())[:NAMED]:
             self.say(f"left out {path}: {reason}")

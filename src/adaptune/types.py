@@ -171,3 +171,7 @@ class Outputs:
     y: Tensor
     features: Tensor
     index: Tensor
+
+    def at(self, rows: Tensor) -> Outputs:
+        """Give what is said of some rows."""
+        return Outputs(self.logits[rows], self.y[rows], self.features[rows], self.index[rows])

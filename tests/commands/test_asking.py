@@ -83,7 +83,20 @@ def test_people_who_answer_round_by_round_get_the_run_of_an_oracle_to_the_bit(
     found, expected = (json.loads((f / "results.json").read_text()) for f in (run, answered))
     assert found["asked"] == expected["asked"] == 6
     assert found["scores"] == expected["scores"]
-    assert "6 labels asked for" in (run / "report.html").read_text()
+    page = (run / "report.html").read_text()
+    assert "6 labels asked for" in page
+
+    assert told("predict", run, sketches, "--out", tmp_path / "all.csv")[0] == 0
+    given = {row["path"] for row in lines(run)}
+    with (tmp_path / "all.csv").open(newline="") as file:
+        others = [row for row in csv.DictReader(file) if row["path"] not in given]
+    right = sum(row["predicted"] == row["path"].split("/")[-2] for row in others)
+    assert found["unasked"] == expected["unasked"]
+    assert found["unasked"]["count"] == len(others) == 54
+    assert found["unasked"]["accuracy"] == pytest.approx(100 * right / 54)
+    for words in ("54 images whose labels nobody gave", f"{found['unasked']['before']:.1f}"):
+        assert words in page
+        assert words in said
 
     table = (run / "questions.csv").read_bytes()
     (run / "questions.csv").unlink()
@@ -98,6 +111,7 @@ def test_an_oracle_writes_no_table_and_a_method_that_asks_nothing_says_nothing(
     assert not (answered / "questions.csv").exists()
     assert "oracle: true" in (answered / "config.yaml").read_text()
     assert "asked" not in finished_results
+    assert "unasked" not in finished_results
 
 
 def test_a_table_that_was_answered_before_the_run_is_taken(start, answered, tmp_path, told):
