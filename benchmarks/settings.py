@@ -30,7 +30,7 @@ from adaptune.training import Setting
 from benchmarks.gain import gain
 from benchmarks.rejecting import at_best, confidence
 from benchmarks.sources.pairs import listings, pair
-from benchmarks.streaming import Meeting, met, stream_gains
+from benchmarks.streaming import Meeting, met, stream_gains, together
 
 ROOT = Path(__file__).parent
 Found = dict[str, list[dict[str, Any]]]
@@ -170,8 +170,9 @@ def run(
         told, thresholds[name] = beyond_confidence(bench, name, found, terminal)
         counted += told
     for name, said in bench.protocol.get("streams", {}).items() if streamed else ():
-        streams[name] = met(list(bench.meetings(name)), jobs=jobs, terminal=terminal)
-        counted += stream_gains(name, said, streams[name])
+        rows = met(list(bench.meetings(name)), jobs=jobs, terminal=terminal)
+        streams[name] = together(rows)
+        counted += stream_gains(name, said, rows)
     for one in counted:
         terminal.say(
             f"{one['setting']}: {one['variant']} against {one['against']}, {one['measure']} "

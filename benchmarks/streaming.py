@@ -156,6 +156,16 @@ def stream_gains(
             )
 
 
+def together(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Put the networks that met a stream in the same way on one row."""
+    reached: dict[tuple[Any, ...], list[float]] = {}
+    for row in rows:
+        own = (row["pair"], row["method"], row["batch"])
+        reached.setdefault(own, []).append(row["accuracy"])
+    names = ("stream", "method", "batch", "accuracies")
+    return [dict(zip(names, (*own, values), strict=True)) for own, values in reached.items()]
+
+
 def _values(rows: Sequence[Mapping[str, Any]], variant: str, batch: int) -> dict[str, float]:
     reached: dict[str, list[float]] = {}
     for row in rows:
