@@ -16,7 +16,7 @@ from adaptune.loop import fit
 from adaptune.methods.lftl import LFTL
 from adaptune.ops.banks import collected
 from adaptune.ops.batchnorm import batchnorms
-from adaptune.ops.mixing import mixed_up
+from adaptune.ops.mixing import mixed, partners
 from adaptune.ops.queries import contrastive_margin, margin
 from adaptune.task import Task
 
@@ -119,10 +119,11 @@ def test_a_draw_takes_all_answers_before_one_twice_and_none_that_is_not_there():
 def test_rows_are_mixed_with_others_and_stay_mostly_what_they_are():
     torch.manual_seed(0)
     x, y = torch.randn(40, 2, 3), torch.eye(40)
-    mixed, shares = mixed_up(x, y)
+    share, partner = partners(40)
+    found, shares = (mixed(rows, rows[partner], share) for rows in (x, y))
     assert torch.allclose(shares.sum(1), torch.ones(40))
     assert (shares.diagonal() >= 0.5).all()
-    assert torch.allclose(mixed, torch.einsum("nm,mcd->ncd", shares, x), atol=1e-6)
+    assert torch.allclose(found, torch.einsum("nm,mcd->ncd", shares, x), atol=1e-6)
     assert (shares.amax(1) < 1).any()
 
 
