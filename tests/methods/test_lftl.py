@@ -7,11 +7,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toy import CLASSES, TwoDomains, trained
+from toy import CLASSES, TwoDomains, images, trained
 
 from adaptune.batches import Placed
 from adaptune.data import from_datasets
+from adaptune.data.answers import Oracle
 from adaptune.descent import Plan
+from adaptune.faults import NonFinite
 from adaptune.loop import fit
 from adaptune.methods.lftl import LFTL
 from adaptune.ops.banks import collected
@@ -139,6 +141,15 @@ def test_what_was_asked_is_not_asked_again_on_going_on_within_an_epoch():
     assert len(data.asked) == 8  # those of the second and third round
     for key, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+def test_what_is_not_finite_is_said_though_data_serve_no_labelled_rows():
+    target = images(30)
+    data = from_datasets(*[target] * 3, classes=CLASSES, target=target)
+    data = replace(data, answers=Oracle(target.tensors[1].tolist()))
+    method = LFTL(trained(), TASK, ask=12, rounds=2, persist=float("nan"))
+    with pytest.raises(NonFinite, match="the term 'persist' is nan in epoch 1, step 1"):
+        list(fit(method, data, Plan(epochs=1)))
 
 
 def test_nobody_who_answers_is_an_error():

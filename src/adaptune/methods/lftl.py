@@ -96,10 +96,11 @@ class LFTL(Method):
 
     def objective(self, batch: Batch) -> Objective:
         """Ask for the labels, and for sure, diverse predictions near few anchors elsewhere."""
-        known, features = self.net.body(batch.labeled.x), self.net.body(batch.unlabeled.x)
+        labeled = batch.labeled if len(batch.labeled) else self.answers.some(len(batch.unlabeled))
+        known, features = self.net.body(labeled.x), self.net.body(batch.unlabeled.x)
         logits = self.net.head(features)
         terms = {
-            "task": self.task.loss(self.net.head(known), batch.labeled.y),
+            "task": self.task.loss(self.net.head(known), labeled.y),
             "certain": self.certain * entropy(logits).mean(),
             "diverse": -self.certain * marginal_entropy(joined(logits)),
             "persist": self.persist * self.answers.doubt(features).mean(),

@@ -73,6 +73,10 @@ class Answers(nn.Module):
         rows = self.rows[places]
         return Labeled(self.images[places], torch.zeros_like(rows), rows, y=self.labels[places])
 
+    def some(self, number: int) -> Labeled:
+        """Give labelled rows that are `drawn`."""
+        return self.at(self.drawn(number))
+
     def mixed(self, places: Tensor, classes: int) -> tuple[Tensor, Tensor]:
         """Mix the images at ``places`` (N,) with others there: images, and shares of labels (N, K).
 
