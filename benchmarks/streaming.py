@@ -23,10 +23,10 @@ from adaptune.methods import METHODS
 from adaptune.network import Network
 from adaptune.run import best_network, plain, replace_text
 from adaptune.streams import stream
-from adaptune.summary import interval
 from adaptune.task import Task
 from adaptune.terminal import Terminal
 from adaptune.types import Unlabeled
+from benchmarks.gain import gain
 from benchmarks.sources.corruptions import CORRUPTIONS, corrupted
 from benchmarks.sources.rows import Files, Pictures
 
@@ -144,19 +144,16 @@ def stream_gains(
             own = _values(rows, variant, batch)
             if variant == other:
                 continue
-            yield {
-                "setting": "test-time",
-                "variant": variant,
-                "base": variants[variant]["method"],
-                "options": dict(variants[variant]),
-                "against": other,
-                "measure": f"accuracy, {name}, batches of {batch}",
-                "unit": "points",
-                **interval([own[one] - theirs[one] for one in own]),
-                "count": len(own),
-                "seeds": len({row["seed"] for row in rows}),
-                "pairs": [{"pair": o, "value": own[o], "reference": theirs[o]} for o in own],
-            }
+            yield gain(
+                own,
+                theirs,
+                setting="test-time",
+                variant=variant,
+                said=variants[variant],
+                against=other,
+                measure=f"accuracy, {name}, batches of {batch}",
+                seeds=len({row["seed"] for row in rows}),
+            )
 
 
 def _values(rows: Sequence[Mapping[str, Any]], variant: str, batch: int) -> dict[str, float]:
