@@ -169,3 +169,38 @@ def gains(results: Results) -> str:
             ]
         )
     return markdown(["setting", "method", "against", "measure", "gain", "pairs won"], rows)
+
+
+def ways(results: Results) -> str:
+    """What each method reaches in its setting, and what scores without labels say of it."""
+    scores = ("information-maximisation", "snd", "transfer-score")
+    rows = []
+    for part, method in dict.fromkeys((one["part"], one["method"]) for one in results["rows"]):
+        runs = [r for r in results["rows"] if (r["part"], r["method"]) == (part, method)]
+        open_set = [
+            f"{mean(run[key] for run in runs):.1f}" if key in runs[0] else ""
+            for key in ("known", "unknown", "h")
+        ]
+        said = [f"{mean(run['label_free'][score] for run in runs):.2f}" for score in scores]
+        reached = [f"{mean(run[key] for run in runs):.1f}" for key in ("id", "accuracy")]
+        rows.append([part, f"`{method}`", *reached, *open_set, *said])
+    head = ["setting", "method", "ID %", "target %", "OS* %", "UNK %", "H %"]
+    return markdown([*head, *(f"`{score}`" for score in scores)], rows)
+
+
+def choices(results: Results) -> str:
+    """How far below the best run of a setting the one lies that a score without labels chooses."""
+    parts = {
+        part: found
+        for part, found in results["selection"].items()
+        if len({one["method"] for one in results["rows"] if one["part"] == part}) > 1
+    }
+    scores = next(iter(parts.values()))
+    rows = [[f"`{score}`", *(_gap(found[score]) for found in parts.values())] for score in scores]
+    return markdown(["score", *parts], rows)
+
+
+def _gap(found: Results) -> str:
+    if found["gap"] is None:
+        return ""
+    return f"{found['gap']:.1f}, {found['close']} of {len(found['cases'])}"

@@ -25,11 +25,12 @@ from adaptune.descent import Plan
 from adaptune.grid import Cell, run_cells
 from adaptune.judge import oracle_gaps
 from adaptune.run import machine, plain, replace_text
-from adaptune.summary import interval
 from adaptune.terminal import Terminal
 from adaptune.training import Setting
+from benchmarks.gain import gain
+from benchmarks.rejecting import at_best, confidence
 from benchmarks.sources.pairs import listings, pair
-from benchmarks.streaming import Meeting, met, stream_gains
+from benchmarks.streaming import Meeting, met, stream_gains, together
 
 ROOT = Path(__file__).parent
 Found = dict[str, list[dict[str, Any]]]
@@ -164,10 +165,14 @@ def run(
         found[name], failed = run_cells(list(bench.cells(name)), jobs=jobs, terminal=terminal)
         failures += [{"part": name, **vars(one)} for one in failed]
     counted = [one for name in parts for one in gains(bench.protocol, name, found)]
-    streams = {}
+    streams, thresholds = {}, {}
+    for name in (one for one in parts if bench.part(one).get("measure") == "h"):
+        told, thresholds[name] = beyond_confidence(bench, name, found, terminal)
+        counted += told
     for name, said in bench.protocol.get("streams", {}).items() if streamed else ():
-        streams[name] = met(list(bench.meetings(name)), jobs=jobs, terminal=terminal)
-        counted += stream_gains(name, said, streams[name])
+        rows = met(list(bench.meetings(name)), jobs=jobs, terminal=terminal)
+        streams[name] = together(rows)
+        counted += stream_gains(name, said, rows)
     for one in counted:
         terminal.say(
             f"{one['setting']}: {one['variant']} against {one['against']}, {one['measure']} "
@@ -179,6 +184,7 @@ def run(
         "gains": counted,
         "rows": [_row(name, one) for name in parts for one in found[name]],
         "streams": streams,
+        "thresholds": thresholds,
         "selection": {name: oracle_gaps(found[name]) for name in parts},
         "failures": failures,
         "machine": machine(),
@@ -195,25 +201,42 @@ def gains(protocol: Mapping[str, Any], name: str, found: Found) -> Iterator[dict
     against = [(one, part["against"]) for one in part["variants"]]
     against += [(one, f"{name}/{other}") for one, other in part.get("versus", [])]
     for variant, reference in against:
-        own = _values(found[name], variant, measure)
         beside, _, other = reference.partition("/")
-        theirs = _values(found.get(beside, []), other, measure)
-        pairs = [one for one in own if one in theirs and (name, variant) != (beside, other)]
-        if len(pairs) < 2:
-            continue
-        yield {
-            "setting": name,
-            "variant": variant,
-            "base": part["variants"][variant]["method"],
-            "options": part["variants"][variant],
-            "against": other,
-            "measure": measure,
-            "unit": "points",
-            **interval([own[one] - theirs[one] for one in pairs]),
-            "count": len(pairs),
-            "seeds": len(protocol["seeds"]),
-            "pairs": [{"pair": o, "value": own[o], "reference": theirs[o]} for o in pairs],
-        }
+        if (name, variant) != (beside, other) and beside in found:
+            yield gain(
+                _values(found[name], variant, measure),
+                _values(found[beside], other, measure),
+                setting=name,
+                variant=variant,
+                said=part["variants"][variant],
+                against=other,
+                measure=measure,
+                seeds=len(protocol["seeds"]),
+            )
+
+
+def beyond_confidence(
+    bench: Bench, name: str, found: Found, terminal: Terminal
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Compare a part's H-scores with those that its start reaches at the best threshold of all."""
+    part = bench.part(name)
+    before, _, its = part["start"].partition("/")
+    terminal.say(f"thresholds of {its}")
+    reached = confidence([one for one in bench.cells(before) if one.name == its])
+    counted = [
+        gain(
+            _values(found[name], variant, "h"),
+            at_best(reached),
+            setting=name,
+            variant=variant,
+            said=said,
+            against=f"{its}, best threshold",
+            measure="h",
+            seeds=len(bench.protocol["seeds"]),
+        )
+        for variant, said in part["variants"].items()
+    ]
+    return counted, reached
 
 
 def _values(runs: Sequence[Mapping[str, Any]], variant: str, measure: str) -> dict[str, float]:

@@ -23,10 +23,10 @@ from adaptune.methods import METHODS
 from adaptune.network import Network
 from adaptune.run import best_network, plain, replace_text
 from adaptune.streams import stream
-from adaptune.summary import interval
 from adaptune.task import Task
 from adaptune.terminal import Terminal
 from adaptune.types import Unlabeled
+from benchmarks.gain import gain
 from benchmarks.sources.corruptions import CORRUPTIONS, corrupted
 from benchmarks.sources.rows import Files, Pictures
 
@@ -144,19 +144,26 @@ def stream_gains(
             own = _values(rows, variant, batch)
             if variant == other:
                 continue
-            yield {
-                "setting": "test-time",
-                "variant": variant,
-                "base": variants[variant]["method"],
-                "options": dict(variants[variant]),
-                "against": other,
-                "measure": f"accuracy, {name}, batches of {batch}",
-                "unit": "points",
-                **interval([own[one] - theirs[one] for one in own]),
-                "count": len(own),
-                "seeds": len({row["seed"] for row in rows}),
-                "pairs": [{"pair": o, "value": own[o], "reference": theirs[o]} for o in own],
-            }
+            yield gain(
+                own,
+                theirs,
+                setting="test-time",
+                variant=variant,
+                said=variants[variant],
+                against=other,
+                measure=f"accuracy, {name}, batches of {batch}",
+                seeds=len({row["seed"] for row in rows}),
+            )
+
+
+def together(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Put the networks that met a stream in the same way on one row."""
+    reached: dict[tuple[Any, ...], list[float]] = {}
+    for row in rows:
+        own = (row["pair"], row["method"], row["batch"])
+        reached.setdefault(own, []).append(row["accuracy"])
+    names = ("stream", "method", "batch", "accuracies")
+    return [dict(zip(names, (*own, values), strict=True)) for own, values in reached.items()]
 
 
 def _values(rows: Sequence[Mapping[str, Any]], variant: str, batch: int) -> dict[str, float]:

@@ -30,6 +30,8 @@ KINDS: dict[str, Callable[[Results], str]] = {
         comparisons.rates,
         comparisons.corruptions,
         comparisons.gains,
+        comparisons.ways,
+        comparisons.choices,
         costs.selection,
         costs.scan,
         costs.kills,

@@ -116,6 +116,18 @@ def of_answers(rank: int) -> dict:
     return {"labels": labels, "asked": data.asked, "stopped": told}
 
 
+def of_joined() -> torch.Tensor:
+    """Go down what is no mean over rows, in uneven shares of them; give the averaged gradient."""
+    rank, world = processes.place()
+    x = torch.arange(15.0, dtype=torch.float64).view(5, 3).sin()
+    own, weight = x[rank::world], torch.ones(3, dtype=torch.float64, requires_grad=True)
+    rows = processes.joined(own * weight)
+    apart = (torch.cdist(rows, rows) * weight.sum()).mean() + (own @ weight * rows.std()).mean()
+    (apart * len(own) / (len(x) / world)).backward()
+    processes.mean_over_processes_([weight.grad])
+    return weight.grad
+
+
 def of_tensors(rank: int) -> dict:
     """Share tensors of all kinds and lengths."""
     own = torch.arange(12.0).view(4, 3)[: 4 if rank else 1] + 10 * rank
@@ -132,6 +144,7 @@ def of_tensors(rank: int) -> dict:
         "late": processes.gathered(late),
         "none": processes.gathered(torch.empty(0, 4)),
         "columns": processes.gathered(own.T[:, :1]),
+        "joined": of_joined(),
         "misfit": said(lambda: processes.gathered(own[:, : 2 + rank])),
         "whole": said(lambda: processes.mean_over_processes_([torch.ones(2).long()])),
         "means": means,
@@ -234,6 +247,11 @@ def test_rows_are_gathered_in_the_order_of_processes_whatever_their_type(both):
             assert torch.equal(found["uneven"][kind], wanted.to(kind))
         assert torch.equal(found["columns"], torch.cat([rows[:1].T, rows[:1].T + 10]))
         assert found["objects"] == [{0: ""}, {1: "x"}]
+
+
+def test_down_joined_rows_processes_go_as_one_does_in_float64(both):
+    for one in both:
+        torch.testing.assert_close(one["tensors"]["joined"], of_joined(), rtol=1e-12, atol=1e-12)
 
 
 def test_a_process_without_rows_need_not_know_their_shape(both):

@@ -7,16 +7,18 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toy import CLASSES, TwoDomains, trained
+from toy import CLASSES, TwoDomains, images, trained
 
 from adaptune.batches import Placed
 from adaptune.data import from_datasets
+from adaptune.data.answers import Oracle
 from adaptune.descent import Plan
+from adaptune.faults import NonFinite
 from adaptune.loop import fit
 from adaptune.methods.lftl import LFTL
 from adaptune.ops.banks import collected
 from adaptune.ops.batchnorm import batchnorms
-from adaptune.ops.mixing import mixed_up
+from adaptune.ops.mixing import mixed, partners
 from adaptune.ops.queries import contrastive_margin, margin
 from adaptune.task import Task
 
@@ -119,10 +121,11 @@ def test_a_draw_takes_all_answers_before_one_twice_and_none_that_is_not_there():
 def test_rows_are_mixed_with_others_and_stay_mostly_what_they_are():
     torch.manual_seed(0)
     x, y = torch.randn(40, 2, 3), torch.eye(40)
-    mixed, shares = mixed_up(x, y)
+    share, partner = partners(40)
+    found, shares = (mixed(rows, rows[partner], share) for rows in (x, y))
     assert torch.allclose(shares.sum(1), torch.ones(40))
     assert (shares.diagonal() >= 0.5).all()
-    assert torch.allclose(mixed, torch.einsum("nm,mcd->ncd", shares, x), atol=1e-6)
+    assert torch.allclose(found, torch.einsum("nm,mcd->ncd", shares, x), atol=1e-6)
     assert (shares.amax(1) < 1).any()
 
 
@@ -138,6 +141,15 @@ def test_what_was_asked_is_not_asked_again_on_going_on_within_an_epoch():
     assert len(data.asked) == 8  # those of the second and third round
     for key, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
+
+
+def test_what_is_not_finite_is_said_though_data_serve_no_labelled_rows():
+    target = images(30)
+    data = from_datasets(*[target] * 3, classes=CLASSES, target=target)
+    data = replace(data, answers=Oracle(target.tensors[1].tolist()))
+    method = LFTL(trained(), TASK, ask=12, rounds=2, persist=float("nan"))
+    with pytest.raises(NonFinite, match="the term 'persist' is nan in epoch 1, step 1"):
+        list(fit(method, data, Plan(epochs=1)))
 
 
 def test_nobody_who_answers_is_an_error():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterator
 from copy import deepcopy
 from dataclasses import replace
 
@@ -15,7 +16,9 @@ from adaptune.method import Method, hyperparameters
 from adaptune.methods import METHODS
 from adaptune.network import Network
 from adaptune.ops.batchnorm import batchnorms
+from adaptune.streams import stream
 from adaptune.task import Task
+from adaptune.types import Batch, Domains, Labeled, Needs, Split, Unlabeled
 
 TASK = Task(len(CLASSES))
 PLAN = Plan(epochs=3, seed=5)
@@ -43,6 +46,44 @@ def data_for(name: str, **options: int):
     return TwoDomains(sources=needs.domains, cast=0.0 if needs.labeled else 0.5, **options)
 
 
+class Needed:
+    """Data that refuse whatever a method may not see.
+
+    Beyond its ``needs``, one with a budget ``ask`` may ask for labels, and one that chooses among
+    ``cs`` may validate.
+    """
+
+    def __init__(self, data: Domains, needs: Needs, options: Container[str] = ()) -> None:
+        self._data, self.needs, self.asks = data, needs, "ask" in options
+        self.splits = ("train", "val") if "cs" in options else ("train",)
+
+    def batches(self, needs: Needs, epoch: int, start: int = 0) -> Iterator[Batch]:
+        assert needs == self.needs
+        for batch in self._data.batches(needs, epoch, start):
+            assert len(batch.labeled) == 0 or needs.labeled
+            assert len(batch.unlabeled) == 0 or needs.unlabeled
+            assert not hasattr(batch.unlabeled, "y")
+            yield batch
+
+    def scan(self, split: Split, *, shuffled: bool = False) -> Iterator[Labeled]:
+        assert self.needs.labeled, "it needs no labels and reads some"
+        assert split in self.splits, "it reads what it will be chosen or tested by"
+        return iter(self._data.scan(split, shuffled=shuffled))
+
+    def unlabeled(self) -> Iterator[Unlabeled]:
+        assert self.needs.unlabeled, "it needs no target and reads it"
+        rows = list(self._data.unlabeled())
+        assert not any(hasattr(one, "y") for one in rows)
+        return iter(rows)
+
+    def ask(self, index: torch.Tensor) -> torch.Tensor:
+        assert self.asks, "it has no budget of labels and asks for some"
+        return self._data.ask(index)
+
+    def steps(self, needs: Needs) -> int:
+        return self._data.steps(needs)
+
+
 def accuracy(method: Method, model: Method | Network) -> float:
     if method.needs.unlabeled:
         return TwoDomains(cast=0.0 if method.needs.labeled else 0.5).accuracy(model)
@@ -57,6 +98,34 @@ def test_every_method_learns_the_toy(name):
     for _ in fit(method, data_for(name), replace(PLAN, epochs=12)):
         pass
     assert accuracy(method, method) > max(min(before + 10, 99), 60)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_hidden_labels_and_what_is_not_needed_are_never_read(name):
+    method = made(name)
+    data = Needed(data_for(name), method.needs, hyperparameters(METHODS[name]))
+    if method.setting == "test-time":
+        answered = [len(answer.logits) for answer in stream(method, data.unlabeled(), PLAN)]
+        assert answered == [24] * 4
+        return
+    whole = [epoch.whole for epoch in fit(method, data, replace(PLAN, epochs=2))]
+    assert whole == [True] * (3 if method.groups() else 1)
+
+
+@pytest.mark.parametrize("look", ["scan", "unlabeled", "ask", "batches"])
+def test_data_that_are_not_needed_cannot_be_read(look):
+    without = Needs(labeled=look != "scan", unlabeled=look == "scan")
+    data = Needed(TwoDomains(), without)
+    looks = {
+        "scan": lambda: data.scan("train"),
+        "unlabeled": data.unlabeled,
+        "ask": lambda: data.ask(torch.tensor([0])),
+        "batches": lambda: list(data.batches(Needs(unlabeled=True), 0)),
+    }
+    with pytest.raises(AssertionError):
+        looks[look]()
+    with pytest.raises(AssertionError):
+        data.scan("test")
 
 
 @pytest.mark.parametrize("name", METHODS)

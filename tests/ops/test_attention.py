@@ -10,7 +10,16 @@ from toy import CLASSES, network
 
 from adaptune.backbone import open_backbone
 from adaptune.network import Network
-from adaptune.ops.attention import DomainAttention, attentions, gap, source_first, steadiness
+from adaptune.ops.attention import (
+    DomainAttention,
+    as_one,
+    attentions,
+    decide,
+    gap,
+    measured,
+    source_first,
+    steadiness,
+)
 
 X = torch.randn(4, 3, 64, 64)
 
@@ -71,15 +80,18 @@ class TestGate:
         attention = DomainAttention(8).train()
         with source_first(attention, len(source)):
             attention(torch.cat([source, target]))
-        attention.decide()
+        decide(attention)
         return attention
+
+    def gap(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        return gap(*steadiness(self.seen(source, target).seen))
 
     def test_identical_inputs_share_and_so_do_scaled_ones_but_a_shift_separates(self):
         torch.manual_seed(0)
         x = torch.rand(16, 8, 4, 4)
-        assert gap(*self.seen(x, x).seen) == 0
+        assert self.gap(x, x) == 0
         assert not self.seen(x, x).separate
-        assert gap(*self.seen(10 * x, 30 * x).seen) < 0.02
+        assert self.gap(10 * x, 30 * x) < 0.02
         assert not self.seen(10 * x, 30 * x).separate
         assert self.seen(x, x + 1).separate
 
@@ -94,8 +106,12 @@ class TestGate:
             return mean / math.sqrt(spread + 1e-5)
 
         expected = math.tanh(abs(ratio(s) - ratio(t)) / abs(ratio(t)))
-        found = gap(steadiness(s), steadiness(t))
-        assert found.item() == pytest.approx(expected, rel=1e-5)
+        found = gap(*(steadiness(measured(x)) for x in (s, t)))
+        assert found.item() == pytest.approx(expected, rel=1e-9)
+        parts = [torch.stack([measured(x[:2]), measured(x[2:])]) for x in (s, t)]
+        assert gap(*(steadiness(as_one(x)) for x in parts)).item() == pytest.approx(
+            expected, rel=1e-9
+        )
         assert found > 0.2
 
     def test_eval_mode_leaves_the_gate_alone(self):

@@ -10,8 +10,9 @@ from torch import nn
 
 from adaptune.method import Descend, Method
 from adaptune.network import Network
-from adaptune.ops.attention import CorrectedLinear, attentions, source_first
+from adaptune.ops.attention import CorrectedLinear, attentions, decide, source_first
 from adaptune.ops.discrepancy import mmd, subset_mmd
+from adaptune.ops.processes import gathered, joined
 from adaptune.ops.scan import scan
 from adaptune.task import Task
 from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Needs, Objective, Rate
@@ -29,11 +30,10 @@ class GDCAN(Method):
     corrects the target's features, then its logits, by what two small networks add. Discrepancies
     weigh ``alignment``: those between source and corrected target, in features and in
     probabilities, and those between each class and some of its own rows, corrected, in features
-    and in logits. The entropy on the target weighs ``certainty``. Predictions take the target's
-    path, on source images too.
+    and in logits. The target's entropy weighs ``certainty``. All predictions take its path.
 
     Both domains go through the body in one pass, so in train mode batch norms normalise both by
-    what the two have together. In eval mode each domain's result is that of a pass of its own.
+    what the two have together; in eval mode each domain's result is that of a pass of its own.
     Source: Generalized Domain Conditioned Adaptation Network (Li et al., 2021).
 
     Terms, weights and the gate are those of the released code, the paper's text was not compared.
@@ -42,8 +42,8 @@ class GDCAN(Method):
     identity, since backbones come without a pretrained one, and so do the corrections, which learn
     at ``slow`` times the body's rate ``lr``, the head at ``new`` times; weights of batch norms
     learn; discrepancies are over all pairs of rows, and classes share their kernels. Of a class
-    each row is drawn with the probability ``chance``; the released code draws from all rows, which
-    on few classes pulls every class to the middle.
+    each row is drawn, by each process anew, with the probability ``chance``; there from all rows,
+    which on few classes pulls every class to the middle.
     """
 
     needs: ClassVar[Needs] = Needs(unlabeled=True)
@@ -93,16 +93,16 @@ class GDCAN(Method):
     def step(self, batch: Batch, descend: Descend) -> Objective:
         """Move everything once, then let every attention choose its paths for the next step."""
         done = descend(partial(self.objective, batch))
-        for one in attentions(self.net.body):
-            one.decide()
+        decide(self.net.body)
         return done
 
     def objective(self, batch: Batch) -> Objective:
         """Ask for the labels, for domains that agree, and for certainty on the target."""
-        count, head, y = len(batch.labeled), self.head, batch.labeled.y
+        count, head, y = len(batch.labeled), self.head, gathered(batch.labeled.y)
         with source_first(self.net.body, count):
             features = self.net.body(torch.cat([batch.labeled.x, batch.unlabeled.x]))
-        ours, corrected = features[:count], head.correct(features)
+        ours, others = map(joined, features.tensor_split([count]))
+        corrected, count = head.correct(torch.cat([ours, others])), len(y)
         logits, theirs = head.plain(ours), head.read(corrected)
         said = theirs[count:].softmax(1)
         entropy = -(said * theirs[count:].log_softmax(1)).sum(1).mean()
@@ -117,4 +117,4 @@ class GDCAN(Method):
             "subsets": self.alignment * within,
             "entropy": self.certainty * entropy,
         }
-        return Objective(terms, logits, features)
+        return Objective(terms, logits, ours)

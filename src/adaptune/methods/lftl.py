@@ -7,14 +7,13 @@ from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-import torch.nn.functional as F
 
 from adaptune.method import Descend, Method
 from adaptune.network import Network
 from adaptune.ops.answers import Answers
 from adaptune.ops.banks import Seen, bank, collected, extent, picked
 from adaptune.ops.information import entropy, marginal_entropy
-from adaptune.ops.mixing import mixed_up
+from adaptune.ops.processes import joined
 from adaptune.ops.queries import QUERIES
 from adaptune.task import Task
 from adaptune.types import Batch, Between, Domains, Group, Needs, Objective
@@ -97,12 +96,13 @@ class LFTL(Method):
 
     def objective(self, batch: Batch) -> Objective:
         """Ask for the labels, and for sure, diverse predictions near few anchors elsewhere."""
-        known, features = self.net.body(batch.labeled.x), self.net.body(batch.unlabeled.x)
+        labeled = batch.labeled if len(batch.labeled) else self.answers.some(len(batch.unlabeled))
+        known, features = self.net.body(labeled.x), self.net.body(batch.unlabeled.x)
         logits = self.net.head(features)
         terms = {
-            "task": self.task.loss(self.net.head(known), batch.labeled.y),
+            "task": self.task.loss(self.net.head(known), labeled.y),
             "certain": self.certain * entropy(logits).mean(),
-            "diverse": -self.certain * marginal_entropy(logits),
+            "diverse": -self.certain * marginal_entropy(joined(logits)),
             "persist": self.persist * self.answers.doubt(features).mean(),
         }
         return Objective(terms, logits, known)
@@ -114,6 +114,6 @@ class LFTL(Method):
         done = descend(partial(self.objective, replace(batch, labeled=known)))
         assert done.features is not None
         self.answers.follow_(places, done.features, self.follow)
-        x, y = mixed_up(known.x, F.one_hot(known.y, self.task.classes).float())
+        x, y = self.answers.mixed(places, self.task.classes)
         mixed = descend(lambda: Objective({"mixed": self.task.loss(self.net(x), y)}, y))
         return replace(done, terms=done.terms | mixed.terms)

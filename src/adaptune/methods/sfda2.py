@@ -13,7 +13,7 @@ from adaptune.method import Descend, Method
 from adaptune.network import Network
 from adaptune.ops.banks import attraction, bank, collected, crowding, neighbours, write_
 from adaptune.ops.covariances import ClassMoments, augmented_loss, class_moments, merged, separation
-from adaptune.ops.processes import gathered
+from adaptune.ops.processes import gathered, joined
 from adaptune.task import Task
 from adaptune.types import Batch, Between, Domains, Group, Needs, Objective
 
@@ -80,20 +80,22 @@ class SFDA2(Method):
 
     def moments(self, features: Tensor, logits: Tensor) -> ClassMoments:
         """Give the running moments with this batch's; gradients flow to the batch alone."""
-        fresh = class_moments(features.float(), logits.argmax(1), self.task.classes)
+        rows = features.to(self.mean.dtype)
+        fresh = class_moments(rows, logits.argmax(1), self.task.classes)
         return merged(ClassMoments(self.count, self.mean, self.covariance), fresh)
 
     def objective(self, batch: Batch) -> Objective:
         """Ask for neighbours that agree, others that differ, and robust, separate features."""
         index, features = batch.unlabeled.index, self.net.body(batch.unlabeled.x)
         logits, weight = self.net.head(features), self.net.head.weight
-        chances, covariance = logits.softmax(1), self.moments(features, logits).covariance
+        chances = logits.softmax(1)
+        covariance = self.moments(joined(features), gathered(logits)).covariance
         near = self.scores[neighbours(features, self.features, index, self.neighbours)]
         strength = self.strength * batch.progress
         augmented = augmented_loss(logits, logits.argmax(1), weight, covariance, strength)
         terms = {
             "attract": -attraction(chances, near),
-            "disperse": (1 + 10 * batch.progress) ** -self.decay * crowding(chances),
+            "disperse": (1 + 10 * batch.progress) ** -self.decay * crowding(joined(chances)),
             "augment": self.implicit * augmented.mean(),
             "disentangle": -self.disentangle * separation(covariance, self.scores),
         }

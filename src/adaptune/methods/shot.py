@@ -12,6 +12,7 @@ from adaptune.network import Network
 from adaptune.ops.banks import bank, collected, extent
 from adaptune.ops.clustering import centroid_labels
 from adaptune.ops.information import entropy, marginal_entropy
+from adaptune.ops.processes import joined
 from adaptune.task import Task
 from adaptune.types import Batch, Between, Domains, Group, Needs, Objective
 
@@ -69,7 +70,7 @@ class SHOT(Method):
         logits = self.net(batch.unlabeled.x)
         terms = {
             "certain": entropy(logits).mean(),
-            "diverse": -marginal_entropy(logits),
+            "diverse": -marginal_entropy(joined(logits)),
             "pseudo": self.pseudo * self.task.loss(logits, self.labels[batch.unlabeled.index]),
         }
         return Objective(terms, logits)

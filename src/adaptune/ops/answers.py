@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from adaptune.ops.banks import write_
 from adaptune.ops.information import entropy
+from adaptune.ops.mixing import mixed, partners
+from adaptune.ops.processes import among, everyone, gathered
 from adaptune.types import Labeled
 
 
@@ -57,19 +59,38 @@ class Answers(nn.Module):
         return ~torch.isin(index, self.rows)
 
     def drawn(self, number: int) -> Tensor:
-        """Draw places of answers (N,), none twice before all were drawn once."""
+        """Draw places of answers (N,), none twice before all were drawn once.
+
+        Of several processes the first draws for all, one after the other.
+        """
         free = torch.arange(len(self.rows), device=self.rows.device) >= self.count
-        order = torch.rand(len(free), device=free.device).masked_fill(free, 2.0).argsort()
-        return order[torch.arange(number, device=free.device) % self.count]
+        drawn = everyone(torch.rand(len(free), device=free.device))[0]
+        order, (before, _) = drawn.masked_fill(free, 2.0).argsort(), among(number)
+        return order[torch.arange(before, before + number, device=free.device) % self.count]
 
     def at(self, places: Tensor) -> Labeled:
         """Give the labelled rows at ``places`` (N,)."""
         rows = self.rows[places]
         return Labeled(self.images[places], torch.zeros_like(rows), rows, y=self.labels[places])
 
+    def some(self, number: int) -> Labeled:
+        """Give labelled rows that are `drawn`."""
+        return self.at(self.drawn(number))
+
+    def mixed(self, places: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+        """Mix the images at ``places`` (N,) with others there: images, and shares of labels (N, K).
+
+        Of several processes each mixes its own with those of all.
+        """
+        share, partner = (one.to(places.device) for one in partners(len(places)))
+        own, other = self.at(places), self.at(gathered(places)[partner])
+        y, theirs = (F.one_hot(one.y, classes).to(own.x.dtype) for one in (own, other))
+        return mixed(own.x, other.x, share), mixed(y, theirs, share)
+
     def follow_(self, places: Tensor, features: Tensor, momentum: float) -> None:
         """Move anchors towards features (N, D): (1 - ``momentum``) old + ``momentum`` new."""
-        write_(self.anchors, places, self.anchors[places].lerp(features.detach().float(), momentum))
+        old, new = self.anchors[places], features.detach().to(self.anchors)
+        write_(self.anchors, places, old.lerp(new, momentum))
 
     def follow_all_(self, features: Tensor, momentum: float) -> None:
         """Move all anchors towards the features of their rows in a bank (N, D)."""

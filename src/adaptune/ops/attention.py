@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptune.ops.batchnorm import batchnorms
-from adaptune.ops.processes import mean_over_processes_
+from adaptune.ops.processes import everyone
 
 LEAST = 4
 """Units that an attention has at least, so that one in a thin layer is not dead from the start."""
@@ -28,22 +28,46 @@ def gap(source: Tensor, target: Tensor) -> Tensor:
     return torch.tanh((source - target).abs() / target.abs().clamp_min(least))
 
 
-def steadiness(pooled: Tensor) -> Tensor:
-    """Give mean over deviation of all entries of pooled activations (N, C), as the gate sees them.
+def measured(pooled: Tensor) -> Tensor:
+    """Give count, mean and summed squared deviations of all entries of activations (N, C), (3,).
 
-    >>> steadiness(torch.tensor([[1.0, 3.0]]))
+    >>> measured(torch.tensor([[1.0, 3.0]]))
+    tensor([2., 2., 2.])
+    """
+    pooled = pooled.to(torch.promote_types(pooled.dtype, torch.float32))
+    mean = pooled.mean()
+    count = torch.full_like(mean, pooled.numel())
+    return torch.stack([count, mean, (pooled - mean).square().sum()])
+
+
+def as_one(parts: Tensor) -> Tensor:
+    """Give what several processes `measured` apart, (P, ..., 3), as if one had: (..., 3).
+
+    >>> as_one(torch.stack([measured(torch.tensor([[1.0]])), measured(torch.tensor([[3.0]]))]))
+    tensor([2., 2., 2.])
+    """
+    counts, means, within = parts.unbind(-1)
+    count = counts.sum(0)
+    mean = (counts * means).sum(0) / count.clamp_min(1)
+    return torch.stack([count, mean, (within + counts * (means - mean).square()).sum(0)], -1)
+
+
+def steadiness(seen: Tensor) -> Tensor:
+    """Give mean over deviation of activations that were `measured`, (..., 3), as the gate has it.
+
+    >>> steadiness(measured(torch.tensor([[1.0, 3.0]])))
     tensor(1.4142)
     """
-    pooled = pooled.float()
-    return pooled.mean() / (pooled.var() + 1e-5).sqrt()
+    count, mean, deviations = seen.unbind(-1)
+    return mean / (deviations / (count - 1).clamp_min(1) + 1e-5).sqrt()
 
 
 class DomainAttention(nn.Module):
     """Squeeze and excitation with a squeeze for each of two domains and one excitation.
 
     The first ``sources`` rows of a batch are of the source, the others of the target. Rows of the
-    target take the source's squeeze until `decide` finds the `gap` to be ``threshold`` or more;
-    in train mode every batch leaves in ``seen`` what that asks for. Channels are multiplied by
+    target take the source's squeeze until `decide` finds a `gap` of ``threshold`` or more;
+    in train mode every batch leaves in ``seen`` what was `measured`. Channels are multiplied by
     twice the sigmoid of the excitation, which starts at zero: at first it changes nothing.
     Source: Generalized Domain Conditioned Adaptation Network (Li et al., 2021).
 
@@ -65,7 +89,7 @@ class DomainAttention(nn.Module):
         self.excite = nn.Linear(hidden, channels)
         nn.init.zeros_(self.excite.weight)
         nn.init.zeros_(self.excite.bias)
-        self.register_buffer("seen", torch.zeros(2))
+        self.register_buffer("seen", torch.zeros(2, 3))
         self.register_buffer("separate", torch.tensor(False))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,19 +100,13 @@ class DomainAttention(nn.Module):
         if self.training:
             for domain, one in enumerate((ours, theirs)):
                 if len(one):
-                    self.seen[domain] = steadiness(one.detach())
+                    self.seen[domain] = measured(one.detach())
         apart = torch.where(self.separate, self.target(theirs), self.source(theirs))
         hidden = torch.relu(torch.cat([self.source(ours), apart]))
         factor = 2 * torch.sigmoid(self.excite(hidden))
         shape = [len(x)] + [1] * (x.dim() - 1)
         shape[axis] = self.channels
         return x * factor.to(x.dtype).reshape(shape)
-
-    @torch.no_grad()
-    def decide(self) -> None:
-        """Separate the paths where the domains' last batches differ, else let them share one."""
-        mean_over_processes_([self.seen])
-        self.separate.copy_(gap(self.seen[0], self.seen[1]) >= self.threshold)
 
 
 def attentions(model: nn.Module) -> list[DomainAttention]:
@@ -98,6 +116,26 @@ def attentions(model: nn.Module) -> list[DomainAttention]:
     1
     """
     return [module for module in model.modules() if isinstance(module, DomainAttention)]
+
+
+@torch.no_grad()
+def decide(model: nn.Module) -> None:
+    """Separate a model's paths where the domains' last batches differ, else let them share one.
+
+    >>> attention = DomainAttention(4)
+    >>> with source_first(attention, 2):
+    ...     _ = attention(torch.tensor([[0.0], [1.0], [4.0], [5.0]]).expand(4, 4))
+    >>> decide(attention)
+    >>> attention.separate
+    tensor(True)
+    """
+    found = attentions(model)
+    if not found:
+        return
+    seen = as_one(torch.stack(everyone(torch.stack([one.seen for one in found]))))
+    for one, whole in zip(found, seen, strict=True):
+        one.seen.copy_(whole)
+        one.separate.copy_(gap(*steadiness(whole)) >= one.threshold)
 
 
 @contextmanager

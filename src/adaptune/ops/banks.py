@@ -102,12 +102,17 @@ def bank(index: Tensor, rows: Tensor, places: int = 0) -> Tensor:
 def write_(room: Tensor, index: Tensor, rows: Tensor) -> None:
     """Write rows (B, ...) into a bank at ``index`` (B,), in place; those of all processes.
 
+    Of rows with one index the last counts, on any device, so that all processes hold the same.
+
     >>> room = torch.zeros(3)
-    >>> write_(room, torch.tensor([1]), torch.ones(1))
+    >>> write_(room, torch.tensor([1, 1]), torch.tensor([1.0, 2.0]))
     >>> room
-    tensor([0., 1., 0.])
+    tensor([0., 2., 0.])
     """
-    room[gathered(index)] = gathered(rows.detach().to(room.dtype))
+    index, rows = gathered(index), gathered(rows.detach().to(room.dtype))
+    number = torch.arange(len(index), device=index.device)
+    last = index.new_zeros(len(room)).scatter_reduce_(0, index, number, "amax")
+    room[index] = rows[last[index]]
 
 
 @torch.no_grad()

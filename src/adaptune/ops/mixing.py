@@ -5,23 +5,31 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from adaptune.ops.processes import among, everyone
 
-def mixed_up(x: Tensor, y: Tensor, *, alpha: float = 0.75) -> tuple[Tensor, Tensor]:
-    """Mix each row of x (N, ...) and of shares y (N, K) with another, mostly the row itself.
 
-    Row i gets l of itself and 1 - l of a row drawn by a permutation; l is the larger part of a draw
-    from Beta(``alpha``, ``alpha``). Source: mixup, Zhang et al., 2018; MixMatch, Berthelot et al.,
-    2019.
+def partners(rows: int, *, alpha: float = 0.75) -> tuple[Tensor, Tensor]:
+    """Draw for each row its own share of a mix, (N,), and which row has the rest, int64 (N,).
 
-    >>> x, y = mixed_up(torch.eye(3), torch.eye(3))
-    >>> bool(((x.diagonal() >= 0.5) & (x.sum(1) > 0.999)).all()), torch.equal(x, y)
-    (True, True)
+    Rows are those of all processes one after the other, and so are partners; the first process
+    draws for all. The share is the larger part of a draw from Beta(``alpha``, ``alpha``), partners
+    are a permutation. Source: mixup, Zhang et al., 2018; MixMatch, Berthelot et al., 2019.
+
+    >>> share, partner = partners(3)
+    >>> bool((share >= 0.5).all()), sorted(partner.tolist())
+    (True, [0, 1, 2])
     """
-    draw = torch.distributions.Beta(alpha, alpha).sample((len(x),)).to(x.device)
-    own, order = torch.maximum(draw, 1 - draw), torch.randperm(len(x), device=x.device)
+    before, total = among(rows)
+    draw = torch.distributions.Beta(alpha, alpha).sample((total,))
+    drawn = everyone(torch.maximum(draw, 1 - draw))[0], everyone(torch.randperm(total))[0]
+    share, partner = (one[before : before + rows] for one in drawn)
+    return share, partner
 
-    def mix(rows: Tensor) -> Tensor:
-        share = own.to(rows.dtype).view(-1, *[1] * (rows.dim() - 1))
-        return share * rows + (1 - share) * rows[order]
 
-    return mix(x), mix(y)
+def mixed(rows: Tensor, others: Tensor, share: Tensor) -> Tensor:
+    """Give ``share`` (N,) of each of ``rows`` (N, ...) and the rest of each of ``others``.
+
+    >>> mixed(torch.eye(2), torch.zeros(2, 2), torch.tensor([0.5, 1.0])).diagonal()
+    tensor([0.5000, 1.0000])
+    """
+    return others.lerp(rows, share.to(rows).view(-1, *[1] * (rows.dim() - 1)))

@@ -103,6 +103,46 @@ def gathered(own: Tensor) -> Tensor:
     return _gathered_bytes(sent, sizes).view(dtype).view(sum(counts), *shape)
 
 
+def among(rows: int) -> tuple[int, int]:
+    """Say before how many of all processes' rows these ``rows`` come when joined, and of how many.
+
+    >>> among(4)
+    (0, 4)
+    """
+    counts = [int(one) for one in everyone(torch.tensor(rows))]
+    return sum(counts[: place()[0]]), sum(counts)
+
+
+def joined(own: Tensor) -> Tensor:
+    """Join rows (N, ...) as `gathered` does, and let gradients go back to whose rows they are.
+
+    So a term that is no mean over rows is that of the whole batch. A row's gradient is the sum of
+    what all processes ask of it, so all must go down a term of these rows. Their losses are
+    weighted by shares that add up to the number of processes and their gradients averaged: then
+    the step is that of one process, whether all compute the same or each a part.
+
+    >>> rows = torch.ones(2, 1, requires_grad=True)
+    >>> joined(rows).sum().backward()
+    >>> rows.grad.tolist()
+    [[1.0], [1.0]]
+    """
+    return _Joined.apply(own) if _together() else own
+
+
+class _Joined(torch.autograd.Function):
+    @staticmethod
+    def forward(context: Any, own: Tensor) -> Tensor:
+        before, _ = among(len(own))
+        context.own = slice(before, before + len(own))
+        return gathered(own)
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> Tensor:
+        (asked,) = gradients
+        exact = asked.to(torch.promote_types(asked.dtype, torch.float32))
+        return torch.stack(everyone(exact)).sum(0)[context.own].to(asked.dtype)
+
+
 def from_first(make: Callable[[], Item]) -> Item:
     """Let process 0 make something that can be pickled, and give it to all; so with an error.
 

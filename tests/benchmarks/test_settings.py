@@ -1,0 +1,141 @@
+"""The benchmark of settings: who sees what, what is compared, and that all of it runs."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from adaptune.data.folder import read_folder
+from adaptune.data.loading import Loading
+from adaptune.methods import METHODS
+from adaptune.terminal import Terminal
+from benchmarks.gain import gain
+from benchmarks.settings import ROOT, Bench, run
+from benchmarks.sources.pairs import pair
+
+PROTOCOL = """
+about = "two tiny domains"
+seeds = [0, 1]
+classes = ["dots", "rings", "stripes"]
+known = 2
+pairs = [["photo", "sketch"], ["sketch", "photo"]]
+setting = {backbone = "test_efficientnet", weights = "none", image_size = 32, select = "last"}
+plan = {epochs = 1}
+loading = {batch_size = 8}
+
+[parts.supervised]
+against = "supervised/source-only"
+variants.source-only = {method = "ft"}
+variants."ft, slowly" = {method = "ft", lr = 0.001}
+
+[parts.source-free]
+adapts = true
+start = "supervised/source-only"
+against = "supervised/source-only"
+versus = [["shot", "adabn"]]
+variants.adabn = {method = "adabn"}
+variants.shot = {method = "shot"}
+
+[parts.open]
+open = true
+setting = {open_set = true}
+against = "open/source-only"
+variants.source-only = {method = "ft"}
+
+[parts.open-adapted]
+open = true
+setting = {open_set = true}
+adapts = true
+start = "open/source-only"
+against = "open/source-only"
+measure = "h"
+variants.shot = {method = "shot"}
+
+[streams.target]
+start = "supervised/source-only"
+batches = [4, 8]
+against = ["source-only"]
+variants.source-only = {method = "alpha-bn", alpha = 1.0}
+variants.tent = {method = "tent"}
+"""
+PARTS = ["supervised", "source-free", "open", "open-adapted"]
+WHOLE = tomllib.loads((ROOT / "protocols" / "settings.toml").read_text())
+
+
+@pytest.fixture(scope="module")
+def vendors(two_domains):
+    return {name: read_folder(two_domains / name, name) for name in ("photo", "sketch")}
+
+
+@pytest.fixture(scope="module")
+def found(vendors, tmp_path_factory):
+    bench = Bench(tomllib.loads(PROTOCOL), vendors, tmp_path_factory.mktemp("work"))
+    with Terminal(quiet=True) as terminal:
+        return run(bench, PARTS, 1, terminal, streamed=True)
+
+
+def test_every_variant_runs_on_every_pair_with_every_seed(found):
+    assert not found["failures"]
+    rows = {(row["part"], row["method"], row["pair"], row["seed"]) for row in found["rows"]}
+    assert len(rows) == len(found["rows"]) == 6 * 2 * 2
+    assert {row["label_free"].keys() >= {"snd"} for row in found["rows"]} == {True}
+
+
+def test_gains_are_those_of_the_rows(found):
+    [shot] = [g for g in found["gains"] if (g["variant"], g["against"]) == ("shot", "adabn")]
+    assert (shot["count"], shot["seeds"]) == (2, 2)
+    for one in shot["pairs"]:
+        for name, said in (("shot", one["value"]), ("adabn", one["reference"])):
+            own = [
+                row["accuracy"]
+                for row in found["rows"]
+                if (row["part"], row["method"], row["pair"]) == ("source-free", name, one["pair"])
+            ]
+            assert said == pytest.approx(sum(own) / 2)
+    compared = {(g["variant"], g["against"]) for g in found["gains"] if g["measure"] == "h"}
+    assert compared == {("shot", "source-only"), ("shot", "source-only, best threshold")}
+    measures = {g["measure"] for g in found["gains"] if g["setting"] == "test-time"}
+    assert measures == {f"accuracy, target, batches of {size}" for size in (4, 8)}
+
+
+def test_open_sets_have_further_classes_and_every_threshold_is_tried(found):
+    opened = [row for row in found["rows"] if row["part"].startswith("open")]
+    assert all({"known", "unknown", "h"} <= row.keys() for row in opened)
+    told = found["thresholds"]["open-adapted"]
+    assert len(told["rows"]) == 4
+    own = {(row["pair"], row["seed"]): row["h"] for row in opened if row["part"] == "open"}
+    for row in told["rows"]:
+        assert row["h"]["0.55"] == pytest.approx(own[row["pair"], row["seed"]])
+
+
+def test_no_subject_is_on_both_sides_and_what_starts_from_a_run_has_no_source(vendors):
+    def opened(**more):
+        classes = ["dots", "rings"]
+        return pair(vendors, ["photo"], "sketch", classes=classes, loading=Loading(), **more)
+
+    both = opened(adapts=True, others=["stripes"])
+    ours = {path.stem for path in both.sets["train"].paths + both.sets["val"].paths}
+    theirs = {path.stem for path in both.target.rows.paths}
+    assert theirs
+    assert not ours & theirs
+    assert {path.stem for path in both.ood["sketch"].paths} == theirs
+    assert any(stem.startswith("stripes") for stem in theirs)
+    alone = opened(adapts=True, begun=True)
+    assert set(alone.sets) == {"test"}
+    assert not len(alone.augmented)
+
+
+def test_gains_are_means_over_the_pairs_that_both_have():
+    own, theirs = {"a": 3.0, "b": 4.0, "c": 9.0}, {"a": 1.0, "b": 2.0}
+    said = {"method": "ft", "lr": 0.1}
+    told = gain(own, theirs, setting="s", variant="v", said=said, against="w", measure="m", seeds=1)
+    assert (told["mean"], told["low"], told["high"], told["count"]) == (2.0, 2.0, 2.0, 2)
+    assert (told["base"], told["options"]) == ("ft", {"lr": 0.1})
+
+
+def test_every_method_of_a_new_setting_is_in_the_protocol():
+    parts = [*WHOLE["parts"].values(), *WHOLE["streams"].values()]
+    measured = {one["method"] for part in parts for one in part["variants"].values()}
+    assert {name for name, one in METHODS.items() if one.setting != "supervised"} <= measured
+    assert len({tuple(one) for one in WHOLE["pairs"]}) >= 6

@@ -1,0 +1,137 @@
+"""Two processes adapt as one does, whatever the method makes of a batch as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from toy import CLASSES, images, network, tinted, trained
+
+from adaptune.data import ImageDomains, Loading, from_datasets
+from adaptune.data.answers import Oracle
+from adaptune.descent import Plan
+from adaptune.loop import fit
+from adaptune.method import Method
+from adaptune.methods import METHODS
+from adaptune.task import Task
+
+ADAPTING = [
+    name
+    for name, method in METHODS.items()
+    if method.needs.unlabeled and method.setting != "test-time"
+]
+OPTIONS: dict[str, dict[str, object]] = {
+    "gdcan": {"chance": 1.0},  # which rows of a class are drawn is each process's own
+    "lftl": {"ask": 12, "rounds": 2},
+}
+UNEVEN = 15
+"""Images in a batch, which two processes cannot share evenly."""
+
+
+def data() -> ImageDomains:
+    """Give a source and a target in float64, and an oracle."""
+    x, y = images(70, shift=-0.4, seed=30).tensors
+    sets = [images(70), images(30, seed=1), images(30, seed=2)]
+    target = torch.utils.data.TensorDataset(tinted(x, 0.7), y)
+    for one in (*sets, target):
+        one.tensors = (one.tensors[0].double(), one.tensors[1])
+    loading = Loading(batch_size=UNEVEN)
+    served = from_datasets(*sets, classes=CLASSES, target=target, loading=loading)
+    return replace(served, answers=Oracle(y.tolist()))
+
+
+def made(name: str, **options: object) -> Method:
+    net = network() if METHODS[name].needs.labeled else trained()
+    options = OPTIONS.get(name, {}) | options
+    return METHODS[name](net.double(), Task(len(CLASSES)), **options).double()
+
+
+def copied(method: Method) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in method.state_dict().items()}
+
+
+def looked(name: str) -> dict[str, torch.Tensor]:
+    """Look at the data twice, as before the first two epochs."""
+    method = made(name)
+    method.prepare(data())
+    for _ in range(2):
+        torch.manual_seed(0)
+        method.refresh(data())
+    return copied(method)
+
+
+def learnt(name: str, epochs: int = 2, **options: object) -> dict:
+    """Train; give the state before and after, and the terms."""
+    method, begun, terms = made(name, **options), {}, []
+    for epoch in fit(method, data(), Plan(epochs=epochs, seed=3)):
+        if epoch.number == 0:
+            method.double()  # what was registered for these data
+            begun = copied(method)
+        terms.append(epoch.terms)
+    return {"begun": begun, "state": copied(method), "terms": terms}
+
+
+def everything() -> dict:
+    found = {name: {"looked": looked(name), "run": learnt(name)} for name in ADAPTING}
+    return found | {"drawn": learnt("gdcan", epochs=4, chance=0.8)}
+
+
+def _one_of_two(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    trained()  # alone, and kept
+    meeting = f"file://{folder}/meeting"
+    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
+    torch.save(everything(), f"{folder}/{rank}")
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory) -> list[dict]:
+    """What each of two processes came to."""
+    folder = tmp_path_factory.mktemp("adapting")
+    torch.multiprocessing.spawn(_one_of_two, (str(folder),), nprocs=2)
+    return [torch.load(Path(folder, str(rank)), weights_only=False) for rank in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def alone() -> dict:
+    return everything()
+
+
+def same(a: dict, b: dict) -> bool:
+    assert a.keys() == b.keys()
+    return all(torch.equal(a[key], b[key]) for key in a)
+
+
+def close(found: dict, wanted: dict, tolerance: float) -> None:
+    torch.testing.assert_close(found, wanted, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", ADAPTING)
+def test_what_is_known_before_a_step_is_the_same_on_both_and_as_in_one_process(both, alone, name):
+    a, b = (one[name]["looked"] for one in both)
+    assert same(a, b)
+    close(a, alone[name]["looked"], 1e-6)
+
+
+@pytest.mark.parametrize("name", ADAPTING)
+def test_a_run_is_that_of_one_process_and_the_same_bits_on_both(both, alone, name):
+    a, b = (one[name]["run"] for one in both)
+    assert same(a["state"], b["state"])
+    assert a["terms"] == b["terms"]
+    wanted = alone[name]["run"]
+    close(a["begun"], wanted["begun"], 1e-9)
+    close(a["state"], wanted["state"], 1e-9)
+    moved = [key for key, _ in made(name).named_parameters()]
+    moves = any(not torch.equal(wanted["begun"][key], wanted["state"][key]) for key in moved)
+    assert moves == bool(METHODS[name](network(), Task(len(CLASSES))).groups())
+
+
+def test_what_each_process_draws_for_itself_leaves_the_same_network_on_both_that_learnt(both):
+    a, b = (one["drawn"] for one in both)
+    assert same(a["state"], b["state"])
+    first, *_, last = (terms["task"] for terms in a["terms"][1:])
+    assert last < 0.8 * first
