@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from statistics import mean
 from typing import Any
 
 from adaptune.summary import interval
@@ -40,3 +41,40 @@ def gain(
         "seeds": seeds,
         "pairs": [{"pair": o, "value": own[o], "reference": theirs[o]} for o in pairs],
     }
+
+
+def values(runs: Sequence[Mapping[str, Any]], variant: str, measure: str) -> dict[str, float]:
+    """Give the mean over seeds of what a variant reaches on each pair."""
+    reached: dict[str, list[float]] = {}
+    for one in runs:
+        if one["method"] == variant:
+            reached.setdefault(one["domain"], []).append(measured(one, measure))
+    return {place: mean(values) for place, values in reached.items()}
+
+
+def measured(one: Mapping[str, Any], measure: str) -> float:
+    """Give one measure of a run.
+
+    They are the accuracy on the target, that on its images that no label was asked of, what the
+    network that was started from reaches on those, or a score of its open set.
+    """
+    (target,) = one["ood"]
+    rest = one.get("unasked", {})
+    known: dict[str, float] = {
+        "accuracy": one["ood"][target],
+        **({"unasked": rest["accuracy"], "before": rest["before"]} if rest else {}),
+        **open_set(one),
+    }
+    return known[measure]
+
+
+def asked(runs: Sequence[Mapping[str, Any]], variant: str) -> bool:
+    """Tell whether a variant was given labels of some images."""
+    return any(one["method"] == variant and "unasked" in one for one in runs)
+
+
+def open_set(one: Mapping[str, Any]) -> Mapping[str, float]:
+    """Give the scores of a run's open set, if it is one."""
+    (target,) = one["ood"]
+    scores: Mapping[str, float] = one["scores"][target].get("open_set", {})
+    return scores

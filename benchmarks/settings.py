@@ -14,7 +14,6 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from adaptune.commands.config import yaml_text
@@ -27,7 +26,7 @@ from adaptune.judge import oracle_gaps
 from adaptune.run import machine, plain, replace_text
 from adaptune.terminal import Terminal
 from adaptune.training import Setting
-from benchmarks.gain import gain
+from benchmarks.gain import asked, gain, open_set, values
 from benchmarks.rejecting import at_best, confidence
 from benchmarks.sources.pairs import listings, pair
 from benchmarks.streaming import Meeting, met, stream_gains, together
@@ -202,17 +201,25 @@ def gains(protocol: Mapping[str, Any], name: str, found: Found) -> Iterator[dict
     against += [(one, f"{name}/{other}") for one, other in part.get("versus", [])]
     for variant, reference in against:
         beside, _, other = reference.partition("/")
-        if (name, variant) != (beside, other) and beside in found:
-            yield gain(
-                _values(found[name], variant, measure),
-                _values(found[beside], other, measure),
-                setting=name,
-                variant=variant,
-                said=part["variants"][variant],
-                against=other,
-                measure=measure,
-                seeds=len(protocol["seeds"]),
-            )
+        if (name, variant) == (beside, other) or beside not in found:
+            continue
+        own, said = values(found[name], variant, measure), measure
+        theirs = values(found[beside], other, measure)
+        if beside != name and asked(found[name], variant):
+            # Images whose labels were given would count for the method alone.
+            said = f"{measure}, images not asked about"
+            own = values(found[name], variant, "unasked")
+            theirs = values(found[name], variant, "before")
+        yield gain(
+            own,
+            theirs,
+            setting=name,
+            variant=variant,
+            said=part["variants"][variant],
+            against=other,
+            measure=said,
+            seeds=len(protocol["seeds"]),
+        )
 
 
 def beyond_confidence(
@@ -225,7 +232,7 @@ def beyond_confidence(
     reached = confidence([one for one in bench.cells(before) if one.name == its])
     counted = [
         gain(
-            _values(found[name], variant, "h"),
+            values(found[name], variant, "h"),
             at_best(reached),
             setting=name,
             variant=variant,
@@ -239,26 +246,6 @@ def beyond_confidence(
     return counted, reached
 
 
-def _values(runs: Sequence[Mapping[str, Any]], variant: str, measure: str) -> dict[str, float]:
-    """Give the mean over seeds of what a variant reaches on each pair."""
-    reached: dict[str, list[float]] = {}
-    for one in runs:
-        if one["method"] == variant:
-            reached.setdefault(one["domain"], []).append(_measured(one, measure))
-    return {place: mean(values) for place, values in reached.items()}
-
-
-def _measured(one: Mapping[str, Any], measure: str) -> float:
-    (target,) = one["ood"]
-    value: float = one["ood"][target] if measure == "accuracy" else _open(one, target)[measure]
-    return value
-
-
-def _open(one: Mapping[str, Any], target: str) -> Mapping[str, float]:
-    scores: Mapping[str, float] = one["scores"][target].get("open_set", {})
-    return scores
-
-
 def _row(part: str, one: Mapping[str, Any]) -> dict[str, Any]:
     """Keep of a run what tables need."""
     (target,) = one["ood"]
@@ -270,7 +257,8 @@ def _row(part: str, one: Mapping[str, Any]) -> dict[str, Any]:
         **{key: one[key] for key in keys},
         **home,
         "accuracy": one["ood"][target],
-        **_open(one, target),
+        **open_set(one),
+        **({"unasked": one["unasked"]} if "unasked" in one else {}),
         "label_free": one["label_free"][target],
     }
 

@@ -6,7 +6,7 @@ import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import mean
@@ -45,7 +45,6 @@ class Meeting:
     batches: tuple[int, ...]
     variants: Variants
     severity: int = 0
-    about: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return f"streams of {self.place}, seed {self.seed}"
@@ -53,7 +52,8 @@ class Meeting:
     def said(self) -> dict[str, Any]:
         """Give what decides the results."""
         own = {"batches": list(self.batches), "severity": self.severity, "seed": self.seed}
-        return {**own, "variants": plain(self.variants), "place": self.place, **self.about}
+        trained = (self.run / "config.yaml").read_text()
+        return {**own, "variants": plain(self.variants), "place": self.place, "trained": trained}
 
     def streams(self) -> Iterator[tuple[str, Serves]]:
         """Give the streams by name: the images as they are, or under each corruption."""
