@@ -79,18 +79,18 @@ def training_parser(command: str, description: str, *, skip: frozenset[str]) -> 
         help="what to adapt to without its labels: a folder, a manifest, NAME=DIR, or a domain of "
         "DATA; labels that it has serve the test alone",
     )
-    parser.add_argument(
-        "--oracle",
-        action="store_true",
-        help="answer a method that asks for labels with those of the target, instead of asking "
-        "people; for experiments",
-    )
     if "from" not in skip:
         parser.add_argument(
             "--from",
             type=str,
             metavar="RUN",
             help="the finished run, or saved network, to start from; its data are never opened",
+        )
+        parser.add_argument(
+            "--oracle",
+            action="store_true",
+            help="answer a method that asks for labels with those of the target, instead of asking "
+            "people; for experiments",
         )
     if "open_set" not in skip:
         add_open_set(parser)
@@ -207,7 +207,7 @@ def opened(given: Namespace, *, seed: int, track: Track) -> ImageDomains:
         "loading": loading(given, seed=seed, track=track),
         "classes": classes,
         "open_set": given.get("open_set", False),
-        "oracle": given.oracle,
+        "oracle": given.get("oracle", False),
     }
     if given.get("data") is None:
         return other_domains(ood, **common)
