@@ -113,7 +113,7 @@ class Bench:
             place = f"{source} to {target}"
             run = self.folder(before, place, its, seed)
             data = self.data(self.part(before), [source], target)
-            corrupts = said.get("severity", 0)
+            corrupts = tuple(said.get("families", ()))
             name_ = source if corrupts else place
             if (name_, seed) in met:
                 continue
@@ -127,6 +127,7 @@ class Bench:
                 tuple(said["batches"]),
                 said["variants"],
                 corrupts,
+                said.get("severity", 0),
             )
 
     def folder(self, part: str, place: str, variant: str, seed: int) -> Path:

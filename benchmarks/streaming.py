@@ -27,7 +27,7 @@ from adaptune.task import Task
 from adaptune.terminal import Terminal
 from adaptune.types import Unlabeled
 from benchmarks.gain import gain
-from benchmarks.sources.corruptions import CORRUPTIONS, corrupted
+from benchmarks.sources.corruptions import corrupted
 from benchmarks.sources.rows import Files, Pictures
 
 Variants = Mapping[str, Mapping[str, Any]]
@@ -35,7 +35,7 @@ Variants = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Meeting:
-    """A network, and the images that come to it; ``severity`` is that of corruptions, or 0."""
+    """A network, and the images that come to it, as they are or under ``families`` of corruption."""
 
     file: Path
     run: Path
@@ -44,6 +44,7 @@ class Meeting:
     seed: int
     batches: tuple[int, ...]
     variants: Variants
+    families: tuple[str, ...] = ()
     severity: int = 0
 
     def __str__(self) -> str:
@@ -51,17 +52,18 @@ class Meeting:
 
     def said(self) -> dict[str, Any]:
         """Give what decides the results."""
-        own = {"batches": list(self.batches), "severity": self.severity, "seed": self.seed}
+        own = {"batches": list(self.batches), "seed": self.seed}
+        own |= {"families": list(self.families), "severity": self.severity}
         trained = (self.run / "config.yaml").read_text()
         return {**own, "variants": plain(self.variants), "place": self.place, "trained": trained}
 
     def streams(self) -> Iterator[tuple[str, Serves]]:
         """Give the streams by name: the images as they are, or under each corruption."""
-        if not self.severity:
+        if not self.families:
             yield self.place, self.images
             return
         assert isinstance(self.images, ImageFiles)
-        for family in CORRUPTIONS:
+        for family in self.families:
             change = partial(corrupted, family, self.severity, 64)
             files = Files(tuple(self.images.paths))
             yield family, Pictures(files, self.images.labels, change=change)
