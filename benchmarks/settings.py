@@ -108,20 +108,20 @@ class Bench:
         """Lay out streams: of each pair's target, or of each source's own test images."""
         said, protocol = self.protocol["streams"][name], self.protocol
         before, _, its = said["start"].partition("/")
-        met = set()
+        known = set()
         for (source, target), seed in itertools.product(protocol["pairs"], protocol["seeds"]):
             place = f"{source} to {target}"
             run = self.folder(before, place, its, seed)
             data = self.data(self.part(before), [source], target)
             corrupts = tuple(said.get("families", ()))
-            name_ = source if corrupts else place
-            if (name_, seed) in met:
+            stream = source if corrupts else place
+            if (stream, seed) in known:
                 continue
-            met.add((name_, seed))
+            known.add((stream, seed))
             yield Meeting(
-                self.folder(f"streams-{name}", name_, "met", seed).with_suffix(".json"),
+                self.folder(f"streams-{name}", stream, "met", seed).with_suffix(".json"),
                 run,
-                name_,
+                stream,
                 data.sets["test"] if corrupts else data.ood[target],
                 seed,
                 tuple(said["batches"]),

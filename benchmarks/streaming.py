@@ -35,7 +35,7 @@ Variants = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Meeting:
-    """A network, and the images that come to it, as they are or under ``families`` of corruption."""
+    """A network, and the images that come to it, plain or under ``families`` of corruption."""
 
     file: Path
     run: Path
