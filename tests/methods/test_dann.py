@@ -107,8 +107,8 @@ def test_conversion_gives_batch_norms_the_sources_statistics_and_leaves_the_func
     assert torch.allclose(method.eval()(data.target), before, atol=1e-4)
 
 
-def test_what_starts_at_random_learns_ten_times_as_fast():
-    method = DANN(network(), TASK, lr=0.02)
+def test_what_starts_at_random_learns_as_many_times_as_fast_as_is_said():
+    method = DANN(network(), TASK, lr=0.02, new=10.0)
     assert [group.rate for group in method.groups()] == pytest.approx([0.02, 0.2, 0.2])
 
 

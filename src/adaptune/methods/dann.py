@@ -25,7 +25,8 @@ class DANN(Method):
     Networks (Ganin et al., 2016).
 
     ``lr`` is the body's rate; head and critic, that start at random, learn ``new`` times as fast.
-    The critic has two hidden layers of ``hidden`` units.
+    The paper's factor for new layers is 10, above a bottleneck; right on a network's features it
+    made heads diverge. The critic has two hidden layers of ``hidden`` units.
     """
 
     needs: ClassVar[Needs] = Needs(unlabeled=True)
@@ -39,7 +40,7 @@ class DANN(Method):
         lr: Rate = 0.01,
         batchnorm: BatchNormPolicy = "train",
         weight: Annotated[float, Between(0.1, 10.0)] = 1.0,
-        new: float = 10.0,
+        new: float = 1.0,
         hidden: int = 1024,
     ) -> None:
         super().__init__(net, task, batchnorm=batchnorm)
