@@ -65,7 +65,8 @@ def looked(name: str) -> dict[str, torch.Tensor]:
 def learnt(name: str, epochs: int = 2, **options: object) -> dict:
     """Train; give the state before and after, and the terms."""
     method, begun, terms = made(name, **options), {}, []
-    for epoch in fit(method, data(), Plan(epochs=epochs, seed=3)):
+    plan = Plan(epochs=epochs, seed=3, layout="channels_last")
+    for epoch in fit(method, data(), plan):
         if epoch.number == 0:
             method.double()  # what was registered for these data
             begun = copied(method)
