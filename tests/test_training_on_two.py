@@ -34,7 +34,8 @@ def trained(kind, epochs: int = 2, size: int = UNEVEN, count: int = 70, **plan) 
     data = domains(count, batch_size=size)
     for rows in (*data.sets.values(), *data.ood.values(), data.augmented):
         rows.data = [(x.double(), y) for x, y in rows.data]
-    terms = [epoch.terms for epoch in fit(method, data, Plan(epochs=epochs, **{"layout": "channels_last", **plan}))]
+    chosen = Plan(**{"epochs": epochs, "layout": "channels_last", **plan})
+    terms = [epoch.terms for epoch in fit(method, data, chosen)]
     outputs = evaluate(method, data.scan("test"))
     return {"state": method.state_dict(), "terms": terms, "outputs": vars(outputs)}
 
