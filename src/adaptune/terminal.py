@@ -116,14 +116,16 @@ class Terminal:
     def open_sets(self, found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
         """Print what networks reached on open sets, by network and test set; nothing of none."""
         keys = ("known", "unknown", "h")
-        rows = [
-            [f"{name}, {test}", *(f"{scores[key]:.1f}" for key in keys)]
-            for name, tests in found.items()
-            for test, scores in tests.items()
-        ]
+        named = {
+            f"{name}, {test}": one for name, tests in found.items() for test, one in tests.items()
+        }
+        rows = [[name, *(f"{scores[key]:.1f}" for key in keys)] for name, scores in named.items()]
         if rows:
             columns = ["", "OS* (mean of known classes)", "UNK (unknown images)", "H-score"]
             self.table("open sets in percent; H-score: harmonic mean of both", columns, rows)
+        for name, scores in named.items():
+            if advice := _on_threshold(scores):
+                self.say(f"note: {name}: {advice}")
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Print a table; the first column is text, the others are numbers."""
@@ -133,3 +135,19 @@ class Terminal:
         for row in rows:
             table.add_row(*row)
         self.console.print(table)
+
+
+def _on_threshold(scores: Mapping[str, float]) -> str:
+    """Say what to do where the threshold tells nothing apart; nothing where it does.
+
+    >>> _on_threshold({"known": 40.0, "unknown": 0.0})
+    'no unknown image was called unknown: a lower --unknown-above calls more of them so'
+    """
+    if not scores["unknown"]:
+        return "no unknown image was called unknown: a lower --unknown-above calls more of them so"
+    if not scores["known"] and scores["unknown"] == 100:
+        return (
+            "every unknown image was called unknown and no known one was right, so the network is "
+            "sure of nothing: train it for longer, or give a higher --unknown-above"
+        )
+    return ""
