@@ -6,12 +6,12 @@ Two real processes run once and leave what they found; each test looks at a part
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from torch.utils.data import TensorDataset
 from toy import CLASSES, domains, images, network
+from two import on_two
 
 from adaptune.data import Loading, from_datasets
 from adaptune.methods.daft import DAFT
@@ -155,24 +155,16 @@ def of_tensors(rank: int) -> dict:
     }
 
 
-def _one_of_two(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    meeting = f"file://{folder}/meeting"
-    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
+def everything() -> dict:
+    rank, _ = processes.place()
     found = {"data": of_data(), "broken": of_broken(), "methods": of_methods()}
-    found["answers"] = of_answers(rank)
-    found["tensors"] = of_tensors(rank)
-    torch.save(found, f"{folder}/{rank}")
-    processes.barrier()
-    torch.distributed.destroy_process_group()
+    return found | {"answers": of_answers(rank), "tensors": of_tensors(rank)}
 
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory) -> list[dict]:
     """What each of two processes found."""
-    folder = tmp_path_factory.mktemp("processes")
-    torch.multiprocessing.spawn(_one_of_two, (str(folder),), nprocs=2)
-    return [torch.load(Path(folder, str(rank)), weights_only=False) for rank in (0, 1)]
+    return on_two(everything, tmp_path_factory.mktemp("processes"))
 
 
 def close(state: dict, wanted: dict) -> None:

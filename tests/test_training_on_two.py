@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from copy import deepcopy
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from toy import CLASSES, domains, network
+from two import on_two
 
 from adaptune.descent import Plan
 from adaptune.faults import NonFinite
@@ -79,21 +79,10 @@ def everything() -> dict:
     return found | {"batch norm": of_batch_norm(), "fault": of_faults()}
 
 
-def _one_of_two(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    meeting = f"file://{folder}/meeting"
-    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
-    torch.save(everything(), f"{folder}/{rank}")
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
-
-
 @pytest.fixture(scope="module")
 def both(tmp_path_factory) -> list[dict]:
     """What each of two processes came to."""
-    folder = tmp_path_factory.mktemp("training")
-    torch.multiprocessing.spawn(_one_of_two, (str(folder),), nprocs=2)
-    return [torch.load(Path(folder, str(rank)), weights_only=False) for rank in (0, 1)]
+    return on_two(everything, tmp_path_factory.mktemp("training"))
 
 
 @pytest.fixture(scope="module")

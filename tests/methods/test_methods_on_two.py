@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 from toy import CLASSES, images, network, tinted, trained
+from two import on_two
 
 from adaptune.data import ImageDomains, Loading, from_datasets
 from adaptune.data.answers import Oracle
@@ -79,22 +79,10 @@ def everything() -> dict:
     return found | {"drawn": learnt("gdcan", epochs=4, chance=0.8)}
 
 
-def _one_of_two(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    trained()  # alone, and kept
-    meeting = f"file://{folder}/meeting"
-    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
-    torch.save(everything(), f"{folder}/{rank}")
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
-
-
 @pytest.fixture(scope="module")
 def both(tmp_path_factory) -> list[dict]:
     """What each of two processes came to."""
-    folder = tmp_path_factory.mktemp("adapting")
-    torch.multiprocessing.spawn(_one_of_two, (str(folder),), nprocs=2)
-    return [torch.load(Path(folder, str(rank)), weights_only=False) for rank in (0, 1)]
+    return on_two(everything, tmp_path_factory.mktemp("adapting"), alone=trained)
 
 
 @pytest.fixture(scope="module")
