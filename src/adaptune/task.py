@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
+from adaptune.ops.rows import need_rows
 from adaptune.types import Outputs
 
 
@@ -67,7 +68,8 @@ class Task:
         """Score the outputs of a whole set.
 
         Raises:
-            ValueError: If the set is empty, or the outputs are not as many as the task's.
+            ValueError: If the set is empty, or the outputs are not one prediction a row, or not as
+                many as the task's.
 
         >>> import torch
         >>> outputs = Outputs(torch.eye(2), torch.tensor([0, 0]), torch.eye(2), torch.arange(2))
@@ -77,6 +79,7 @@ class Task:
         count = len(outputs.y)
         if count == 0:
             raise ValueError("no image could be scored: the set is empty, or no file could be read")
+        need_rows(outputs.logits, "a score of classes")
         columns = outputs.logits.shape[1]
         if columns != self.outputs:
             raise ValueError(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from adaptune.method import Descend, Method
 from adaptune.network import Network
+from adaptune.ops.rows import need_rows
 from adaptune.ops.scan import scan
 from adaptune.rules import Sharp
 from adaptune.task import Task
@@ -90,11 +91,15 @@ class TRAM(Method):
 def divergence(reference: Tensor, logits: Tensor) -> Tensor:
     """Give KL(reference || prediction) of two logits (N, K), the mean over rows, in nats.
 
+    Raises:
+        ValueError: If the logits are not one prediction a row.
+
     >>> divergence(torch.zeros(1, 2), torch.zeros(1, 2))
     tensor(0.)
     >>> divergence(torch.zeros(1, 2), torch.tensor([[3.0, 1.0]]).log())
     tensor(0.1438)
     """
+    need_rows(logits, "the divergence of predictions")
     told, wanted = (
         one.detach().to(torch.promote_types(one.dtype, torch.float32)).log_softmax(1)
         for one in (logits, reference)

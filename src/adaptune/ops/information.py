@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor
 
+from adaptune.ops.rows import need_rows
+
 
 def entropy(logits: Tensor) -> Tensor:
     """Give the entropy of each prediction (N, K) in nats, (N,): 0 where it is certain.
@@ -21,9 +23,13 @@ def entropy(logits: Tensor) -> Tensor:
 def marginal_entropy(logits: Tensor) -> Tensor:
     """Give the entropy of the mean prediction of rows (N, K) in nats: ln K where it is even.
 
+    Raises:
+        ValueError: If the predictions are not one a row.
+
     >>> marginal_entropy(torch.tensor([[99.0, 0.0], [0.0, 99.0]]))
     tensor(0.6931)
     """
+    need_rows(logits, "the entropy of the mean prediction")
     logs = logits.log_softmax(1).logsumexp(0) - math.log(len(logits))
     return -(logs.exp() * logs).sum()
 
