@@ -106,7 +106,7 @@ def rows_of(file: Path) -> list[tuple[Path, str]]:
     lines = io.StringIO(file.read_bytes().decode("utf-8-sig"), newline="")
     header, *rows = (next(csv.reader([line])) for line in lines if line.strip("\r\n"))
     path, label = header.index("path"), header.index("label")
-    return [(file.parent / row[path], row[label]) for row in rows]
+    return [(file.parent / row[path], row[label].strip()) for row in rows]
 
 
 @often(500, 10_000)

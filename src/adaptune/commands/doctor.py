@@ -23,8 +23,9 @@ from adaptune.commands.options import (
 from adaptune.data.domains import ImageDomains
 from adaptune.data.duplicates import duplicates, told
 from adaptune.data.images import ImageFiles
-from adaptune.data.listing import Listing, Shares, printable
+from adaptune.data.listing import Listing, Shares
 from adaptune.data.loading import Loading
+from adaptune.data.names import printable
 from adaptune.data.opening import domains_of
 from adaptune.data.sources import listed, read_source
 from adaptune.network import Network

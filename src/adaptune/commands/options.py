@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 from adaptune.data.domains import ImageDomains, Loading, Track
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains, other_domains
+from adaptune.data.sources import classes_of
 from adaptune.descent import Plan
 from adaptune.method import Method, hyperparameters
 from adaptune.methods import METHODS
@@ -196,7 +197,7 @@ def opened(given: Namespace, *, seed: int, track: Track) -> ImageDomains:
     ood, classes = named_folders(given.ood), given.classes
     if given.get("from"):
         own = list(Network.load(best_network(Path(given["from"]))).classes)
-        if classes and classes != own:
+        if classes and classes_of(classes) != classes_of(own):
             raise ValueError(
                 f"--classes are those of the network that is started from: {', '.join(own)}; leave "
                 "them out"

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adaptune.data.domains import ImageDomains, Loading
+from adaptune.data.files import Passed
+from adaptune.data.folder import folders_in
 from adaptune.data.listing import Listing, Shares
 from adaptune.data.opening import domains_of
 from adaptune.data.sources import read_source
@@ -42,7 +44,7 @@ def listed_below(folder: Path) -> list[Listing]:
     """List the domains of a folder of domain folders, by the name of each."""
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder: expected one that holds a folder a domain")
-    below = sorted(path for path in folder.iterdir() if path.is_dir())
+    below = folders_in(folder, Passed())
     return [one for path in below for one in read_source(path, path.name)]
 
 
