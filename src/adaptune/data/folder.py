@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from adaptune.data.files import Passed, end_of, images_below, is_image, is_passed
@@ -56,7 +56,7 @@ def read_folder(root: Path, name: str) -> Listing:
     if direct and examples:
         notes.append(f"{name}: {len(direct)} images that lie in no class folder were passed over")
     classes = [folder for _, folders in parts for folder in folders]
-    notes += _merged(classes, name) + passed.named_in(name)
+    notes += _merged(classes, name) + _as_splits(below, splits, name) + passed.named_in(name)
     if not examples:
         raise ValueError(_without_classes(root, direct, [f"found {len(below)} folders", *notes]))
     labels = in_order(name_of(folder.name) for folder in classes)
@@ -89,6 +89,16 @@ def _merged(folders: Iterable[Path], name: str) -> list[str]:
     return [
         f"{name}: folders whose names differ only in how accents are written, or in blanks around, "
         f"are one class: {few(many)}"
+    ]
+
+
+def _as_splits(below: list[Path], splits: Collection[Path], name: str) -> list[str]:
+    """Say that all classes are called as splits are, which then lack class folders."""
+    if splits or len(below) < 2 or any(folder.name.casefold() not in SPLITS for folder in below):
+        return []
+    return [
+        f"{name}: {', '.join(printable(folder.name) for folder in below)} hold images directly, so "
+        "they are classes: where they are splits, put a folder for each class into them"
     ]
 
 

@@ -32,6 +32,28 @@ def read_source(path: Path, name: str) -> list[Listing]:
     return [replace(one, name=f"{name}/{one.name}") for one in domains]
 
 
+def named_folders(words: Sequence[str]) -> dict[str, Path]:
+    """Read ``NAME=DIR`` words.
+
+    Raises:
+        ValueError: If a word has no name, or a name comes with two folders.
+
+    >>> named_folders(["sketch=data/sketch"])
+    {'sketch': PosixPath('data/sketch')}
+    """
+    folders: dict[str, Path] = {}
+    for word in words:
+        said, equals, folder = word.partition("=")
+        name = name_of(said)
+        if not (name and equals and folder):
+            raise ValueError(f"expected NAME=DIR, such as sketch=data/sketch, and got {word!r}")
+        same = name in folders and folders[name].absolute() == Path(folder).absolute()
+        if name == "id" or (name in folders and not same):
+            raise ValueError(f"the name {name!r} is taken: give every domain a name of its own")
+        folders[name] = Path(folder)
+    return folders
+
+
 def listed(source: Path, others: Mapping[str, Path], first: str | None = None) -> list[Listing]:
     """List the domains of a source, the one to train on first, then those of others by name.
 
