@@ -24,6 +24,7 @@ NO_PICTURES = {
     "FITS",
     "GRIB",
     "HDF5",
+    "IM",  # Pillow gives it up
     "IPTC",  # captions of a newspaper, around a picture that may be missing
 }
 """What Pillow knows by its ending and is no picture to learn from, or none that it can decode."""
