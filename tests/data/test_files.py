@@ -42,6 +42,7 @@ LEFT = [
     "cat/1.png~",
     "cat/__pycache__/1.png",
     "#recycle/1.png",
+    "cat/@__thumb/1.png",
 ]
 KEPT = ["cat/1.png", "cat/6.png/2.jpg", "dog/3.JPEG"]
 

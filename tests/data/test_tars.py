@@ -175,3 +175,19 @@ def test_where_nobody_can_tell_which_image_is_the_sample_none_is_and_it_is_said(
     members = [("1.mask.png", ""), ("1.rgb.png", ""), ("1.cls", "cat")]
     with pytest.raises(ValueError, match=r"holds no samples.*1\.mask\.png, .*1\.rgb\.png"):
         packed(tmp_path / "a.tar", members)
+
+
+def test_hard_links_are_the_files_that_they_share_and_other_links_are_named(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        add(tar, "1.png", b"abc")
+        add(tar, "1.cls", b"cat")
+        for name, kind in (("2.png", tarfile.LNKTYPE), ("3.png", tarfile.SYMTYPE)):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = kind, "1.png"
+            tar.addfile(link)
+            add(tar, name.replace("png", "cls"), b"dog")
+    listing = read_tars(tmp_path / "a.tar", "x")
+    one, two = listing.examples
+    assert (two.path.name, two.label) == ("2.png", "dog")
+    assert (two.part.offset, two.part.size) == (one.part.offset, one.part.size)
+    assert "3.png (a link" in " ".join(listing.notes)

@@ -43,9 +43,10 @@ ENDINGS = _endings()
 """The kind of each ending that an image may have, in lower case."""
 
 LEFT = re.compile(
-    r"\._.*|~\$.*|.*~|__macosx|\.appledouble|\.ds_store|icon\r|thumbs\.db|ehthumbs(_vista)?\.db"
-    r"|desktop\.ini|@eadir|@recycle|#recycle|#snapshot|\$recycle\.bin"
-    r"|system volume information|lost\+found|\.trash.*|\.ipynb_checkpoints|__pycache__",
+    r"\._.*|~\$.*|.+~|__macosx|\.appledouble|\.ds_store|icon\r|thumbs\.db|ehthumbs(_vista)?\.db"
+    r"|desktop\.ini|@eadir|@__thumb|@recycle|#recycle|#snapshot|\$recycle\.bin"
+    r"|system volume information|network trash folder|temporary items|lost\+found|lost\.dir"
+    r"|\.trash.*|\.ipynb_checkpoints|__pycache__",
     re.IGNORECASE | re.DOTALL,
 )
 """Names that file managers, archives, editors, notebooks and disks give to what they leave."""

@@ -68,7 +68,7 @@ def read_tars(source: Path, name: str) -> Listing:
     captions = any(shard.classes for shard in shards)
     for shard in shards:
         _sort(shard, shard.classes if captions else shard.texts, found)
-    notes = passed.counts(name) + found.notes(name)
+    notes = passed.notes(name) + found.notes(name)
     if not found.examples:
         said = "".join(f"; {note}" for note in notes)
         raise ValueError(
@@ -91,15 +91,21 @@ def _shards(source: Path) -> list[Path]:
 def _read(file: Path, passed: Passed) -> Shard:
     """Read the headers of a tar; of members of one name the last is what a tar holds."""
     shard = Shard(file)
+    whole: dict[str, tarfile.TarInfo] = {}
     try:
         with tarfile.open(file, "r:") as opened:
             for member in opened:
                 path = PurePosixPath(member.name)
                 left = next((part for part in path.parts if is_passed(part)), None)
+                if member.isreg() and not member.issparse():
+                    whole[member.name] = member
+                place = whole.get(member.linkname if member.islnk() else member.name)
                 if left is not None:
                     passed.leave(left)
-                elif member.isreg():
-                    _take(shard, path, member, opened)
+                elif place is not None:
+                    _take(shard, path, place, opened)
+                elif is_image(path.name) and not member.isdir():
+                    passed.named.append(f"{printable(file / member.name)} (a link, or in pieces)")
     except (OSError, tarfile.TarError) as error:
         raise ValueError(
             f"{printable(file)} could not be read as a tar ({error}): expected one that is whole "
@@ -111,10 +117,10 @@ def _read(file: Path, passed: Passed) -> Shard:
 def _take(
     shard: Shard, path: PurePosixPath, member: tarfile.TarInfo, opened: tarfile.TarFile
 ) -> None:
-    """Keep where an image lies, or what the text of a class file is."""
+    """Keep where an image lies, or what the text of a class file is: in ``member``."""
     texts = {".cls": shard.classes, ".txt": shard.texts}.get(path.suffix.lower())
     if is_image(path.name):
-        part = Part(shard.file, member.name, member.offset_data, member.size)
+        part = Part(shard.file, str(path), member.offset_data, member.size)
         shard.images[str(path)] = part
     elif texts is not None and member.size <= LONGEST:
         content = opened.extractfile(member)
