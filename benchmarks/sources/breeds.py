@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from adaptune.data.domains import ImageDomains, Loading
-from adaptune.data.folder import SUFFIXES
+from adaptune.data.files import is_image
 from adaptune.data.listing import Example, Listing, Shares
 from adaptune.data.opening import domains_of
 from adaptune.types import Split
@@ -83,5 +83,5 @@ def _examples(
         for name, sides in chosen.items()
         for wnid in sides[side]
         for path in sorted((folder / part / wnid).iterdir())
-        if path.suffix.lower() in SUFFIXES
+        if is_image(path.name)
     ]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from statistics import mean
 from typing import Any
 
 from adaptune.data.domains import ImageDomains
+from adaptune.data.names import name_of
 from adaptune.faults import NonFinite
 from adaptune.judge import BY_VALIDATION, Judge, unknown
 from adaptune.loop import Epoch, evaluate
@@ -109,18 +112,29 @@ def _resumed(
         return Course(), None
     for file in found.damaged:
         terminal.say(f"{file} is damaged and was passed over")
-    own, known = _described(training), found.state["of"]
-    if known != own:
-        raise ValueError(
-            f"{found.file} is of {known['method']} on {len(known['classes'])} classes, and asked "
-            f"for is {own['method']} on {len(own['classes'])}: give the run's own settings"
-        )
+    _refuse_other(found.file, found.state["of"], _described(training))
     progress = found.state["fit"]["progress"]
     at = f"after epoch {progress['epoch']}" + f", step {progress['step']}" * bool(progress["step"])
     terminal.say(f"going on from {found.file}, {at}")
     course = Course(**found.state["course"])
     course.earlier = course.seconds
     return course, found.state["fit"]
+
+
+def _refuse_other(file: Path, known: dict[str, Any], own: dict[str, Any]) -> None:
+    """Refuse a checkpoint of another method or of other classes: its labels would be others."""
+    classes = [name_of(name) for name in known["classes"]]
+    if known["method"] == own["method"] and sorted(classes) == sorted(own["classes"]):
+        if classes != own["classes"]:
+            raise ValueError(
+                f"{file} has the classes in another order, that of the version that began the run: "
+                f"go on with --classes {shlex.join(classes)}"
+            )
+        return
+    raise ValueError(
+        f"{file} is of {known['method']} on {len(classes)} classes, and asked for is "
+        f"{own['method']} on {len(own['classes'])}: give the run's own settings"
+    )
 
 
 def _described(training: Training) -> dict[str, Any]:

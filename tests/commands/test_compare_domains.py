@@ -259,7 +259,10 @@ def test_a_row_of_a_table_of_two_domains_is_reproduced_by_its_config(tuned, tmp_
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["{three}/photo"], "photo/dots holds no images: expected a folder for each class"),
+        (
+            ["{three}/photo"],
+            "photo/dots holds 8 images directly, in no class folder: expected",
+        ),
         (["{table}", "--ood=more={three}/comic"], "takes one manifest that holds them all"),
         (["{three}/photo", "--ood=more={table}"], "takes one manifest that holds them all"),
         (["{three}", "--rates", "--tune=2"], "--rates tries every rate and --tune looks for one"),

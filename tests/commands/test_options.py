@@ -8,9 +8,9 @@ from adaptune.commands.options import (
     add_method,
     chosen_method,
     method_options,
-    named_folders,
     training_parser,
 )
+from adaptune.data.sources import named_folders
 from adaptune.methods import METHODS
 
 

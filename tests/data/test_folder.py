@@ -69,7 +69,8 @@ def test_other_files_and_empty_classes_are_counted_in_the_notes(made):
     listing = read_folder(folder, "photo")
     assert listing.classes == ("cat", "emu")
     said = " ".join(listing.notes)
-    assert "2 files that are no images" in said
+    assert "1 files that are no images were passed over (.txt 1)" in said
+    assert "passed over (.git 1, Thumbs.db 1)" in said
     assert "without images: emu" in said
 
 

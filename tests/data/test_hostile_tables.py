@@ -143,6 +143,37 @@ def test_a_parquet_file_that_is_damaged_is_refused_with_these_words(tmp_path, sp
     )
 
 
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [
+        ([1.0, 2.0, 10.0], ("1", "2", "10")),
+        ([0.5, 2.0, 1e20], ("0.5", "100000000000000000000", "2")),
+        ([b"cat", "caf\u00e9".encode(), b"cat "], ("caf\u00e9", "cat")),
+        ([True, False, True], ("False", "True")),
+        ([3, 10, -1], ("-1", "3", "10")),
+    ],
+)
+def test_labels_of_parquet_are_those_of_the_same_table_as_text(tmp_path, values, labels):
+    file = tmp_path / "all.parquet"
+    file.write_bytes(parquet(path=[f"{n}.png" for n in range(3)], label=values))
+    assert read_manifest(file, "x")["x"].classes == labels
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([1.0, None, 2.0], "row 1: path or label is empty"),
+        (["cat", "  ", "dog"], "row 1: path or label is empty"),
+        ([b"cat", b"caf\xe9", b"dog"], "row 1: label holds a line break or another control"),
+    ],
+)
+def test_rows_of_parquet_without_a_label_are_refused_by_number(tmp_path, values, said):
+    file = tmp_path / "all.parquet"
+    file.write_bytes(parquet(path=[f"{n}.png" for n in range(3)], label=values))
+    with pytest.raises(ValueError, match=said):
+        read_manifest(file, "x")
+
+
 def test_columns_that_are_not_known_may_hold_anything(tmp_path):
     (tmp_path / "all.csv").write_text('path,label,caption\n1.png,cat,"a\ncat"\n')
     (tmp_path / "all.parquet").write_bytes(parquet(path=["1.png"], label=["cat"], raw=[b"\0"]))

@@ -7,16 +7,21 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 from time import perf_counter
 
+import numpy as np
 import pytest
 import torch
-from damage import damaged, images, table
+from damage import damaged, encoded, images, table
+from PIL import Image
 from safetensors.torch import save
 
 from adaptune.data import images as words
+from adaptune.data.files import ENDINGS
 from adaptune.data.images import read_image, transform_for
 from adaptune.data.listing import Shares
 from adaptune.data.loading import Loading
@@ -26,6 +31,7 @@ from adaptune.network import FORMAT, Origin, Preprocess
 from adaptune.saved import read_description, read_weights
 
 SECONDS = 5
+BITS = {"MSP", "XBM"}
 REASONS = {
     words.EMPTY,
     words.FOREIGN,
@@ -75,6 +81,42 @@ def test_damaged_images_are_read_or_refused_in_plain_words(tmp_path, count):
     assert {"read", words.DAMAGED, words.FOREIGN} <= set(outcomes) <= {"read", *REASONS}
 
 
+def rare() -> dict[str, bytes]:
+    """Draw one file of each kind that is opened under its own ending alone, if Pillow writes it."""
+    colour = Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 32, 3), np.uint8))
+    drawn = {}
+    for ending, kind in ENDINGS.items():
+        with suppress(KeyError, OSError, ValueError):
+            drawn[ending] = encoded(colour if kind not in BITS else colour.convert("1"), kind)
+    return {ending: raw for ending, raw in drawn.items() if ENDINGS[ending] not in words.KINDS}
+
+
+@often(300, 5_000)
+def test_damaged_images_of_rare_kinds_are_read_or_refused_in_plain_words(tmp_path, count):
+    whole = rare()
+    assert {".tga", ".ico", ".qoi", ".xbm"} <= set(whole)
+    endings = sorted(whole)
+
+    def read(file: Path) -> str:
+        try:
+            pixels = read_image(file)
+        except OSError as error:
+            return str(error)
+        assert pixels.dtype == torch.uint8
+        assert pixels.shape[0] == 3
+        return "read"
+
+    outcomes = Counter()
+    for number in range(count):
+        rng = Random(f"rare {number}")
+        ending = endings[number % len(endings)]
+        file = tmp_path / f"image{ending}"
+        file.write_bytes(damaged(whole[ending], whole[rng.choice(endings)], rng))
+        outcomes[timed(partial(read, file))] += 1
+    print(outcomes)
+    assert {"read", words.DAMAGED, words.FOREIGN} <= set(outcomes) <= {"read", *REASONS}
+
+
 @often(200, 2_000)
 def test_among_damaged_images_every_other_one_keeps_its_row_and_label(tmp_path, count):
     whole = images()
@@ -106,7 +148,7 @@ def rows_of(file: Path) -> list[tuple[Path, str]]:
     lines = io.StringIO(file.read_bytes().decode("utf-8-sig"), newline="")
     header, *rows = (next(csv.reader([line])) for line in lines if line.strip("\r\n"))
     path, label = header.index("path"), header.index("label")
-    return [(file.parent / row[path], row[label]) for row in rows]
+    return [(file.parent / row[path], row[label].strip()) for row in rows]
 
 
 @often(500, 10_000)

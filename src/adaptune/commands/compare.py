@@ -16,7 +16,6 @@ from adaptune.commands.options import (
     loading,
     made,
     method_options,
-    named_folders,
     opened,
     print_json,
     record,
@@ -27,8 +26,8 @@ from adaptune.commands.options import (
 from adaptune.comparison import RATES, robustness, standings, tune, tunings
 from adaptune.data.domains import ImageDomains
 from adaptune.data.listing import Listing, Shares
-from adaptune.data.rotation import leave_one_out, listed_below
-from adaptune.data.sources import listed
+from adaptune.data.rotation import domain_folders, leave_one_out, listed_below
+from adaptune.data.sources import listed, named_folders
 from adaptune.descent import Plan
 from adaptune.grid import Cell, Failure, run_cells
 from adaptune.judge import oracle_gaps
@@ -193,7 +192,7 @@ def _rotation(given: Namespace) -> tuple[list[Listing], dict[str, dict[str, Any]
     data, ood = Path(given.data), named_folders(given.ood)
     if data.is_dir() and not ood:
         listings = listed_below(data)
-        places = {listing.name: data / listing.name for listing in listings}
+        places = domain_folders(data)
     else:
         listings = listed(data, ood)
         if len(listings) > 1 and not ood:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from jsonargparse import Namespace
 
-from adaptune.commands.options import named_folders
+from adaptune.data.sources import named_folders
 from adaptune.run import plain
 
 

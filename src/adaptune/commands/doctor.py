@@ -16,17 +16,17 @@ from adaptune.commands.options import (
     add_json,
     add_ood,
     loading,
-    named_folders,
     print_json,
     record,
 )
 from adaptune.data.domains import ImageDomains
 from adaptune.data.duplicates import duplicates, told
 from adaptune.data.images import ImageFiles
-from adaptune.data.listing import Listing, Shares, printable
+from adaptune.data.listing import Listing, Shares
 from adaptune.data.loading import Loading
+from adaptune.data.names import printable
 from adaptune.data.opening import domains_of
-from adaptune.data.sources import listed, read_source
+from adaptune.data.sources import listed, named_folders, read_source
 from adaptune.network import Network
 from adaptune.ops.batchnorm import describe_batchnorm, other_norms
 from adaptune.ops.conversion import ConversionReport, convert_batchnorm

@@ -14,13 +14,13 @@ from adaptune.commands.options import (
     add_json,
     add_open_set,
     fabric_on,
-    named_folders,
     print_json,
     read_config,
 )
 from adaptune.data.domains import ImageDomains, Loading
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains, other_domains
+from adaptune.data.sources import named_folders
 from adaptune.loop import evaluate
 from adaptune.network import Network
 from adaptune.run import best_network

@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 from adaptune.data.domains import ImageDomains, Loading, Track
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains, other_domains
+from adaptune.data.sources import classes_of, named_folders
 from adaptune.descent import Plan
 from adaptune.method import Method, hyperparameters
 from adaptune.methods import METHODS
@@ -196,7 +197,7 @@ def opened(given: Namespace, *, seed: int, track: Track) -> ImageDomains:
     ood, classes = named_folders(given.ood), given.classes
     if given.get("from"):
         own = list(Network.load(best_network(Path(given["from"]))).classes)
-        if classes and classes != own:
+        if classes and classes_of(classes) != classes_of(own):
             raise ValueError(
                 f"--classes are those of the network that is started from: {', '.join(own)}; leave "
                 "them out"
@@ -219,27 +220,6 @@ def opened(given: Namespace, *, seed: int, track: Track) -> ImageDomains:
         domain=given.domain,
         **common,
     )
-
-
-def named_folders(words: Sequence[str]) -> dict[str, Path]:
-    """Read ``NAME=DIR`` words.
-
-    Raises:
-        ValueError: If a word has no name, or a name comes with two folders.
-
-    >>> named_folders(["sketch=data/sketch"])
-    {'sketch': PosixPath('data/sketch')}
-    """
-    folders: dict[str, Path] = {}
-    for word in words:
-        name, equals, folder = word.partition("=")
-        if not (name and equals and folder):
-            raise ValueError(f"expected NAME=DIR, such as sketch=data/sketch, and got {word!r}")
-        same = name in folders and folders[name].absolute() == Path(folder).absolute()
-        if name == "id" or (name in folders and not same):
-            raise ValueError(f"the name {name!r} is taken: give every domain a name of its own")
-        folders[name] = Path(folder)
-    return folders
 
 
 def chosen_method(words: Sequence[str], default: str = "daft") -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from adaptune.batches import layout_of
 from adaptune.commands.options import Parser, add_json, fabric_on, print_json
-from adaptune.data.folder import image_files
+from adaptune.data.files import image_files
 from adaptune.data.images import read_image, transform_for
 from adaptune.network import Network
 from adaptune.run import best_network
@@ -30,9 +30,9 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where")
     add_json(parser)
     given = parser.parse_args(list(words))
-    files = list(image_files(given.files))
+    files, notes = image_files(given.files)
     if not files:
-        raise ValueError(f"no image files in {', '.join(given.files)}")
+        raise ValueError("; ".join([f"no image files in {', '.join(given.files)}", *notes]))
     net = Network.load(best_network(Path(given.run)))
     fabric = fabric_on(given.device)
     net.to(device=fabric.device).eval()
@@ -42,6 +42,8 @@ def run(words: Sequence[str]) -> None:
         # Names that are no UTF-8 keep their bytes.
         Path(given.out).open("w", newline="", encoding="utf-8", errors="surrogateescape") as out,
     ):
+        for note in notes:
+            terminal.say(f"note: {note}")
         writer = csv.writer(out)
         writer.writerow(["path", "predicted", "confidence", "problem"])
         groups = [files[i : i + given.batch_size] for i in range(0, len(files), given.batch_size)]

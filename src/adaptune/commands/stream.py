@@ -27,10 +27,11 @@ from adaptune.commands.options import (
     record,
 )
 from adaptune.data.domains import Loading
-from adaptune.data.folder import image_files
+from adaptune.data.files import image_files
 from adaptune.data.images import ImageFiles, transform_for
-from adaptune.data.listing import Example, class_finder, printable
+from adaptune.data.listing import Example
 from adaptune.data.loading import in_groups, in_random_order, loaded
+from adaptune.data.names import class_finder, printable
 from adaptune.descent import Plan
 from adaptune.method import hyperparameters
 from adaptune.methods import METHODS
@@ -57,15 +58,17 @@ def run(words: Sequence[str]) -> None:
     name = chosen_method(words, default="alpha-bn")
     given = _parser(name).parse_args(list(words))
     folder, out = Path(given.images), Path(given.out)
-    files = list(image_files([folder]))
+    files, notes = image_files([folder])
     if not files:
-        raise ValueError(f"no image files in {folder}")
+        raise ValueError("; ".join([f"no image files in {folder}", *notes]))
     plan, fabric = record(Plan, given), fabric_on(given.device)
     if given.shuffle:
         files = [files[row] for row, _ in in_random_order(len(files), plan.seed, 0)]
     net = Network.load(best_network(Path(given.run)))
     options = {key: given[key] for key in hyperparameters(METHODS[name])}
     with Terminal() as terminal:
+        for note in notes:
+            terminal.say(f"note: {note}")
         ways = loading(given, seed=plan.seed, track=terminal.track)
         coming = Coming(files, folder, deepcopy(net).eval(), fabric, ways)
         method = METHODS[name](net, Task(len(net.classes)), **options)
@@ -150,7 +153,7 @@ class Coming:
         find = class_finder(self.net.classes)
         self.labels: dict[int, int] = {}
         for at, path in enumerate(self.files):
-            names = [printable(name) for name in path.relative_to(self.folder).parent.parts]
+            names = path.relative_to(self.folder).parent.parts
             found = [known for known in map(find, names) if known]
             if found:
                 self.labels[at] = self.net.classes.index(found[0])

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Protocol
 
 from adaptune.data.images import ImageFiles
-from adaptune.data.listing import Example, Listing, class_finder, few, printable
+from adaptune.data.listing import Example, Listing
 from adaptune.data.loading import Serves
 from adaptune.data.manifest import read_csv
+from adaptune.data.names import class_finder, composed, few, printable
 from adaptune.durable import write_whole
 from adaptune.signals import Waiting
 
@@ -141,12 +142,14 @@ class People:
         """Read what stands in the table: the class of each image, "" where none does yet."""
         columns, rows = self._rows()
         find = class_finder(classes)
+        spelled = {composed(name): name for name in names}
         known: dict[str, str] = {}
         wrong: list[str] = []
         for where, values in rows:
             row = dict(zip(columns, values, strict=False))
             name, said = row.get("path", ""), row.get("label", "")
-            label = find(said) or find(said.strip())
+            name = name if name in names else spelled.get(composed(name), name)
+            label = find(said)
             before = known.get(name, "")
             if len(values) > len(columns):
                 wrong.append(f"{where} has {len(values)} values: quote values with commas")

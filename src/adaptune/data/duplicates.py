@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adaptune.data.images import ImageFiles
-from adaptune.data.listing import few, printable
+from adaptune.data.names import few, printable
 
 
 @dataclass(frozen=True)

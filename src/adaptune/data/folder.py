@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from adaptune.data.listing import Example, Listing, few, printable
+from adaptune.data.files import Passed, end_of, images_below, is_image, is_passed
+from adaptune.data.listing import Example, Listing
+from adaptune.data.names import few, in_order, name_of, place_among, printable
 from adaptune.types import Split
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"})
 SPLITS: dict[str, Split] = {
     "train": "train",
     "training": "train",
@@ -24,73 +25,96 @@ SPLITS: dict[str, Split] = {
 def read_folder(root: Path, name: str) -> Listing:
     """List the images below ``root``: ``CLASS/...`` or ``train/CLASS/...``, ``val/``, ``test/``.
 
-    A split's folder holds folders and no image, so a class may be called ``train``. Files that
-    are not images, by their ending, are counted in the notes, and folders that cannot be opened
-    are named there.
+    A split's folder holds folders and no image, so a class may be called ``train``. Folders that
+    differ in how their accents are written, or in blanks around, are one class. Files that are not
+    images, by their ending, and what programs left behind are counted in the notes, and folders
+    that cannot be opened are named there.
 
     Raises:
         ValueError: If the folder is missing or closed, or holds no class folder with an image.
     """
-    passed: list[str] = []
-    below = _folders(root, passed)
+    passed = Passed()
+    below = folders_in(root, passed)
     splits = {folder: SPLITS[folder.name.casefold()] for folder in below if _is_split(folder)}
     parts: list[tuple[Split | None, list[Path]]] = [(None, below)]
     beside: list[str] = []
     if "train" in splits.values() or (splits and len(splits) == len(below)):
-        parts = [(split, _folders(part, passed)) for part, split in splits.items()]
+        parts = [(split, folders_in(part, passed)) for part, split in splits.items()]
         beside = [printable(folder.name) for folder in below if folder not in splits]
     examples: list[Example] = []
-    others = 0
     empty: list[str] = []
     for split, folders in parts:
         for folder in folders:
-            files, unlike = _files(folder, passed)
-            others += unlike
-            examples += [Example(path, printable(folder.name), split) for path in files]
+            files = images_below(folder, passed)
+            examples += [Example(path, name_of(folder.name), split) for path in files]
             if not files:
                 empty.append(printable(folder.relative_to(root)))
-    notes = [f"{name}: {others} files that are no images were passed over"] if others else []
+    direct = _images_in(root)
+    notes = passed.counts(name)
     notes += [f"{name}: class folders without images: {', '.join(empty)}"] if empty else []
     notes += [f"{name}: folders beside train passed over: {', '.join(beside)}"] if beside else []
-    notes += [f"{name}: passed over with all that is in it: {few(passed)}"] if passed else []
+    if direct and examples:
+        notes.append(f"{name}: {len(direct)} images that lie in no class folder were passed over")
+    classes = [folder for _, folders in parts for folder in folders]
+    notes += _merged(classes, name) + _as_splits(below, splits, name) + passed.named_in(name)
     if not examples:
-        said = "; ".join([f"found {len(below)} folders", *notes])
-        raise ValueError(
-            f"{printable(root)} holds no images: expected a folder for each class with images in "
-            f"it ({', '.join(sorted(SUFFIXES))}), and {said}"
+        raise ValueError(_without_classes(root, direct, [f"found {len(below)} folders", *notes]))
+    labels = in_order(name_of(folder.name) for folder in classes)
+    return Listing(name, tuple(examples), labels, tuple(notes))
+
+
+def _without_classes(root: Path, direct: list[Path], found: list[str]) -> str:
+    """Say that there is no class folder with an image, and what was expected."""
+    if direct:
+        return (
+            f"{printable(root)} holds {len(direct)} images directly, in no class folder: expected "
+            f"a folder for each class with images in it, such as CLASS/{printable(direct[0].name)} "
+            "(images without classes can be a --target, or be given to predict and stream); "
+            f"{'; '.join(found)}"
         )
-    labels = {printable(folder.name) for _, folders in parts for folder in folders}
-    return Listing(name, tuple(examples), tuple(sorted(labels)), tuple(notes))
+    return (
+        f"{printable(root)} holds no images: expected a folder for each class with images in it, "
+        f"such as CLASS/1.jpg or CLASS/1.png, and {'; '.join(found)}"
+    )
+
+
+def _merged(folders: Iterable[Path], name: str) -> list[str]:
+    """Say which classes have folders of several names."""
+    said: dict[str, set[str]] = {}
+    for folder in folders:
+        said.setdefault(name_of(folder.name), set()).add(folder.name)
+    many = [label for label, names in said.items() if len(names) > 1]
+    if not many:
+        return []
+    return [
+        f"{name}: folders whose names differ only in how accents are written, or in blanks around, "
+        f"are one class: {few(many)}"
+    ]
+
+
+def _as_splits(below: list[Path], splits: Collection[Path], name: str) -> list[str]:
+    """Say that all classes are called as splits are, which then lack class folders."""
+    if splits or len(below) < 2 or any(folder.name.casefold() not in SPLITS for folder in below):
+        return []
+    return [
+        f"{name}: {', '.join(printable(folder.name) for folder in below)} hold images directly, so "
+        "they are classes: where they are splits, put a folder for each class into them"
+    ]
 
 
 def is_flat(root: Path) -> bool:
     """Tell whether a folder holds images and no folder that does: there is no class to read."""
-    paths = [root / entry.name for entry in _entries(root)]
-    if not any(path.suffix.lower() in SUFFIXES and not path.is_dir() for path in paths):
+    if not _images_in(root):
         return False
-    return not any(_files(folder, [])[0] for folder in _folders(root, []))
+    return not any(images_below(folder, Passed()) for folder in folders_in(root, Passed()))
 
 
 def read_flat(root: Path, name: str) -> Listing:
     """List the images in a folder without class folders; their label is ""."""
-    passed: list[str] = []
-    files, others = _files(root, passed)
-    notes = [f"{name}: {others} files that are no images were passed over"] if others else []
-    notes += [f"{name}: passed over with all that is in it: {few(passed)}"] if passed else []
+    passed = Passed()
+    files = images_below(root, passed)
+    notes = passed.notes(name)
     return Listing(name, tuple(Example(path, "") for path in files), (), tuple(notes))
-
-
-def image_files(given: Iterable[Path | str]) -> Iterator[Path]:
-    """List the files that are named, and the images in folders that are, in the order of names.
-
-    >>> list(image_files(["a.png"]))
-    [PosixPath('a.png')]
-    """
-    for path in map(Path, given):
-        if path.is_dir():
-            yield from (p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES)
-        else:
-            yield path
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -109,70 +133,40 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         ) from error
 
 
-def _folders(root: Path, passed: list[str]) -> list[Path]:
-    """List the folders in one; links that lead to no class are named in ``passed``."""
+def folders_in(root: Path, passed: Passed) -> list[Path]:
+    """List the folders in one; the rest goes to ``passed``, with links that lead to no class.
+
+    Raises:
+        ValueError: If it is missing or closed.
+    """
     found = []
     above = {root.resolve(), *root.resolve().parents}
     for entry in _entries(root):
         path = root / entry.name
-        if entry.name.startswith("."):
+        if is_passed(entry.name):
+            passed.leave(entry.name)
             continue
         if not entry.is_symlink():
             found += [path] if entry.is_dir() else []
             continue
-        target = _end(path)
+        target = end_of(path)
         if target is None:
-            passed.append(f"{printable(path)} (a link that leads nowhere)")
+            passed.named.append(f"{printable(path)} (a link that leads nowhere)")
         elif target in above:
-            passed.append(f"{printable(path)} (a link to a folder that it lies in)")
+            passed.named.append(f"{printable(path)} (a link to a folder that it lies in)")
         elif target.is_dir():
             found.append(path)
-    return sorted(found)
+    return sorted(found, key=place_among)
 
 
-def _end(link: Path) -> Path | None:
-    """Follow a link to its end; None where it leads nowhere, or in circles."""
-    try:
-        return link.resolve(strict=True)
-    except (OSError, RuntimeError):
-        return None
+def _images_in(folder: Path) -> list[Path]:
+    """List what is called an image right in a folder, which has to be open."""
+    names = [e.name for e in _entries(folder) if is_image(e.name) and not is_passed(e.name)]
+    return [path for name in names if not (path := folder / name).is_dir()]
 
 
 def _is_split(folder: Path) -> bool:
+    """Tell whether a folder is one of the splits: it is called so and holds folders, no image."""
     if folder.name.casefold() not in SPLITS:
         return False
-    below = [folder / entry.name for entry in _entries(folder)]
-    holds_images = any(path.suffix.lower() in SUFFIXES for path in below)
-    return not holds_images and any(path.is_dir() for path in below)
-
-
-def _files(folder: Path, passed: list[str]) -> tuple[list[Path], int]:
-    """List what is called an image in a folder, however deep, and count what is not.
-
-    Links to folders are not followed, since they may lead in circles. Whatever is called an image
-    and is none, as a link that leads nowhere, is listed too: reading says what is wrong with it.
-    """
-    files: list[Path] = []
-    others = 0
-    waiting = [folder]
-    while waiting:
-        here = waiting.pop()
-        try:
-            with os.scandir(here) as opened:
-                entries = list(opened)
-        except OSError as error:
-            passed.append(f"{printable(here)} (could not be opened: {error.strerror})")
-            continue
-        for entry in entries:
-            path = here / entry.name
-            if entry.is_dir(follow_symlinks=False):
-                waiting.append(path)
-            elif path.suffix.lower() in SUFFIXES:
-                files.append(path)
-            elif entry.is_symlink() and _end(path) is None:
-                passed.append(f"{printable(path)} (a link that leads nowhere)")
-            elif entry.is_symlink() and path.is_dir():
-                passed.append(f"{printable(path)} (a link to a folder)")
-            else:
-                others += 1
-    return sorted(files), others
+    return not _images_in(folder) and bool(folders_in(folder, Passed()))

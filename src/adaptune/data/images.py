@@ -20,7 +20,9 @@ from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode, v2
 
 from adaptune.data.cache import Cache, Store, store_of
-from adaptune.data.listing import Example, Part, printable
+from adaptune.data.files import KINDS, kinds_of
+from adaptune.data.listing import Example, Part
+from adaptune.data.names import printable
 from adaptune.network import Preprocess
 
 Augment = Literal["none", "flip", "crop"]
@@ -34,9 +36,6 @@ UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """What turns an image upright, by its EXIF orientation."""
-
-KINDS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-"""What is opened, whatever its name ends in; some other kinds would start programs."""
 
 PIXELS = 100_000_000
 """Pixels from which an image is refused before it is decoded: it could fill the memory."""
@@ -71,8 +70,8 @@ class Unreadable:
 def read_image(path: Path, part: Part | None = None) -> Tensor:
     """Decode a file, or part of one, into uint8 (3, H, W): upright, white where transparent.
 
-    Integers of more than 8 bits are taken as 16 bits wide. The contents decide what a file is, not
-    its name; of an animation the first frame is taken.
+    Integers of more than 8 bits are taken as 16 bits wide. The contents decide which of the
+    common kinds a file is, not its name; of an animation the first frame is taken.
 
     Raises:
         OSError: If the file is missing, empty, damaged, of another kind, too large to be safe, or
@@ -86,7 +85,8 @@ def read_image(path: Path, part: Part | None = None) -> Tensor:
             raise Refused(EMPTY)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # decoders warn of oddities that change no pixel
-            return _decoded(path if part is None else BytesIO(_bytes(part)))
+            kinds = kinds_of(part.member if part else path.name)
+            return _decoded(path if part is None else BytesIO(_bytes(part)), kinds)
     except Refused:
         raise
     except Exception as error:  # decoders of broken files raise whatever they stumble over
@@ -99,8 +99,8 @@ def _bytes(part: Part) -> bytes:
         return opened.read(part.size)
 
 
-def _decoded(source: Path | BytesIO) -> Tensor:
-    with Image.open(source, formats=KINDS) as opened:
+def _decoded(source: Path | BytesIO, kinds: tuple[str, ...]) -> Tensor:
+    with Image.open(source, formats=kinds) as opened:
         short, long = sorted(opened.size)
         if not short:
             raise Refused(DAMAGED)

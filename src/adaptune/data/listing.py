@@ -3,38 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from adaptune.data.names import class_finder, composed
 from adaptune.types import UNKNOWN, Split
-
-CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
-"""What neither a terminal nor a UTF-8 file should get: control characters and broken UTF-8."""
-
-FEW = 5
-"""How many of many things a sentence names."""
-
-
-def printable(name: object) -> str:
-    r"""Write a name so that it can be printed and saved, whatever bytes it is made of.
-
-    >>> printable("café \udce9\n")
-    'café \\udce9\\n'
-    """
-    return CONTROL.sub(lambda found: ascii(found[0])[1:-1], str(name))
-
-
-def few(names: Sequence[str], between: str = ", ") -> str:
-    """Name the first few and count the rest.
-
-    >>> few(list("abcdefg"))
-    'a, b, c, d, e and 2 more'
-    """
-    rest = len(names) - FEW
-    return between.join(names[:FEW]) + (f" and {rest} more" if rest > 0 else "")
 
 
 @dataclass(frozen=True)
@@ -61,8 +36,8 @@ class Example:
 
     @property
     def subject(self) -> str:
-        """What the image shows: the file's stem, the same in every domain."""
-        return self.path.stem.casefold()
+        """What the image shows: the file's stem, the same in every domain and on every disk."""
+        return composed(self.path.stem).casefold()
 
 
 @dataclass(frozen=True)
@@ -157,6 +132,7 @@ def split_by_subject(listing: Listing, shares: Shares) -> Listing:
 class Mapped:
     """Images of another domain under the labels of the training domain, and what did not map.
 
+    ``renamed`` are its names for classes that differ in case from those of the training domain.
     Of an ``open_set`` what did not map is among the examples, as `UNKNOWN`.
     """
 
@@ -165,6 +141,7 @@ class Mapped:
     missing: tuple[str, ...] = ()
     seen: int = 0
     open_set: bool = False
+    renamed: tuple[str, ...] = ()
 
     def notes(self, name: str) -> list[str]:
         """Say in sentences what was left out, and what is unknown."""
@@ -177,6 +154,11 @@ class Mapped:
             )
         elif many:
             said.append(f"{name}: classes that the training data lacks were left out: {many}")
+        if self.renamed:
+            said.append(
+                f"{name}: its {', '.join(self.renamed)} were taken for the classes of the training "
+                "data that differ from them in case alone"
+            )
         if self.missing:
             said.append(f"{name}: has no image of {', '.join(self.missing)}")
         if self.seen:
@@ -185,18 +167,6 @@ class Mapped:
                 "training or validation data (--ood-images all takes them in)"
             )
         return said
-
-
-def class_finder(classes: Sequence[str]) -> Callable[[str], str]:
-    """Give what finds the class of a name: the same, or one that differs in case alone, or "".
-
-    >>> find = class_finder(["cat", "dog"])
-    >>> find("Cat"), find("emu")
-    ('cat', '')
-    """
-    folded = {name.casefold(): name for name in classes}
-    folded |= {name: name for name in classes}
-    return lambda name: folded.get(name) or folded.get(name.casefold(), "")
 
 
 def map_to(
@@ -222,6 +192,7 @@ def map_to(
     trained_on = {example.subject for example in trained}
     examples: list[Example] = []
     unknown: dict[str, int] = {}
+    renamed: dict[str, None] = {}
     seen = 0
     for example in tested or other.examples:
         label = find(example.label)
@@ -231,8 +202,10 @@ def map_to(
             continue
         if not label:
             unknown[example.label] = unknown.get(example.label, 0) + 1
+        elif label != example.label:
+            renamed[example.label] = None
         if counts:
             examples.append(replace(example, label=label or UNKNOWN, split="test"))
     have = {example.label for example in examples}
     missing = tuple(name for name in classes if name not in have)
-    return Mapped(tuple(examples), unknown, missing, seen, open_set)
+    return Mapped(tuple(examples), unknown, missing, seen, open_set, tuple(renamed))

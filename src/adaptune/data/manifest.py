@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any
 
+from adaptune.data.files import Passed, is_left
 from adaptune.data.folder import SPLITS
-from adaptune.data.listing import CONTROL, Example, Listing, few, printable
+from adaptune.data.listing import Example, Listing
+from adaptune.data.names import CONTROL, few, in_order, name_of, on_disk, printable
 
 SUFFIXES = (".csv", ".parquet")
 KNOWN = ("path", "label", "domain", "split")
@@ -21,7 +24,8 @@ def read_manifest(file: Path, name: str) -> dict[str, Listing]:
     """List the images of a table ``path,label[,domain,split]``, one listing a domain.
 
     Paths are relative to the table. Without a domain column all rows are one domain, ``name``.
-    Domains come in the order in which the table first names them.
+    Domains come in the order in which the table first names them. Blanks around labels are no part
+    of them. Rows that name what a program left behind are counted in a note.
 
     Raises:
         ValueError: If the table is missing or damaged, lacks a column, holds no row, has rows of
@@ -31,22 +35,46 @@ def read_manifest(file: Path, name: str) -> dict[str, Listing]:
     columns, rows = _table(file)
     _check(file, columns, rows)
     domains: dict[str, list[Example]] = {}
+    passed: dict[str, Passed] = {}
+    blank: dict[str, list[str]] = {}
     wrong = []
     for where, values in rows:
         row = {key: value for key, value in zip(columns, values, strict=False) if key in KNOWN}
         complaint = _complaint(row, len(values), len(columns))
+        domain = name_of(row.get("domain", "")) or name
+        left = next(filter(is_left, PurePath(row.get("path", "")).parts), None)
         if complaint:
             wrong.append(f"{where}: {complaint}")
+        elif left is not None:
+            passed.setdefault(domain, Passed()).leave(left)
         else:
-            split = SPLITS.get(row.get("split", "").strip().casefold())
-            example = Example(file.parent / row["path"], row["label"], split)
-            domains.setdefault(row.get("domain") or name, []).append(example)
+            domains.setdefault(domain, []).append(_example(file.parent, row))
+            if row["label"] != row["label"].strip():
+                blank.setdefault(domain, []).append(where)
     if wrong:
         raise ValueError(f"{file}, {few(wrong, '; ')}")
+    if not domains:
+        said = (note for domain, one in passed.items() for note in one.counts(domain))
+        raise ValueError(f"{file} names no image: {'; '.join(said)}")
     return {
-        domain: Listing(domain, tuple(examples), tuple(sorted({e.label for e in examples})))
+        domain: Listing(
+            domain,
+            tuple(examples),
+            in_order(example.label for example in examples),
+            _notes(domain, passed.get(domain, Passed()), blank.get(domain, [])),
+        )
         for domain, examples in domains.items()
     }
+
+
+def _example(folder: Path, row: Mapping[str, str]) -> Example:
+    split = SPLITS.get(row.get("split", "").strip().casefold())
+    return Example(on_disk(folder / row["path"]), name_of(row["label"]), split)
+
+
+def _notes(domain: str, passed: Passed, blank: Sequence[str]) -> tuple[str, ...]:
+    said = f"{domain}: blanks around a label are no part of it: {few(blank)}"
+    return (*passed.counts(domain), *([said] if blank else []))
 
 
 def _check(file: Path, columns: list[str], rows: Rows) -> None:
@@ -71,7 +99,7 @@ def _complaint(row: Mapping[str, str], values: int, columns: int) -> str:
     for column, value in row.items():
         if CONTROL.search(value):
             return f"{column} holds a line break or another control character: is a quote missing?"
-    if not (row["path"] and row["label"]):
+    if not (row["path"] and row["label"].strip()):
         return "path or label is empty"
     said = row.get("split", "")
     if said and said.strip().casefold() not in SPLITS:
@@ -130,5 +158,21 @@ def _parquet(file: Path) -> tuple[list[str], Rows]:
             "write the table again"
         ) from error
     records = enumerate(filled.itertuples(index=False, name=None))
-    rows = [(f"row {number}", list(map(str, values))) for number, values in records]
+    rows = [(f"row {number}", list(map(_text, values))) for number, values in records]
     return list(map(str, filled.columns)), rows
+
+
+def _text(value: Any) -> str:
+    """Write a value of a Parquet table as a CSV of the same table would have it.
+
+    Whole numbers become fractions where a column has gaps, and are whole again here; text without
+    an encoding is UTF-8, and what is none of it stays visible.
+
+    >>> _text(1.0), _text(1.5), _text(b"cat"), _text(True)
+    ('1', '1.5', 'cat', 'True')
+    """
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)

@@ -11,7 +11,10 @@ from adaptune.data.domains import ImageDomains, Target
 from adaptune.data.images import ImageFiles, transform_for
 from adaptune.data.listing import Example, Listing, Shares, split_by_subject
 from adaptune.data.loading import Loading, Nothing, Serves
+from adaptune.data.names import name_of
 from adaptune.data.sources import (
+    classes_of,
+    differing_little,
     further,
     kept_to,
     listed,
@@ -71,7 +74,7 @@ def open_domains(
     more = further(sources, others)
     goal = NO_TARGET
     if target:
-        named = [one for one in others if one.name == str(target)]
+        named = [one for one in others if one.name == name_of(str(target))]
         goal = named[0] if named else read_target(str(target))
     twice = [one.name for one in more if one.name in (own.name, goal.name) or more.count(one) > 1]
     if twice:
@@ -105,11 +108,11 @@ def domains_of(
     oracle: bool = False,
 ) -> ImageDomains:
     """Train on one listing and ``more``, test on others; else as `open_domains`."""
-    classes = tuple(classes or own.classes)
+    classes = classes_of(classes or own.classes)
     shares, loading = shares or Shares(), loading or Loading()
     split = [split_by_subject(one, shares) for one in (own, *(named_as(classes, m) for m in more))]
     kept, said = zip(*(kept_to(classes, one) for one in split), strict=True)
-    notes = [note for own_notes in said for note in own_notes]
+    notes = [*(note for own_notes in said for note in own_notes), *differing_little(classes)]
     sets: dict[Split, Serves] = {}
     parts: dict[Split, tuple[int, ...]] = {}
     for name in SPLITS:
@@ -144,7 +147,7 @@ def other_domains(
         ValueError: As `open_domains`.
     """
     others = [one for name, path in sources.items() for one in read_source(Path(path), name)]
-    data = ImageDomains(tuple(classes), {}, {}, Nothing(), loading or Loading())
+    data = ImageDomains(classes_of(classes), {}, {}, Nothing(), loading or Loading())
     goal = read_target(str(target)) if target else NO_TARGET
     return _with_others(data, goal, others, (), open_set=open_set, oracle=oracle)
 

@@ -6,7 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adaptune.data.domains import ImageDomains, Loading
+from adaptune.data.files import Passed
+from adaptune.data.folder import folders_in
 from adaptune.data.listing import Listing, Shares
+from adaptune.data.names import name_of
 from adaptune.data.opening import domains_of
 from adaptune.data.sources import read_source
 
@@ -38,12 +41,28 @@ def leave_one_out(
     }
 
 
-def listed_below(folder: Path) -> list[Listing]:
-    """List the domains of a folder of domain folders, by the name of each."""
+def domain_folders(folder: Path) -> dict[str, Path]:
+    """Find the folders of a folder of domain folders, by the name of each.
+
+    Raises:
+        ValueError: If there is no such folder, or two domains have one name.
+    """
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder: expected one that holds a folder a domain")
-    below = sorted(path for path in folder.iterdir() if path.is_dir())
-    return [one for path in below for one in read_source(path, path.name)]
+    found: dict[str, Path] = {}
+    for path in folders_in(folder, Passed()):
+        other = found.setdefault(name_of(path.name), path)
+        if other is not path:
+            raise ValueError(
+                f"two folders in {folder} are called {name_of(path.name)!r}, differing only in how "
+                "accents are written or in blanks around: rename one"
+            )
+    return found
+
+
+def listed_below(folder: Path) -> list[Listing]:
+    """List the domains of a folder of domain folders, by the name of each."""
+    return [one for name, path in domain_folders(folder).items() for one in read_source(path, name)]
 
 
 def shared_classes(listings: Sequence[Listing]) -> tuple[str, ...]:

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from adaptune.data.folder import is_flat, read_flat, read_folder
-from adaptune.data.listing import Example, Listing, class_finder, map_to
+from adaptune.data.listing import Example, Listing, map_to
 from adaptune.data.manifest import SUFFIXES, read_manifest
+from adaptune.data.names import alike, class_finder, few, name_of, on_disk
 from adaptune.data.tars import is_tars, read_tars
 
 
@@ -18,6 +19,7 @@ def read_source(path: Path, name: str) -> list[Listing]:
 
     A manifest's only domain is called ``name``; of several, each has a name of its own below it.
     """
+    path, name, table = on_disk(path), name_of(name), name_of(path.stem)
     if is_tars(path):
         return [read_tars(path, name)]
     if path.suffix.lower() not in SUFFIXES:
@@ -25,9 +27,31 @@ def read_source(path: Path, name: str) -> list[Listing]:
     domains = list(read_manifest(path, name).values())
     if len(domains) == 1:
         return [replace(domains[0], name=name)]
-    if name == path.stem:
+    if name == table:
         return domains
     return [replace(one, name=f"{name}/{one.name}") for one in domains]
+
+
+def named_folders(words: Sequence[str]) -> dict[str, Path]:
+    """Read ``NAME=DIR`` words.
+
+    Raises:
+        ValueError: If a word has no name, or a name comes with two folders.
+
+    >>> named_folders(["sketch=data/sketch"])
+    {'sketch': PosixPath('data/sketch')}
+    """
+    folders: dict[str, Path] = {}
+    for word in words:
+        said, equals, folder = word.partition("=")
+        name = name_of(said)
+        if not (name and equals and folder):
+            raise ValueError(f"expected NAME=DIR, such as sketch=data/sketch, and got {word!r}")
+        same = name in folders and folders[name].absolute() == Path(folder).absolute()
+        if name == "id" or (name in folders and not same):
+            raise ValueError(f"the name {name!r} is taken: give every domain a name of its own")
+        folders[name] = Path(folder)
+    return folders
 
 
 def listed(source: Path, others: Mapping[str, Path], first: str | None = None) -> list[Listing]:
@@ -43,9 +67,10 @@ def listed(source: Path, others: Mapping[str, Path], first: str | None = None) -
     """
     found = read_source(source, source.stem)
     names = [listing.name for listing in found]
-    if first is not None and first not in names:
+    wanted = names[0] if first is None else name_of(first)
+    if wanted not in names:
         raise ValueError(f"{source} has no domain {first!r}: there are {', '.join(names)}")
-    found.sort(key=lambda listing: listing.name != (first or names[0]))
+    found.sort(key=lambda listing: listing.name != wanted)
     for name, path in others.items():
         found += read_source(Path(path), name)
     return found
@@ -63,14 +88,42 @@ def further(words: Sequence[str], others: Sequence[Listing]) -> list[Listing]:
         name, equals, place = word.partition("=")
         if equals:
             found += read_source(Path(place), name)
-        elif name in known:
-            found.append(known[name])
+        elif name_of(name) in known:
+            found.append(known[name_of(name)])
         else:
             raise ValueError(
                 f"no domain {name!r} to train on: give NAME=DIR, or a further domain of the "
                 f"manifest ({', '.join(known) or 'it has none'})"
             )
     return found
+
+
+def classes_of(names: Sequence[str]) -> tuple[str, ...]:
+    """Give classes that are asked for by their names, in their order.
+
+    Raises:
+        ValueError: If one is asked for twice, or has no name.
+
+    >>> classes_of(["dog ", "cat"])
+    ('dog', 'cat')
+    """
+    classes = tuple(map(name_of, names))
+    twice = [name for name in classes if classes.count(name) > 1]
+    if twice or "" in classes:
+        said = f"the class {twice[0]!r} twice" if twice else "a class without a name"
+        raise ValueError(f"the classes to train on are named once each, and there is {said}")
+    return classes
+
+
+def differing_little(classes: Sequence[str]) -> list[str]:
+    """Say which classes may be one that was written in several ways."""
+    groups = [" = ".join(map(repr, group)) for group in alike(classes)]
+    if not groups:
+        return []
+    return [
+        f"classes that differ by case or blanks alone are kept apart: {few(groups, '; ')}; where "
+        "they are one, give them one name"
+    ]
 
 
 def kept_to(classes: Sequence[str], listing: Listing) -> tuple[Listing, list[str]]:
@@ -110,11 +163,12 @@ def read_target(said: str) -> Listing:
         ValueError: If there is nothing, or a manifest of several domains.
     """
     name, equals, place = said.partition("=")
-    if not equals or Path(said).exists():
-        path = Path(said)
+    if not equals or on_disk(Path(said)).exists():
+        path = on_disk(Path(said))
         name = path.stem if path.suffix.lower() in SUFFIXES else path.resolve().name
     else:
-        path = Path(place)
+        path = on_disk(Path(place))
+    name = name_of(name)
     if path.is_dir() and is_flat(path):
         return read_flat(path, name)
     found = read_source(path, name)

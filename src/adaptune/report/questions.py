@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from adaptune.data.listing import Example, printable
+from adaptune.data.listing import Example
+from adaptune.data.names import printable
 from adaptune.report.page import picture, rendered
 from adaptune.run import machine, replace_text
 
