@@ -36,6 +36,8 @@ class Method(nn.Module, ABC):
     """What data it learns from, in a word or a few, for the list of methods."""
     rule: Rule = Plain()
     """How gradients are formed, read whenever it descends; not state, so set where it is known."""
+    rounds: int = 0
+    """Epochs that begin with something particular; with fewer, some of that is never done."""
 
     def __init__(self, net: Network, task: Task, *, batchnorm: BatchNormPolicy = "train") -> None:
         super().__init__()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,8 @@ import yaml
 from jsonargparse import Namespace
 
 from adaptune.commands.options import named_folders
+from adaptune.commands.parser import NUMBER
 from adaptune.run import plain
-
-NUMBER = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*([eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)\Z")
-"""What the option parser, which goes beyond YAML 1.1 there, reads as a number."""
 
 
 class Writer(yaml.SafeDumper):
