@@ -22,7 +22,7 @@ LAYERS = [
     ["backbone", "data", "method", "catalog"],
     ["descent", "run", "batches"],
     ["loop", "streams", "rehearsal", "methods", "summary", "standings"],
-    ["terminal", "report", "judge", "training"],
+    ["terminal", "report", "judge", "training", "resume"],
     ["course"],
     ["experiment", "search"],
     ["grid"],

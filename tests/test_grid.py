@@ -94,7 +94,28 @@ def test_what_is_finished_is_not_run_again_but_other_settings_are(cells, monkeyp
     none, failures = run_cells([other], jobs=1, terminal=QUIET)
     assert none == []
     assert len(failures) == 1
-    assert not (other.folder / "results.json").exists(), "results of other settings should be gone"
+
+
+def test_a_run_of_other_settings_takes_the_place_of_one_only_once_nothing_refuses_it(
+    cells, monkeypatch
+):
+    run_cells(cells[:1], jobs=1, terminal=QUIET)
+    folder = cells[0].folder
+    before = {name: (folder / name).read_bytes() for name in ("config.yaml", "results.json")}
+    other = replace(cells[0], config="method: lp\ncs: -4\n", options={"cs": -4})
+    assert run_cells([other], jobs=1, terminal=QUIET)[1], "no probe has so few values"
+    assert {name: (folder / name).read_bytes() for name in before} == before
+    assert cells[0].finished()
+
+    def stop(run, *_, config, **__):
+        run.begin(config, -1)
+        raise Ran
+
+    monkeypatch.setattr(grid, "experiment", stop)
+    with pytest.raises(Ran):
+        run_cells([other], jobs=1, terminal=QUIET)
+    assert not (folder / "results.json").exists(), "an interrupted run should not look finished"
+    assert other.begun()
 
 
 def test_a_run_that_ended_before_it_was_told_where_it_stands_counts_as_finished(cells):

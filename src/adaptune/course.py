@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import shlex
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from adaptune.checkpoint import Found
 from adaptune.data.domains import ImageDomains
-from adaptune.data.names import name_of
 from adaptune.faults import NonFinite
 from adaptune.judge import BY_VALIDATION, Judge, unknown
 from adaptune.loop import Epoch, evaluate
@@ -55,7 +53,14 @@ class Clock:
 
 
 def follow(
-    run: Run, training: Training, terminal: Terminal, signals: Signals, *, select: str, resume: bool
+    run: Run,
+    training: Training,
+    terminal: Terminal,
+    signals: Signals,
+    *,
+    select: str,
+    of: Mapping[str, Any],
+    found: Found | None = None,
 ) -> Course:
     """Train through all epochs: log, keep the best and the last, leave what resuming needs.
 
@@ -65,25 +70,31 @@ def follow(
         terminal: Where progress is shown.
         signals: Who hears whether to stop; after a step a checkpoint is written first.
         select: What chooses the best epoch, as in `Setting`.
-        resume: Go on from the run's newest whole checkpoint, if there is one.
+        of: What the run is of, with the text of its ``config.yaml``; see `described`.
+        found: The checkpoint to go on from.
 
     Raises:
         FloatingPointError: If a term or a gradient is not finite; says on which files.
         Stopped: If the process is asked to stop.
-        ValueError: If the checkpoint is that of another method, or of other classes.
+        ValueError: If something is refused; then nothing that was there before is touched, and
+            nothing is left of a run that took no step.
     """
-    course, state = _resumed(run, training, terminal) if resume else (Course(), None)
+    course, state = _resumed(found) if found else (Course(), None)
     done = state["progress"]["epoch"] if state else 0
     training.data.asked.clear()  # other runs have asked for theirs
-    if state is None:
-        run.let_go()
-    run.forget_after(done if state else -1)
     clock = Clock(course.seconds, training.plan.checkpoint_minutes)
-    epochs = training.epochs(state, pause=lambda: bool(signals.caught) or clock.due())
+    epochs = training.epochs(
+        state,
+        pause=lambda: bool(signals.caught) or clock.due(),
+        begin=lambda: run.begin(of["config"], done if state else -1),
+    )
     with ExitStack() as stack:
         if state is not None:
             stack.enter_context(signals.held())
-        for epoch in terminal.epochs(_naming(epochs, training.data), training.plan.epochs, done):
+        epochs = _naming(epochs, training.data)
+        if state is None:
+            epochs = _withdrawing(epochs, run)
+        for epoch in terminal.epochs(epochs, training.plan.epochs, done):
             stack.enter_context(signals.held())
             course.notes |= plain(epoch.notes)
             for sentence in epoch.said:
@@ -91,7 +102,7 @@ def follow(
             course.start = course.start or snapshot(training.net.body)
             if epoch.whole:
                 _judge(run, training, terminal, course, epoch, select, clock)
-            _keep(run, training, course, epoch, clock)
+            _keep(run, training, course, epoch, clock, of)
             if signals.caught:
                 kept = f"the run is kept up to epoch {epoch.number}"
                 kept += "" if epoch.whole else f", step {epoch.step}"
@@ -99,46 +110,11 @@ def follow(
     return course
 
 
-def _resumed(
-    run: Run, training: Training, terminal: Terminal
-) -> tuple[Course, dict[str, Any] | None]:
-    """Read the newest checkpoint that is whole, if there is one; say which.
-
-    Raises:
-        ValueError: If it is that of another method or of other classes.
-    """
-    found = run.checkpoints.newest()
-    if found is None:
-        return Course(), None
-    for file in found.damaged:
-        terminal.say(f"{file} is damaged and was passed over")
-    _refuse_other(found.file, found.state["of"], _described(training))
-    progress = found.state["fit"]["progress"]
-    at = f"after epoch {progress['epoch']}" + f", step {progress['step']}" * bool(progress["step"])
-    terminal.say(f"going on from {found.file}, {at}")
+def _resumed(found: Found) -> tuple[Course, dict[str, Any]]:
+    """Take up a course where a checkpoint left it."""
     course = Course(**found.state["course"])
     course.earlier = course.seconds
     return course, found.state["fit"]
-
-
-def _refuse_other(file: Path, known: dict[str, Any], own: dict[str, Any]) -> None:
-    """Refuse a checkpoint of another method or of other classes: its labels would be others."""
-    classes = [name_of(name) for name in known["classes"]]
-    if known["method"] == own["method"] and sorted(classes) == sorted(own["classes"]):
-        if classes != own["classes"]:
-            raise ValueError(
-                f"{file} has the classes in another order, that of the version that began the run: "
-                f"go on with --classes {shlex.join(classes)}"
-            )
-        return
-    raise ValueError(
-        f"{file} is of {known['method']} on {len(classes)} classes, and asked for is "
-        f"{own['method']} on {len(own['classes'])}: give the run's own settings"
-    )
-
-
-def _described(training: Training) -> dict[str, Any]:
-    return {"method": type(training.method).__name__, "classes": list(training.data.classes)}
 
 
 def _judge(
@@ -178,7 +154,14 @@ def _judge(
     run.save_network(training.net, run.last)
 
 
-def _keep(run: Run, training: Training, course: Course, epoch: Epoch, clock: Clock) -> None:
+def _keep(
+    run: Run,
+    training: Training,
+    course: Course,
+    epoch: Epoch,
+    clock: Clock,
+    of: Mapping[str, Any],
+) -> None:
     """Write a checkpoint."""
     course.problems |= training.data.gathered_problems()
     course.asked = sorted({*course.asked, *training.data.asked})
@@ -187,12 +170,29 @@ def _keep(run: Run, training: Training, course: Course, epoch: Epoch, clock: Clo
     run.save_checkpoint(
         epoch.number * steps if epoch.whole else (epoch.number - 1) * steps + epoch.step,
         {
-            "of": _described(training),
+            "of": of,
             "fit": epoch.state,
             "course": {one.name: getattr(course, one.name) for one in fields(course)},
         },
     )
     clock.saved = time.perf_counter()
+
+
+def _withdrawing(epochs: Iterable[Epoch], run: Run) -> Iterator[Epoch]:
+    """Pass epochs on; where the first step is refused, as with parts of a batch, take the run away.
+
+    Raises:
+        ValueError: If that is so.
+    """
+    number = -1  # nothing was there to be taken away
+    try:
+        for epoch in epochs:
+            number = epoch.number
+            yield epoch
+    except ValueError:
+        if number == 0:
+            run.withdraw()
+        raise
 
 
 def _naming(epochs: Iterable[Epoch], data: ImageDomains) -> Iterator[Epoch]:

@@ -20,6 +20,7 @@ from adaptune.method import Method
 from adaptune.network import Network
 from adaptune.ops.batchnorm import batchnorms
 from adaptune.ops.distortion import Distortion, feature_distortion, snapshot, weight_change
+from adaptune.resume import described, gone_on_with, usual_options
 from adaptune.run import Run, machine, read_lines
 from adaptune.signals import Signals
 from adaptune.task import hardest
@@ -49,6 +50,7 @@ def experiment(
     *,
     name: str,
     terminal: Terminal,
+    config: str,
     before: Before | None = None,
     resume: bool = False,
     fabric: Fabric | None = None,
@@ -70,22 +72,26 @@ def experiment(
         plan: How long to train.
         name: What the method is called.
         terminal: Where progress is shown.
+        config: What ``config.yaml`` is to hold, once nothing can refuse the run any more.
         before: What the network says of the test sets before training, where it is known already;
             an empty one is filled.
-        resume: Go on from the run's checkpoint, if there is one.
+        resume: Go on from the run's checkpoint, if there is one; it must be of these settings.
         fabric: Device, precision and processes; by default those of the setting.
 
     Returns:
         The results as they stand in ``results.json``.
 
     Raises:
-        ValueError: If there are no images to train, validate or test on.
+        ValueError: If there are no images to train, validate or test on, or anything else is
+            refused; what the folder held before is untouched then.
         FloatingPointError: If a term of the objective, or a gradient, stops being finite.
         Stopped: If the process is asked to stop; the work done is kept.
     """
     began = time.perf_counter()
     select = chooser(setting.select, data)
     before = {} if before is None else before
+    of, usual = described(method, data, setting, config), usual_options(method)
+    found = gone_on_with(run, of, plan, usual, terminal) if resume else None
 
     def look(net: Network, data: ImageDomains, fabric: Fabric) -> None:
         for test, images in data.tests().items():
@@ -101,7 +107,7 @@ def experiment(
             "their statistics noisy: give a larger --batch-size, or --batchnorm eval"
         )
     with Signals().listening() as signals:
-        course = follow(run, training, terminal, signals, select=select, resume=resume)
+        course = follow(run, training, terminal, signals, select=select, of=of, found=found)
         results = {
             "method": name,
             "seed": plan.seed,

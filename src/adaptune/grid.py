@@ -22,7 +22,7 @@ from adaptune.data.domains import ImageDomains, quietly
 from adaptune.descent import Plan
 from adaptune.experiment import Before, experiment
 from adaptune.methods import METHODS
-from adaptune.run import Run, plain, replace_text
+from adaptune.run import Run, plain
 from adaptune.terminal import Terminal
 from adaptune.training import Setting
 
@@ -51,15 +51,13 @@ class Cell:
         return f"{self.name}, {self.domain}, seed {self.plan.seed}"
 
     def finished(self) -> dict[str, Any] | None:
-        """Give the results of a run that ended with these very settings; clear away any others."""
+        """Give the results of a run that ended with these very settings."""
         out = Run(self.folder)
         if self.begun() and out.results.is_file():
             done: dict[str, Any] = json.loads(out.results.read_text())
             # The folder may have moved since, or the run ended before it was told where it stands.
             own = {"config": str(out.config), "domain": self.domain, "base": self.method}
             return done | own
-        # Were they left, an interrupted run of other settings would look finished.
-        out.results.unlink(missing_ok=True)
         return None
 
     def begun(self) -> bool:
@@ -89,7 +87,6 @@ def run_cell(cell: Cell, terminal: Terminal) -> dict[str, Any]:
     seed = cell.plan.seed if cell.setting.weights == "none" else "any"  # random weights differ
     key = f"{cell.setting} {cell.domain} {sorted(cell.data.ood)} {seed}"
     with out.locked():
-        replace_text(out.config, cell.config)
         results = experiment(
             out,
             METHODS[cell.method],
@@ -99,6 +96,7 @@ def run_cell(cell: Cell, terminal: Terminal) -> dict[str, Any]:
             cell.plan,
             name=cell.name,
             terminal=terminal,
+            config=cell.config,
             before=_BEFORE.setdefault(key, {}),
             resume=begun,
         )

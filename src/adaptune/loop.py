@@ -53,6 +53,7 @@ def fit(
     fabric: Fabric | None = None,
     state: dict[str, Any] | None = None,
     pause: Callable[[], bool] = lambda: False,
+    begin: Callable[[], None] = lambda: None,
 ) -> Iterator[Epoch]:
     """Train, handing control back before the first step and after every epoch.
 
@@ -67,8 +68,10 @@ def fit(
         state: The ``state`` of an `Epoch` of the same method, data and plan, to go on from.
         pause: Asked after every step but an epoch's last; where it says yes, control is handed
             back with an epoch that is not whole.
+        begin: Called once everything is in place, before anything is handed back or trained.
 
     Raises:
+        ValueError: If the state is that of another network or method.
         NonFinite: If a term of the objective or a gradient stops being finite, unless the plan
             skips such steps.
     """
@@ -78,21 +81,22 @@ def fit(
     place(method, fabric)
     data = Placed(data, method, fabric)
     done = Progress() if state is None else Progress(**state["progress"])
-    if state is None or not _fits(method, state["method"]):
+    if state is None or not method.fits(state["method"]):
         torch.manual_seed(plan.seed)
         notes = method.prepare(data)
     if state is not None:
-        method.load_state_dict(state["method"])
+        method.take(state["method"])
     said = rehearse(method, data, plan, fabric)
     descend = Descent(method, plan, fabric)
     try:
+        if state is not None:
+            descend.load_state_dict(state["descent"])
+        begin()
         if state is None:
             layout = {"layout": method.net.layout} if descend.params else {}
             yield Epoch(
                 0, notes=notes | layout, state=_state(done, method, descend), said=tuple(said)
             )
-        else:
-            descend.load_state_dict(state["descent"])
         if descend.params:
             yield from _epochs(method, data, plan, descend, done, pause)
     finally:
@@ -244,12 +248,6 @@ def average_statistics_(method: nn.Module) -> None:
     """
     running = [b for _, norm in batchnorms(method) for b in (norm.running_mean, norm.running_var)]
     mean_over_processes_(b for b in running if b is not None)
-
-
-def _fits(method: Method, state: Mapping[str, Tensor]) -> bool:
-    """Tell whether a state can be taken as the method stands, without looking at the data."""
-    own = method.state_dict()
-    return own.keys() == state.keys() and all(own[key].shape == state[key].shape for key in own)
 
 
 @torch.no_grad()

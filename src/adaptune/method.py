@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, ClassVar, Protocol, get_type_hints
 
@@ -36,6 +36,8 @@ class Method(nn.Module, ABC):
     """What data it learns from, in a word or a few, for the list of methods."""
     rule: Rule = Plain()
     """How gradients are formed, read whenever it descends; not state, so set where it is known."""
+    rounds: int = 0
+    """Epochs that begin with something particular; with fewer, some of that is never done."""
 
     def __init__(self, net: Network, task: Task, *, batchnorm: BatchNormPolicy = "train") -> None:
         super().__init__()
@@ -61,6 +63,25 @@ class Method(nn.Module, ABC):
 
     def refresh(self, data: Domains) -> None:  # noqa: B027
         """Look at the data again, before every epoch."""
+
+    def fits(self, state: Mapping[str, Tensor]) -> bool:
+        """Tell whether a state can be taken as the method stands, without looking at the data."""
+        own = self.state_dict()
+        return own.keys() == state.keys() and all(own[key].shape == state[key].shape for key in own)
+
+    def take(self, state: Mapping[str, Tensor]) -> None:
+        """Take a state that was saved.
+
+        Raises:
+            ValueError: If it is that of another network or method.
+        """
+        try:
+            self.load_state_dict(state)
+        except RuntimeError as error:
+            raise ValueError(
+                f"what was saved does not fit {type(self).__name__} on this network: go on with "
+                f"the settings that it was begun with ({str(error).splitlines()[-1].strip()})"
+            ) from error
 
     def forward(self, x: Tensor) -> Tensor:
         """Predict: one column of logits for each class."""

@@ -48,6 +48,12 @@ def rehearse(method: Method, data: Placed, plan: Plan, fabric: Fabric) -> list[s
     if not trained(method):
         return []
     said = [PARTS] if plan.accumulate > 1 and _normalises_by_batch(method) else []
+    if plan.epochs < method.rounds:
+        said.append(
+            f"{type(method).__name__} was given {method.rounds} rounds, one an epoch, and there "
+            f"are {plan.epochs} epochs, so it does less than it was asked for: give --epochs "
+            f"{method.rounds}, or --rounds {plan.epochs}"
+        )
     tries = method.net.layout == "auto" and layout_of(method) is torch.channels_last
     for batch in islice(data.batches(method.needs, 0), int(tries or plan.compile)):
         if tries:

@@ -6,7 +6,8 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,9 @@ class Run:
         self.metrics = folder / "metrics.jsonl"
         self.results = folder / "results.json"
         self.best, self.last = folder / "best", folder / "last"
-        self.events = _events(folder) if tensorboard and self.writes else None
+        self.tensorboard, self.events = tensorboard, None
+        if tensorboard:
+            _event_writer()  # that it is missing is said before anything is done
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -72,6 +75,33 @@ class Run:
         finally:
             lock.release()
 
+    def begin(self, config: str, epoch: int) -> None:
+        """Take in a run that nothing can refuse any more: its ``config`` and what is left of it.
+
+        Lines of epochs after ``epoch`` are dropped, since they will be written again; -1 begins
+        anew, and lets go of all that another run left.
+        """
+        if not self.writes:
+            return
+        if epoch < 0:
+            self.checkpoints.let_go()
+            self.results.unlink(missing_ok=True)  # it would make an interrupted run look finished
+        kept = [line for line in read_lines(self.metrics) if line["epoch"] <= epoch]
+        replace_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+        replace_text(self.config, config)
+        if self.tensorboard:
+            self.events = _events(self.folder, kept)
+
+    def withdraw(self) -> None:
+        """Take away a run that was refused after all, before its first step."""
+        if not self.writes:
+            return
+        self.checkpoints.let_go()
+        for file in (self.metrics, self.config):
+            file.unlink(missing_ok=True)
+        for folder in (self.best, self.last, self.checkpoints.folder):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def log(self, line: Mapping[str, Any]) -> None:
         """Add one line to the metrics."""
         if not self.writes:
@@ -81,16 +111,7 @@ class Run:
             file.flush()
             os.fsync(file.fileno())
         if self.events is not None:
-            for name, value in line.items():
-                self.events.add_scalar(name, value, line["epoch"])
-            self.events.flush()
-
-    def forget_after(self, epoch: int) -> None:
-        """Drop the lines of epochs after ``epoch``, which a resumed run will write again."""
-        if not self.writes:
-            return
-        kept = [line for line in read_lines(self.metrics) if line["epoch"] <= epoch]
-        replace_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
+            _add(self.events, plain(line))
 
     def save_network(self, net: Network, folder: Path) -> None:
         """Write a network into ``best`` or ``last``."""
@@ -119,15 +140,34 @@ def best_network(folder: Path) -> Path:
     return folder / "best" if (folder / "best" / "network.json").is_file() else folder
 
 
-def _events(folder: Path) -> Any:
-    """Open a writer of TensorBoard events."""
+def _event_writer() -> Any:
+    """Find what writes TensorBoard events."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ValueError(
             "--tensorboard needs a package: pip install 'adaptune[tensorboard]'"
         ) from error
-    return SummaryWriter(str(folder))
+    return SummaryWriter
+
+
+def _events(folder: Path, lines: Iterable[Mapping[str, Any]]) -> Any:
+    """Write TensorBoard events anew, from lines of the metrics on, so that no step is there twice.
+
+    Whoever watches is told by ``purge_step`` to forget what was read from the file before.
+    """
+    for file in folder.glob("events.out.tfevents.*"):
+        file.unlink(missing_ok=True)
+    writer = _event_writer()(str(folder), purge_step=0)
+    for line in lines:
+        _add(writer, line)
+    return writer
+
+
+def _add(writer: Any, line: Mapping[str, Any]) -> None:
+    for name, value in line.items():
+        writer.add_scalar(name, math.nan if value is None else value, line["epoch"])
+    writer.flush()
 
 
 def read_lines(file: Path) -> list[dict[str, Any]]:

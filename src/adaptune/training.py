@@ -148,10 +148,14 @@ class Training:
         return self.method.net
 
     def epochs(
-        self, state: dict[str, Any] | None = None, pause: Callable[[], bool] = lambda: False
+        self,
+        state: dict[str, Any] | None = None,
+        pause: Callable[[], bool] = lambda: False,
+        begin: Callable[[], None] = lambda: None,
     ) -> Iterator[Epoch]:
         """Train, from ``state`` on, if that of an epoch is given; see `fit`."""
-        return fit(self.method, self.data, self.plan, fabric=self.fabric, state=state, pause=pause)
+        how: dict[str, Any] = {"state": state, "pause": pause, "begin": begin}
+        return fit(self.method, self.data, self.plan, fabric=self.fabric, **how)
 
     @property
     def validates(self) -> bool:

@@ -167,6 +167,15 @@ def test_answers_come_to_where_the_method_is():
     assert placed.ask(torch.tensor([5])).tolist() == [data.truth[5]]
 
 
+@pytest.mark.parametrize(("epochs", "said"), [(2, True), (3, False), (4, False)])
+def test_fewer_epochs_than_rounds_are_said_before_anything_is_asked(epochs, said):
+    data, method = TwoDomains(), LFTL(trained(), TASK, ask=12, rounds=3)
+    first = next(iter(fit(method, data, Plan(epochs=epochs))))
+    told = [one for one in first.said if "give --epochs 3, or --rounds 2" in one]
+    assert bool(told) == said
+    assert not data.asked
+
+
 def test_fewer_labels_than_rounds_are_refused():
     with pytest.raises(ValueError, match="every round asks for a label: got 3 labels in 10 rounds"):
         LFTL(trained(), TASK, ask=3)

@@ -163,6 +163,15 @@ def test_other_settings_are_not_mixed_into_a_study(study, change):
     assert len(kept(folder)) == len(trials)
 
 
+def test_a_study_whose_trials_were_all_refused_takes_other_settings(tmp_path):
+    with pytest.raises(TypeError):
+        searched(tmp_path, budget=2, epochs=1, weight=3)
+    trials = searched(tmp_path, budget=2, epochs=1)
+    assert [trial["state"] for trial in trials] == ["complete"] * 2
+    with pytest.raises(ValueError, match="was begun with other settings"):
+        searched(tmp_path, budget=2, epochs=2)
+
+
 class Secret(Dataset):
     """Rows that nobody may look at."""
 
@@ -282,6 +291,44 @@ def test_a_search_that_was_killed_goes_on_and_loses_nothing(tmp_path):
     failed = [trial.number for trial in kept(tmp_path) if trial.state.name == "FAIL"]
     assert failed == [2]
     assert before[2].params in [trial["values"] for trial in trials]
+
+
+def begun_together(storage: str | None, folder: str) -> None:
+    """Take part in a new study from three processes at once; end badly if one of them does."""
+    torch.set_num_threads(1)
+    at = time.time() + 0.2
+    children = []
+    for _ in range(3):
+        child = os.fork()
+        if child == 0:
+            time.sleep(max(0.0, at - time.time()))
+            what = wanted(budget=5, epochs=1)
+            search(what, folder=Path(folder), storage=storage, terminal=QUIET)
+            os._exit(0)
+        children.append(child)
+    sys.exit(any(os.waitpid(child, 0)[1] for child in children))
+
+
+@pytest.mark.parametrize("storage", ["sqlite:///{}/new/trials.db", "{}/new/trials.log", None])
+def test_processes_that_begin_a_study_together_all_end_well_and_share_it(tmp_path, storage):
+    storage = storage and storage.format(tmp_path)
+    here = Path(__file__).parent
+    script = (
+        f"import sys; sys.path[:0] = {[str(here), str(here.parent)]}\n"
+        f"import test_study; test_study.begun_together({storage!r}, {str(tmp_path)!r})"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    trials = search(wanted(budget=5, epochs=1), folder=tmp_path, storage=storage, terminal=QUIET)
+    assert len(trials) == 5
+    assert all(trial["state"] in ("complete", "pruned") for trial in trials)
+
+
+@pytest.mark.parametrize("storage", ["sqlite:////nowhere/at/all.db", "moon://trials"])
+def test_a_storage_that_cannot_be_used_is_named(tmp_path, storage, monkeypatch):
+    monkeypatch.setattr(Path, "mkdir", lambda *_, **__: None)
+    with pytest.raises((ValueError, OSError), match="nowhere|moon"):
+        search(wanted(budget=1), folder=tmp_path, storage=storage, terminal=QUIET)
 
 
 def test_two_processes_share_a_study_and_its_budget(tmp_path):

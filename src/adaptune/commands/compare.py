@@ -98,7 +98,6 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
     names = [name.strip() for name in given.methods.split(",")]
     options = _options(names, given.set)
     folder = made(given.out)
-    replace_text(folder / "config.yaml", config_text(given, leave_out=("out", "jobs")))
     with Terminal() as terminal:
         sources = _sources(given, terminal)
         domains = {name: source.data for name, source in sources.items()}
@@ -132,6 +131,7 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
             results["tuned"] = tuned
         if given.rates:
             results["rates"] = robustness(found)
+        replace_text(folder / "config.yaml", config_text(given, leave_out=("out", "jobs")))
         replace_text(folder / "results.json", json.dumps(plain(results), indent=1) + "\n")
         page = write_comparison_report(folder)
         terminal.results(found, results["summary"])

@@ -9,8 +9,16 @@ from typing import Any
 import yaml
 from jsonargparse import Namespace
 
+from adaptune.commands.parser import NUMBER
 from adaptune.data.sources import named_folders
 from adaptune.run import plain
+
+
+class Writer(yaml.SafeDumper):
+    """Writes YAML in which whatever might be read as something else than words has quotes."""
+
+
+Writer.add_implicit_resolver("tag:yaml.org,2002:float", NUMBER, list("-+0123456789"))
 
 
 def config_of(given: Namespace, *, leave_out: Sequence[str]) -> dict[str, Any]:
@@ -20,6 +28,8 @@ def config_of(given: Namespace, *, leave_out: Sequence[str]) -> dict[str, Any]:
     for name in ("data", "from"):
         if given.get(name):
             kept[name] = Path(given[name]).absolute()
+    if given.get("weights") and Path(given.weights).is_file():
+        kept["weights"] = Path(given.weights).absolute()
     kept["ood"] = [f"{k}={path.absolute()}" for k, path in named_folders(given.ood).items()]
     kept["source"] = [located(word) for word in given.source]
     if given.target:
@@ -42,8 +52,8 @@ def config_text(given: Namespace, *, leave_out: Sequence[str]) -> str:
 def yaml_text(settings: Mapping[str, Any]) -> str:
     """Write settings as YAML; those that are None are left to their defaults.
 
-    >>> yaml_text({"lr": 0.1, "clip": None})
-    'lr: 0.1\\n'
+    >>> yaml_text({"lr": 0.1, "clip": None, "domain": "1e3"})
+    "lr: 0.1\\ndomain: '1e3'\\n"
     """
     known = {key: value for key, value in plain(settings).items() if value is not None}
-    return yaml.safe_dump(known, sort_keys=False)
+    return yaml.dump(known, Dumper=Writer, sort_keys=False)

@@ -27,7 +27,7 @@ from adaptune.method import hyperparameters
 from adaptune.methods import METHODS
 from adaptune.report.page import write_run_report
 from adaptune.report.questions import write_questions
-from adaptune.run import Run, replace_text
+from adaptune.run import Run
 from adaptune.signals import Stopped
 from adaptune.summary import summarize
 from adaptune.terminal import Terminal
@@ -69,8 +69,6 @@ def run(words: Sequence[str]) -> None:
     out = Run(folder, tensorboard=given.tensorboard)
     quiet = not out.writes
     with out.locked(), Terminal(quiet=quiet) as terminal, _saying_how_to_go_on(folder):
-        if out.writes:
-            replace_text(out.config, config_text(given, leave_out=("out", "resume")))
         data = opened(given, seed=plan.seed, track=terminal.track)
         if not given.oracle:
             data = replace(data, answers=People(folder / "questions.csv", write_questions))
@@ -85,6 +83,7 @@ def run(words: Sequence[str]) -> None:
             plan,
             name=name,
             terminal=terminal,
+            config=config_text(given, leave_out=("out", "resume")),
             resume=given.resume,
             fabric=fabric,
         )
@@ -98,13 +97,18 @@ def run(words: Sequence[str]) -> None:
 
 @contextmanager
 def _saying_how_to_go_on(folder: Path) -> Iterator[None]:
+    """Where a run is there to go on with, say how."""
     again = f"go on with: adaptune fit --resume --out {shlex.quote(str(folder))}"
     try:
         yield
     except Stopped as stopped:
+        if not (folder / "config.yaml").is_file():
+            raise
         said = f"{stopped.kept}; " if stopped.kept else ""
         raise type(stopped)(stopped.number, said + again) from None
     except OSError as error:
+        if not (folder / "config.yaml").is_file():
+            raise
         raise OSError(f"{error}; then {again}") from error
 
 

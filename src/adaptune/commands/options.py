@@ -13,6 +13,8 @@ import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]
 from lightning_fabric import Fabric
 
+from adaptune.commands.parser import Parser as Parser
+from adaptune.commands.parser import load
 from adaptune.data.domains import ImageDomains, Loading, Track
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains, other_domains
@@ -25,25 +27,6 @@ from adaptune.run import best_network, plain
 from adaptune.training import Setting
 
 Record = TypeVar("Record")
-
-
-class Parser(ArgumentParser):
-    """A parser whose options have dashes where the signatures have underscores."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(allow_abbrev=False, **settings)
-
-    def parse_args(self, *args: Any, **settings: Any) -> Namespace:  # type: ignore[override]
-        """Parse arguments, as argparse does."""
-        try:
-            return super().parse_args(*args, **settings)
-        except (RuntimeError, UnicodeError) as error:  # what the parser stumbles over itself
-            self.error(f"a value, or a file that --config names, cannot be read: {error}")
-
-    def add_argument(self, *names: str, **settings: Any) -> Any:
-        """Add an argument, as argparse does."""
-        dashed = [name.replace("_", "-") if name.startswith("--") else name for name in names]
-        return super().add_argument(*dashed, **settings)
 
 
 def training_parser(command: str, description: str, *, skip: frozenset[str]) -> Parser:
@@ -248,7 +231,7 @@ def read_config(file: Path) -> dict[str, Any]:
         ValueError: If it is no YAML, or holds anything but settings.
     """
     try:
-        config = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        config = load(file.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeError, RecursionError) as error:
         raise ValueError(f"{file} could not be read as YAML: {error}") from error
     if not isinstance(config, dict):

@@ -6,17 +6,13 @@ import math
 import os
 import socket
 import time
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
@@ -25,15 +21,13 @@ from adaptune.descent import Plan
 from adaptune.method import hyperparameters, ranges
 from adaptune.methods import METHODS
 from adaptune.search.sampler import Over, sampler_for
+from adaptune.search.storage import HEARTBEAT, opened, stable
 from adaptune.terminal import Terminal
 from adaptune.training import Setting, better, ready
 from adaptune.types import Between
 
 COUNTED = (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
 """Trials that take their share of the budget: those that failed do not."""
-
-HEARTBEAT = 60
-"""Seconds between signs of life of a trial in a database; after five a trial counts as dead."""
 
 
 class _Surplus(Exception):
@@ -126,28 +120,40 @@ def search(
         ValueError: If the study was begun with other settings.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(
-        storage=_opened(folder, storage),
-        study_name=what.name,
-        direction="maximize",
-        sampler=sampler_for(what.over, what.starts(), budget=what.budget, seed=what.plan.seed),
-        pruner=_pruner(what),
-        load_if_exists=True,
-    )
-    begun = study.user_attrs.get("settings", what.settings)
-    if begun != what.settings:
+    with opened(folder, storage) as kept:
+        study = optuna.create_study(
+            storage=kept,
+            study_name=what.name,
+            direction="maximize",
+            sampler=sampler_for(what.over, what.starts(), budget=what.budget, seed=what.plan.seed),
+            pruner=_pruner(what),
+            load_if_exists=True,
+        )
+        _begin(study, what)
+    while _room(study, what.budget):
+        _bring_back(study)
+        with stable():
+            study.optimize(
+                lambda trial: _run(study, trial, what, terminal), n_trials=1, catch=(_Surplus,)
+            )
+    return [_row(trial) for trial in study.get_trials(states=COUNTED)]
+
+
+def _begin(study: Study, what: Search) -> None:
+    """Let a study be one of these settings, unless trials of others came to something.
+
+    Raises:
+        ValueError: If they did.
+    """
+    begun = study.user_attrs.get("settings")
+    if begun == what.settings:
+        return
+    if begun is not None and study.get_trials(deepcopy=False, states=COUNTED):
         raise ValueError(
             f"the study {what.name!r} was begun with other settings: give --study another name, or "
             f"another --out\n begun {begun}\n asked {what.settings}"
         )
     study.set_user_attr("settings", what.settings)
-    while _room(study, what.budget):
-        _bring_back(study)
-        with _stable():
-            study.optimize(
-                lambda trial: _run(study, trial, what, terminal), n_trials=1, catch=(_Surplus,)
-            )
-    return [_row(trial) for trial in study.get_trials(states=COUNTED)]
 
 
 def best_of(trials: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
@@ -174,23 +180,6 @@ def standing(trial: Mapping[str, Any]) -> tuple[bool, float, float]:
     loss = trial["loss"]
     known = loss is not None and math.isfinite(loss)
     return trial["state"] == "complete", trial["accuracy"] or 0.0, -loss if known else -math.inf
-
-
-@contextmanager
-def _stable() -> Iterator[None]:
-    """Say nothing of what optuna calls experimental: signs of life of trials, since 2.9."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        yield
-
-
-def _opened(folder: Path, storage: str | None) -> BaseStorage:
-    if storage is not None and "://" in storage:
-        with _stable():
-            return RDBStorage(storage, heartbeat_interval=HEARTBEAT, grace_period=5 * HEARTBEAT)
-    file = Path(storage) if storage else folder / "study.journal"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    return JournalStorage(JournalFileBackend(str(file)))
 
 
 def _pruner(what: Search) -> optuna.pruners.BasePruner:
@@ -230,12 +219,14 @@ def _alive(process: int) -> bool:
 
 
 def _bring_back(study: Study) -> None:
-    """Queue again what trials that failed were trying."""
+    """Queue again what trials of these settings that failed were trying."""
+    settings = study.user_attrs["settings"]
     trials = study.get_trials()
     queued = [t.system_attrs.get("fixed_params") for t in trials if t.state == TrialState.WAITING]
     tried = [t.params for t in trials if t.state in COUNTED]
     for trial in trials:
         lost = trial.state == TrialState.FAIL and "surplus" not in trial.user_attrs
+        lost = lost and trial.user_attrs.get("settings", settings) == settings
         if lost and trial.params and trial.params not in [*tried, *queued]:
             study.enqueue_trial(trial.params)
             queued.append(trial.params)
@@ -244,6 +235,7 @@ def _bring_back(study: Study) -> None:
 def _run(study: Study, trial: Trial, what: Search, terminal: Terminal) -> float:
     """Train once, tell the study after every epoch, and stop when others are ahead."""
     trial.set_user_attr("process", f"{socket.gethostname()}:{os.getpid()}")
+    trial.set_user_attr("settings", what.settings)
     counted = [one.number for one in study.get_trials(states=COUNTED, deepcopy=False)]
     if sorted(counted).index(trial.number) >= what.budget:
         trial.set_user_attr("surplus", True)

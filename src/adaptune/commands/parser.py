@@ -1,0 +1,76 @@
+"""The parser of every command, and how it reads YAML: names stay words, whatever they look like."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace, set_loader
+
+NUMBER = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*([eE][-+]?[0-9]+)?|[eE][-+]?[0-9]+)\Z")
+"""Numbers that people write and YAML 1.1 does not know, such as 1e-3."""
+
+NAMES = {
+    *("data", "from", "out", "weights", "ood", "source", "target", "domain", "classes"),
+    *("methods", "untuned", "set", "over", "study", "storage"),
+}
+"""Settings that hold names and places: 1e3, yes and 2020-01-01 are words there."""
+
+
+class Reader(yaml.SafeLoader):
+    """Reads YAML, with numbers as people write them."""
+
+
+Reader.add_implicit_resolver("tag:yaml.org,2002:float", NUMBER, list("-+0123456789"))
+
+
+def load(text: str) -> Any:
+    """Read YAML; what stands for names stays as it is written.
+
+    >>> load("{lr: 1e-3, domain: 1e3, classes: [yes, 0x10, null]}")
+    {'lr': 0.001, 'domain': '1e3', 'classes': ['yes', '0x10', 'null']}
+    """
+    node = yaml.compose(text, Loader=Reader)
+    if node is None:
+        return None
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in NAMES:
+                _keep(value)
+    reader = Reader("")
+    try:
+        return reader.construct_document(node)
+    finally:
+        reader.dispose()
+
+
+def _keep(node: yaml.Node) -> None:
+    """Let plain values be words; one that is null by itself is no name."""
+    words = node.value if isinstance(node, yaml.SequenceNode) else [node]
+    for one in words:
+        nothing = one is node and one.tag.endswith(":null")
+        if isinstance(one, yaml.ScalarNode) and one.tag.startswith("tag:yaml.org") and not nothing:
+            one.tag = "tag:yaml.org,2002:str"
+
+
+set_loader("adaptune", load, exceptions=(yaml.YAMLError,))
+
+
+class Parser(ArgumentParser):
+    """A parser whose options have dashes where the signatures have underscores."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(allow_abbrev=False, parser_mode="adaptune", **settings)
+
+    def parse_args(self, *args: Any, **settings: Any) -> Namespace:  # type: ignore[override]
+        """Parse arguments, as argparse does."""
+        try:
+            return super().parse_args(*args, **settings)
+        except (RuntimeError, UnicodeError) as error:  # what the parser stumbles over itself
+            self.error(f"a value, or a file that --config names, cannot be read: {error}")
+
+    def add_argument(self, *names: str, **settings: Any) -> Any:
+        """Add an argument, as argparse does."""
+        dashed = [name.replace("_", "-") if name.startswith("--") else name for name in names]
+        return super().add_argument(*dashed, **settings)
