@@ -14,27 +14,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode, v2
 
 from adaptune.data.cache import Cache, Store, store_of
 from adaptune.data.listing import Example, Part, printable
+from adaptune.data.pixels import Refused, pixels_of, stored_as, without_large_texts
 from adaptune.network import Preprocess
 
 Augment = Literal["none", "flip", "crop"]
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What turns an image upright, by its EXIF orientation."""
-
 KINDS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """What is opened, whatever its name ends in; some other kinds would start programs."""
 
@@ -53,11 +43,6 @@ FOREIGN = (
 DAMAGED = "it begins as an image but cannot be decoded, being cut off or damaged: copy it again"
 LARGE = f"it has {PIXELS // 10**6} million pixels or more, which could fill the memory: shrink it"
 NARROW = f"one side is more than {RATIO} times the other: cut it into parts"
-FRACTIONS = "its pixels are fractions, whose range no one knows: save it with 8 bits"
-
-
-class Refused(OSError):
-    """A file that is not read as an image; its message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +71,28 @@ def read_image(path: Path, part: Part | None = None) -> Tensor:
             raise Refused(EMPTY)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # decoders warn of oddities that change no pixel
-            return _decoded(path if part is None else BytesIO(_bytes(part)))
+            return _read(path, part)
     except Refused:
         raise
     except Exception as error:  # decoders of broken files raise whatever they stumble over
         raise Refused(_reason(error)) from error
 
 
-def _bytes(part: Part) -> bytes:
+def _read(path: Path, part: Part | None) -> Tensor:
+    """Decode a file, without its texts where Pillow refuses these for their length."""
+    try:
+        return _decoded(path if part is None else BytesIO(_bytes(path, part)))
+    except ValueError:
+        raw = _bytes(path, part)
+        lighter = without_large_texts(raw)
+        if lighter == raw:
+            raise
+        return _decoded(BytesIO(lighter))
+
+
+def _bytes(path: Path, part: Part | None) -> bytes:
+    if part is None:
+        return path.read_bytes()
     with part.file.open("rb") as opened:
         opened.seek(part.offset)
         return opened.read(part.size)
@@ -108,14 +107,7 @@ def _decoded(source: Path | BytesIO) -> Tensor:
             raise Refused(LARGE)
         if long > RATIO * short:
             raise Refused(NARROW)
-        opened.load()  # before EXIF is asked: TIFF is turned upright by this, and forgets its EXIF
-        image = _upright(_eight_bits(opened), opened)
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image)
-        pixels: Tensor = v2.functional.pil_to_tensor(image.convert("RGB"))
-    return pixels
+        return pixels_of(opened, stored_as(opened))
 
 
 def _reason(error: Exception) -> str:
@@ -130,27 +122,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror and error.errno != errno.EINVAL:
         return f"the system could not read it ({error.strerror}): check the disk and your rights"
     return DAMAGED
-
-
-def _upright(image: Image.Image, opened: Image.Image) -> Image.Image:
-    """Turn an image as EXIF says; EXIF that is damaged turns nothing."""
-    # Not ImageOps.exif_transpose: it writes EXIF again and fails on tags of a wrong type.
-    try:
-        turn = UPRIGHT.get(opened.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:
-        return image
-    return image.transpose(turn) if turn is not None else image
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Narrow wide integers, which `convert` would clip to white."""
-    if image.mode == "F":
-        raise Refused(FRACTIONS)
-    if not image.mode.startswith("I"):
-        return image
-    narrow = image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
-    narrow.info.pop("transparency", None)
-    return narrow
 
 
 @dataclass(frozen=True)
