@@ -15,6 +15,7 @@ from lightning_fabric import Fabric
 from adaptune.backbone import open_backbone
 from adaptune.data.domains import ImageDomains
 from adaptune.data.images import Augment
+from adaptune.data.lacks import lacks
 from adaptune.descent import Plan
 from adaptune.loop import Epoch, evaluate, fit
 from adaptune.method import Method
@@ -198,12 +199,8 @@ def ready(
             needs.
     """
     _refuse_lack(method, data, setting)
-    for split, rows in data.sets.items():
-        if not len(rows):
-            raise ValueError(
-                f"there are no {split} images: give the data a {split} folder, or more images, or "
-                "a larger share (--val-share, --test-share)"
-            )
+    for said in lacks(data.classes, data.sets):
+        raise ValueError(said)
     torch.manual_seed(plan.seed)
     net = setting.network(data.classes)
     net.threshold = setting.unknown_above if setting.open_set else 1.0

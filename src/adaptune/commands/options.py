@@ -15,6 +15,7 @@ from lightning_fabric import Fabric
 
 from adaptune.data.domains import ImageDomains, Loading, Track
 from adaptune.data.listing import Shares
+from adaptune.data.names import refuse_taken
 from adaptune.data.opening import open_domains, other_domains
 from adaptune.descent import Plan
 from adaptune.method import Method, hyperparameters
@@ -225,7 +226,7 @@ def named_folders(words: Sequence[str]) -> dict[str, Path]:
     """Read ``NAME=DIR`` words.
 
     Raises:
-        ValueError: If a word has no name, or a name comes with two folders.
+        ValueError: If a word has no name, or the name is that of another set.
 
     >>> named_folders(["sketch=data/sketch"])
     {'sketch': PosixPath('data/sketch')}
@@ -236,8 +237,7 @@ def named_folders(words: Sequence[str]) -> dict[str, Path]:
         if not (name and equals and folder):
             raise ValueError(f"expected NAME=DIR, such as sketch=data/sketch, and got {word!r}")
         same = name in folders and folders[name].absolute() == Path(folder).absolute()
-        if name == "id" or (name in folders and not same):
-            raise ValueError(f"the name {name!r} is taken: give every domain a name of its own")
+        refuse_taken([name], [] if same else folders)
         folders[name] = Path(folder)
     return folders
 

@@ -35,6 +35,10 @@ RATIO = 100
 """How many times as long as wide an image may be: resizing goes by the shorter side."""
 
 MISSING = "there is no such file: put it back, or take it out of the data"
+BACKSLASHES = (
+    "there is no such file, and its path has backslashes, which divide no folders on this system: "
+    "write it with /"
+)
 SPECIAL = "it is a folder, a pipe or a device, not a file: put an image in its place"
 EMPTY = "the file is empty: copy it again, or delete it"
 FOREIGN = (
@@ -47,10 +51,11 @@ NARROW = f"one side is more than {RATIO} times the other: cut it into parts"
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A file that could not be read, and why."""
+    """A file or row that could not be read, and why; one that ``stops`` is more than left out."""
 
     path: str
     reason: str
+    stops: bool = False
 
 
 def read_image(path: Path, part: Part | None = None) -> Tensor:
@@ -75,7 +80,7 @@ def read_image(path: Path, part: Part | None = None) -> Tensor:
     except Refused:
         raise
     except Exception as error:  # decoders of broken files raise whatever they stumble over
-        raise Refused(_reason(error)) from error
+        raise Refused(_reason(error, part.file if part else path)) from error
 
 
 def _read(path: Path, part: Part | None) -> Tensor:
@@ -110,14 +115,14 @@ def _decoded(source: Path | BytesIO) -> Tensor:
         return pixels_of(opened, stored_as(opened))
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, path: Path) -> str:
     """Say in plain words why a file was not read, and what to do."""
     if isinstance(error, UnidentifiedImageError):
         return FOREIGN
     if isinstance(error, Image.DecompressionBombError):
         return LARGE
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return MISSING
+        return BACKSLASHES if "\\" in path.name else MISSING
     # Where offsets are damaged, decoders ask for places that no file has; disks are well then.
     if isinstance(error, OSError) and error.strerror and error.errno != errno.EINVAL:
         return f"the system could not read it ({error.strerror}): check the disk and your rights"
@@ -216,32 +221,12 @@ class ImageFiles(Dataset[Sample | Unreadable]):
             image = self.store.found(file, offset, self.transform.made, read)
         except OSError as error:
             return Unreadable(printable(path), str(error))
-        with _seeded(seed):
+        with seeded(seed):
             return self.transform.varied(image), self.labels[row], row
 
 
-class Rows(Dataset[Sample | Unreadable]):
-    """Any torch data set of (x, label) pairs, seen as rows that are asked for by row and seed."""
-
-    def __init__(self, data: Dataset[Any]) -> None:
-        self.data = data
-
-    def __len__(self) -> int:
-        return len(self.data)  # type: ignore[arg-type]
-
-    def __getitem__(self, key: tuple[int, int]) -> Sample | Unreadable:
-        row, seed = key
-        with _seeded(seed):
-            try:
-                x, label = self.data[row][:2]
-            except (OSError, ValueError) as error:
-                reason = str(error) or "the data set could not give it and did not say why"
-                return Unreadable(f"row {row}", reason)
-        return torch.as_tensor(x), int(label), row
-
-
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Draw from ``seed`` for a while; the random numbers of the rest, on any device, go on."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -182,4 +182,9 @@ def stacked(items: Sequence[Sample | Unreadable]) -> tuple[Stack | None, list[Un
     if not good:
         return None, broken
     x, y, row = zip(*good, strict=True)
+    odd = [at for at, one in enumerate(x) if one.shape != x[0].shape]
+    if odd:
+        shapes = f"{tuple(x[0].shape)} and {tuple(x[odd[0]].shape)}"
+        reason = f"their inputs are {shapes}: let the data set make them all of one size"
+        return None, [Unreadable(f"rows {row[0]} and {row[odd[0]]}", reason, stops=True)]
     return (torch.stack(x), torch.tensor(y), torch.tensor(row)), broken

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from adaptune.data.domains import ImageDomains, Loading
 from adaptune.data.listing import Listing, Shares
+from adaptune.data.names import refuse_taken
 from adaptune.data.opening import domains_of
 from adaptune.data.sources import read_source
 
@@ -17,7 +18,7 @@ def leave_one_out(
     """Train on each domain in turn and test on all others, under the classes that all have.
 
     Raises:
-        ValueError: If there is one domain only, or no class is in all of them.
+        ValueError: If there is one domain only, two have one name, or no class is in all of them.
     """
     names = [listing.name for listing in listings]
     if len(set(names)) < 2:
@@ -25,6 +26,8 @@ def leave_one_out(
             f"training on each domain in turn needs two or more of different names, and there is "
             f"{', '.join(names)}: give others with --ood, or a folder of domain folders"
         )
+    for at, name in enumerate(names):
+        refuse_taken([name], names[:at])
     classes = shared_classes(listings)
     return {
         own.name: domains_of(
