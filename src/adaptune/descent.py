@@ -13,8 +13,9 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from adaptune.faults import Check
+from adaptune.limits import MOST, SEEDS, within
 from adaptune.method import Method
-from adaptune.ops.processes import everyone, mean_over_processes_
+from adaptune.ops.processes import everyone, gradients_of, mean_over_processes_
 from adaptune.ops.processes import place as process
 from adaptune.ops.synchronized import synchronized_batch_norm
 from adaptune.rules import SMALLEST, Sharp, climb, climbed, to_share, uncounted
@@ -58,8 +59,14 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.accumulate < 1:
-            raise ValueError(f"a batch has at least one part: got --accumulate {self.accumulate}")
+        within("--epochs", self.epochs, 1, MOST)
+        within("--momentum", self.momentum, 0, 1, below=True)
+        within("--weight-decay", self.weight_decay, 0)
+        within("--warmup", self.warmup, 0, 1, below=True)
+        within("--clip", self.clip, 0, above=True)
+        within("--accumulate", self.accumulate, 1, MOST)
+        within("--checkpoint-minutes", self.checkpoint_minutes, 0)
+        within("--seed", self.seed, *SEEDS)
 
     def pace(self, progress: float) -> float:
         """Give the share of the full rate at ``progress`` (0 to 1) of the run.
@@ -206,7 +213,7 @@ class Descent:
         with self._conditions(redraw=True):
             radius = rule.distance(done) * self.share
         self.seen.append(("radius", radius))
-        gradients = _gradients(params)
+        gradients = gradients_of(params)
         mean_over_processes_([radius, *gradients])
         moved = [one for one in params if one.grad is not None]
         if moved:
@@ -228,7 +235,7 @@ class Descent:
     @torch.no_grad()
     def _move(self, params: Sequence[Tensor]) -> None:
         """Take the step that the gradients ask for, shortened, unless one is not finite."""
-        gradients = _gradients(params)
+        gradients = gradients_of(params)
         values = torch.stack([value for _, value in self.seen])
         fault = (~values.isfinite().all()).float()
         mean_over_processes_([fault, *gradients])
@@ -282,15 +289,6 @@ class Descent:
             self._ready(self.optimizer.optimizer)
             if state["scaler"]:
                 self.fabric.strategy.precision.load_state_dict(state["scaler"])
-
-
-def _gradients(params: Sequence[Tensor]) -> list[Tensor]:
-    """List gradients; of several processes each gives one for every parameter, if only zeros."""
-    if process()[1] > 1:
-        for parameter in params:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-    return [parameter.grad for parameter in params if parameter.grad is not None]
 
 
 def trainable(*modules: nn.Module) -> list[Tensor]:

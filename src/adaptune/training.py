@@ -18,7 +18,7 @@ from adaptune.data.images import Augment
 from adaptune.data.lacks import lacks
 from adaptune.descent import Plan
 from adaptune.loop import Epoch, evaluate, fit
-from adaptune.method import Method
+from adaptune.method import Method, refuse_options
 from adaptune.network import Network
 from adaptune.run import best_network
 from adaptune.task import Scores, Task
@@ -198,6 +198,7 @@ def ready(
         ValueError: If there are no images to train or validate on, or the method lacks what it
             needs.
     """
+    refuse_options(method, options)
     _refuse_lack(method, data, setting)
     for said in lacks(data.classes, data.sets):
         raise ValueError(said)

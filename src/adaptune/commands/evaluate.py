@@ -21,6 +21,7 @@ from adaptune.commands.options import (
 from adaptune.data.domains import ImageDomains, Loading
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains, other_domains
+from adaptune.limits import MOST
 from adaptune.loop import evaluate
 from adaptune.network import Network
 from adaptune.run import best_network
@@ -53,7 +54,9 @@ def run(words: Sequence[str]) -> None:
         metavar="NAME=DIR",
         help="what to test on; by default the run's own test sets",
     )
-    parser.add_argument("--batch-size", type=int, default=256, help="images at a time")
+    parser.add_argument(
+        "--batch-size", type=int, default=256, between=(1, MOST), help="images at a time"
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where")
     add_open_set(parser)
     parser.add_argument(
