@@ -12,7 +12,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from adaptune.faults import Check
+from adaptune.faults import Check, lone_values_explained
 from adaptune.limits import MOST, SEEDS, within
 from adaptune.method import Method
 from adaptune.ops.processes import everyone, gradients_of, mean_over_processes_
@@ -91,6 +91,8 @@ class Plan:
         """
         if group.curvature is None:
             return group.rate
+        if not group.curvature > 0:
+            raise ValueError("no rate fits training images that all look alike: give more of them")
         return group.rate * (1 - self.momentum) * 2 / group.curvature
 
 
@@ -229,7 +231,8 @@ class Descent:
         together = nullcontext() if alone else synchronized_batch_norm()
         devices = [self.fabric.device] if self.fabric.device.type == "cuda" else []
         drawn = torch.random.fork_rng(devices=devices, enabled=redraw)
-        with self.fabric.autocast(), together, drawn:
+        explained = lone_values_explained(holdable=hasattr(self.method, "batchnorm"))
+        with self.fabric.autocast(), together, drawn, explained:
             yield
 
     @torch.no_grad()
