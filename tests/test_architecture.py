@@ -17,7 +17,7 @@ SOURCE = ROOT / "src" / "adaptune"
 LAYERS = [
     ["types", "durable", "signals", "limits"],
     ["ops", "select"],
-    ["task", "head", "saved", "faults", "checkpoint", "rules"],
+    ["task", "rejection", "head", "saved", "faults", "checkpoint", "rules"],
     ["network"],
     ["backbone", "data", "method", "catalog"],
     ["descent", "run", "batches"],
