@@ -15,9 +15,9 @@ SOURCE = ROOT / "src" / "adaptune"
 
 # Who may import whom: a file may import from its own layer and from those before it.
 LAYERS = [
-    ["types", "durable", "signals"],
+    ["types", "durable", "signals", "limits"],
     ["ops", "select"],
-    ["task", "head", "saved", "faults", "checkpoint", "rules"],
+    ["task", "rejection", "head", "saved", "faults", "checkpoint", "rules"],
     ["network"],
     ["backbone", "data", "method", "catalog"],
     ["descent", "run", "batches"],

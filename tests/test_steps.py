@@ -117,7 +117,7 @@ def test_moving_twice_a_batch_in_parts_is_refused():
 
 
 def test_a_batch_has_at_least_one_part():
-    with pytest.raises(ValueError, match="at least one part"):
+    with pytest.raises(ValueError, match="--accumulate must be at least 1: got 0"):
         Plan(accumulate=0)
 
 

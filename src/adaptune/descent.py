@@ -12,9 +12,10 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from adaptune.faults import Check
+from adaptune.faults import Check, lone_values_explained
+from adaptune.limits import MOST, SEEDS, within
 from adaptune.method import Method
-from adaptune.ops.processes import everyone, mean_over_processes_
+from adaptune.ops.processes import everyone, gradients_of, mean_over_processes_
 from adaptune.ops.processes import place as process
 from adaptune.ops.synchronized import synchronized_batch_norm
 from adaptune.rules import SMALLEST, Sharp, climb, climbed, to_share, uncounted
@@ -58,8 +59,14 @@ class Plan:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.accumulate < 1:
-            raise ValueError(f"a batch has at least one part: got --accumulate {self.accumulate}")
+        within("--epochs", self.epochs, 1, MOST)
+        within("--momentum", self.momentum, 0, 1, below=True)
+        within("--weight-decay", self.weight_decay, 0)
+        within("--warmup", self.warmup, 0, 1, below=True)
+        within("--clip", self.clip, 0, above=True)
+        within("--accumulate", self.accumulate, 1, MOST)
+        within("--checkpoint-minutes", self.checkpoint_minutes, 0)
+        within("--seed", self.seed, *SEEDS)
 
     def pace(self, progress: float) -> float:
         """Give the share of the full rate at ``progress`` (0 to 1) of the run.
@@ -84,6 +91,8 @@ class Plan:
         """
         if group.curvature is None:
             return group.rate
+        if not group.curvature > 0:
+            raise ValueError("no rate fits training images that all look alike: give more of them")
         return group.rate * (1 - self.momentum) * 2 / group.curvature
 
 
@@ -206,7 +215,7 @@ class Descent:
         with self._conditions(redraw=True):
             radius = rule.distance(done) * self.share
         self.seen.append(("radius", radius))
-        gradients = _gradients(params)
+        gradients = gradients_of(params)
         mean_over_processes_([radius, *gradients])
         moved = [one for one in params if one.grad is not None]
         if moved:
@@ -222,13 +231,14 @@ class Descent:
         together = nullcontext() if alone else synchronized_batch_norm()
         devices = [self.fabric.device] if self.fabric.device.type == "cuda" else []
         drawn = torch.random.fork_rng(devices=devices, enabled=redraw)
-        with self.fabric.autocast(), together, drawn:
+        explained = lone_values_explained(holdable=hasattr(self.method, "batchnorm"))
+        with self.fabric.autocast(), together, drawn, explained:
             yield
 
     @torch.no_grad()
     def _move(self, params: Sequence[Tensor]) -> None:
         """Take the step that the gradients ask for, shortened, unless one is not finite."""
-        gradients = _gradients(params)
+        gradients = gradients_of(params)
         values = torch.stack([value for _, value in self.seen])
         fault = (~values.isfinite().all()).float()
         mean_over_processes_([fault, *gradients])
@@ -282,15 +292,6 @@ class Descent:
             self._ready(self.optimizer.optimizer)
             if state["scaler"]:
                 self.fabric.strategy.precision.load_state_dict(state["scaler"])
-
-
-def _gradients(params: Sequence[Tensor]) -> list[Tensor]:
-    """List gradients; of several processes each gives one for every parameter, if only zeros."""
-    if process()[1] > 1:
-        for parameter in params:
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-    return [parameter.grad for parameter in params if parameter.grad is not None]
 
 
 def trainable(*modules: nn.Module) -> list[Tensor]:

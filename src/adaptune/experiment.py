@@ -20,6 +20,7 @@ from adaptune.method import Method
 from adaptune.network import Network
 from adaptune.ops.batchnorm import batchnorms
 from adaptune.ops.distortion import Distortion, feature_distortion, snapshot, weight_change
+from adaptune.rejection import KEPT, told
 from adaptune.resume import described, gone_on_with, usual_options
 from adaptune.run import Run, machine, read_lines
 from adaptune.signals import Signals
@@ -108,6 +109,10 @@ def experiment(
         )
     with Signals().listening() as signals:
         course = follow(run, training, terminal, signals, select=select, of=of, found=found)
+        net.threshold = Network.load(run.best).threshold
+        counted = len(data.sets["val"]) if training.calibrates else 0
+        if setting.open_set:
+            terminal.say(f"note: {told(net.threshold, counted)}")
         results = {
             "method": name,
             "seed": plan.seed,
@@ -117,6 +122,7 @@ def experiment(
             "preprocess": asdict(net.preprocess),
             "batchnorm": net.batchnorm,
             "threshold": net.threshold,
+            **({"calibrated": {"kept": KEPT, "images": counted}} if counted else {}),
             **_trained(run, course, select),
             **_tested(run, training, before, course.asked),
             **_started(training, before, setting),

@@ -56,6 +56,29 @@ class NonFinite(FloatingPointError):
         return NonFinite(self.what, layer, rows, domains, self.place)
 
 
+@contextmanager
+def lone_values_explained(*, holdable: bool) -> Iterator[None]:
+    """Say what to do where a batch norm in train mode gets one value a channel.
+
+    Args:
+        holdable: Whether the method lets its batch norms be held.
+
+    Raises:
+        ValueError: If that happens, as for one image of one pixel: one value has no variance.
+    """
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):  # torch's own words
+            raise
+        held = ", or hold batch norms by --batchnorm eval" if holdable else ""
+        raise ValueError(
+            "a batch norm in train mode got one value a channel, which has no variance, because a "
+            "batch, or its part, had one image: give more images, or a larger --batch-size (with "
+            f"--accumulate, fewer parts){held}"
+        ) from error
+
+
 def blamed(batch: Batch) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Give the rows whose inputs are not finite, and their domains; all where every input is."""
     sides = [side for side in (batch.labeled, batch.unlabeled) if len(side)]

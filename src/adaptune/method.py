@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any, ClassVar, Protocol, get_type_hints
 
 from torch import Tensor, nn
 
+from adaptune.limits import within
 from adaptune.network import Network
 from adaptune.rules import Plain, Rule
 from adaptune.task import Task
@@ -117,3 +119,15 @@ def ranges(kind: type) -> dict[str, Between]:
             if isinstance(extra, Between):
                 found[name] = extra
     return found
+
+
+def refuse_options(method: type[Method], options: Mapping[str, Any]) -> None:
+    """Refuse hyper-parameters that no method can have: not finite, or a range's below zero.
+
+    Raises:
+        ValueError: If one is so.
+    """
+    known = ranges(method)
+    for name, value in options.items():
+        if isinstance(value, int | float):
+            within(f"--{name.replace('_', '-')}", value, 0 if name in known else -math.inf)

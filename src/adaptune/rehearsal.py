@@ -15,6 +15,7 @@ from torch import Tensor
 
 from adaptune.batches import Placed, cut, layout_of, on_device, place
 from adaptune.descent import Plan, trainable
+from adaptune.faults import lone_values_explained
 from adaptune.method import Method
 from adaptune.ops.batchnorm import batchnorms
 from adaptune.ops.processes import any_process, from_first
@@ -146,7 +147,8 @@ def trained(method: Method) -> list[Tensor]:
 def one_pass(method: Method, batch: Batch, fabric: Fabric) -> None:
     """Take the network forward and backward, as a step does; no gradient is kept."""
     sides = [side.x for side in (batch.labeled, batch.unlabeled) if len(side)]
-    with torch.enable_grad(), fabric.autocast():
+    explained = lone_values_explained(holdable=hasattr(method, "batchnorm"))
+    with torch.enable_grad(), fabric.autocast(), explained:
         total = torch.stack([method.net(x).float().square().mean() for x in sides]).sum()
     torch.autograd.grad(total, trained(method), allow_unused=True)
     if fabric.device.type == "cuda":

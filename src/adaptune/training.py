@@ -15,10 +15,13 @@ from lightning_fabric import Fabric
 from adaptune.backbone import open_backbone
 from adaptune.data.domains import ImageDomains
 from adaptune.data.images import Augment
+from adaptune.data.lacks import lacks
 from adaptune.descent import Plan
+from adaptune.limits import within
 from adaptune.loop import Epoch, evaluate, fit
-from adaptune.method import Method
+from adaptune.method import Method, refuse_options
 from adaptune.network import Network
+from adaptune.rejection import UNKNOWN_ABOVE, calibrated
 from adaptune.run import best_network
 from adaptune.task import Scores, Task
 from adaptune.types import Outputs
@@ -48,7 +51,9 @@ class Setting:
             as where the source is gone, id-validation is last.
         open_set: Test on images of further classes too, whose answer is unknown.
         unknown_above: The uncertainty of a prediction, as a share of the largest entropy, above
-            which it means unknown in an open set; rule and default are those of Qu et al., 2023.
+            which it means unknown in an open set (Qu et al., 2023). By default the least that keeps
+            95% of the ID validation images known; without any, that of the network that is started
+            from, or else the paper's 0.55.
         start: A run, or a saved network, to start from instead of a backbone.
     """
 
@@ -62,7 +67,7 @@ class Setting:
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     select: str = "id-validation"
     open_set: bool = False
-    unknown_above: float = 0.55
+    unknown_above: float | None = None
     start: str = ""
 
     def __post_init__(self) -> None:
@@ -72,11 +77,8 @@ class Setting:
             )
         if self.crop is not None and not 0 < self.crop <= 1:
             raise ValueError(f"--crop must be above 0 and at most 1: got {self.crop}")
-        if not 0 < self.unknown_above < 1:
-            raise ValueError(
-                f"--unknown-above must be above 0 and below 1: got {self.unknown_above}"
-            )
-        if not self.open_set and self.unknown_above != Setting.unknown_above:
+        within("--unknown-above", self.unknown_above, 0, 1, above=True, below=True)
+        if not self.open_set and self.unknown_above not in (None, UNKNOWN_ABOVE):
             raise ValueError(
                 "--unknown-above is for open sets: give --open-set too, or leave it out"
             )
@@ -130,12 +132,16 @@ class Setting:
 
 @dataclass(frozen=True)
 class Training:
-    """A method with its data and plan, ready to be trained."""
+    """A method with its data and plan, ready to be trained.
+
+    One that ``calibrates`` finds the threshold of an open set anew whenever it is validated.
+    """
 
     method: Method
     data: ImageDomains
     plan: Plan
     fabric: Fabric
+    calibrates: bool = False
 
     @property
     def task(self) -> Task:
@@ -163,8 +169,11 @@ class Training:
         return "val" in self.data.sets
 
     def validate(self) -> Scores:
-        """Score the method on ID validation, as it stands."""
-        return self.score(evaluate(self.method, self.data.scan("val"), fabric=self.fabric))
+        """Score the method on ID validation, as it stands, by a threshold found there if asked."""
+        outputs = evaluate(self.method, self.data.scan("val"), fabric=self.fabric)
+        if self.calibrates:
+            self.net.threshold = calibrated(outputs.logits)
+        return self.score(outputs)
 
     def score(self, outputs: Outputs) -> Scores:
         """Score what the network answers, given the logits of all of a set."""
@@ -201,21 +210,20 @@ def ready(
         ValueError: If there are no images to train or validate on, or the method lacks what it
             needs.
     """
+    refuse_options(method, options)
     _refuse_lack(method, data, setting)
-    for split, rows in data.sets.items():
-        if not len(rows):
-            raise ValueError(
-                f"there are no {split} images: give the data a {split} folder, or more images, or "
-                "a larger share (--val-share, --test-share)"
-            )
+    for said in lacks(data.classes, data.sets):
+        raise ValueError(said)
     torch.manual_seed(plan.seed)
     net = setting.network(data.classes)
-    net.threshold = setting.unknown_above if setting.open_set else 1.0
+    own = UNKNOWN_ABOVE if net.threshold == 1 else net.threshold
+    net.threshold = (setting.unknown_above or own) if setting.open_set else 1.0
+    calibrates = setting.open_set and setting.unknown_above is None and "val" in data.sets
     data = data.seen_through(net.preprocess, setting.augment)
     fabric = fabric or setting.fabric()
     look(net, data, fabric)
     task = Task(len(data.classes), data.domains, unknown=setting.open_set)
-    return Training(method(net, task, **options), data, plan, fabric)
+    return Training(method(net, task, **options), data, plan, fabric, calibrates)
 
 
 def _refuse_lack(method: type[Method], data: ImageDomains, setting: Setting) -> None:

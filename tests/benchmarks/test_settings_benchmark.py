@@ -39,13 +39,13 @@ variants.shot = {method = "shot"}
 
 [parts.open]
 open = true
-setting = {open_set = true}
+setting = {open_set = true, unknown_above = 0.55}
 against = "open/source-only"
 variants.source-only = {method = "ft"}
 
 [parts.open-adapted]
 open = true
-setting = {open_set = true}
+setting = {open_set = true, unknown_above = 0.55}
 adapts = true
 start = "open/source-only"
 against = "open/source-only"

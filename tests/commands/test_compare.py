@@ -142,7 +142,7 @@ def test_a_config_given_back_asks_for_the_same_comparison(again, tmp_path):
     ("wrong", "said"),
     [
         (["--methods=ft,tnt"], "no method 'tnt': there are "),
-        (["--seeds=0"], "at least one seed"),
+        (["--seeds=0"], "--seeds must be at least 1"),
         (["--set", "lr=1"], "expected METHOD.OPTION=VALUE"),
         (["--set", "ft.lr"], "expected METHOD.OPTION=VALUE"),
         (["--set", "lp.cs=3", "--methods=ft"], "with one of ft"),

@@ -2,7 +2,7 @@
 
 import json
 import os
-from shutil import copy2, copytree
+from shutil import copy2, copytree, rmtree
 
 import pytest
 import torch
@@ -51,12 +51,6 @@ def test_healthy_data_have_no_findings(photos, seen):
     assert found["findings"] == []
     assert found["problems"] == {}
     assert "nothing wrong found" in said
-
-
-@pytest.mark.parametrize("split", ["val", "test"])
-def test_a_split_without_images_is_a_finding(photos, seen, split):
-    found, _ = seen(photos, f"--{split}-share=0")
-    assert any(f"no images for {split}" in finding for finding in found["findings"])
 
 
 def test_uneven_classes_are_a_finding(own_photos, seen):
@@ -214,3 +208,98 @@ def test_strict_data_do_not_keep_the_rest_from_being_named(mess, told):
     assert code == 1
     assert json.loads(out)["counts"]["train"]
     assert "could not be read" in error
+
+
+def one_class(photos):
+    for name in ("rings", "stripes"):
+        rmtree(photos / name)
+    return [photos]
+
+
+def nested(photos):
+    outer = photos.parent / "outer"
+    outer.mkdir()
+    photos.rename(outer / "photos")
+    return [outer]
+
+
+def all_text(photos):
+    for path in photos.glob("*/*.png"):
+        path.write_text("404")
+    return [photos]
+
+
+def backslashes(photos):
+    lines = [f"{p.parent.name}\\{p.name},{p.parent.name}\n" for p in photos.glob("*/*.png")]
+    (photos / "table.csv").write_text("path,label\n" + "".join(lines))
+    return [photos / "table.csv"]
+
+
+def no_test(photos):
+    return [photos, "--test-share=0"]
+
+
+def no_val(photos):
+    return [photos, "--val-share=0"]
+
+
+def no_train(photos):
+    (photos.parent / "split").mkdir()
+    photos.rename(photos.parent / "split" / "test")
+    return [photos.parent / "split"]
+
+
+def other_text(photos):
+    copytree(photos, photos.parent / "other")
+    all_text(photos.parent / "other")
+    return [photos, f"--ood=far={photos.parent / 'other'}", "--ood-images=all"]
+
+
+def others_of_no_class(photos):
+    copytree(photos / "dots", photos.parent / "other" / "emu")
+    return [photos, f"--ood=far={photos.parent / 'other'}"]
+
+
+def domain_called_test(photos):
+    lines = [
+        f"{path.relative_to(photos)},{path.parent.name},{domain}\n"
+        for domain in ("own", "test")
+        for path in photos.glob("*/*.png")
+    ]
+    (photos / "table.csv").write_text("path,label,domain\n" + "".join(lines))
+    return [photos / "table.csv"]
+
+
+REFUSED = {
+    one_class: "images of two or more classes are needed to tell apart, and there is dots",
+    nested: "there is photos, whose images lie in dots, rings, stripes: if these are the classes",
+    all_text: "images could be read, the first of them being",
+    backslashes: "its path has backslashes",
+    no_test: "there are no test images",
+    no_val: "there are no val images",
+    no_train: "holds no training images",
+    other_text: "none of the 60 far images could be read",
+    others_of_no_class: "no image of far can be tested",
+    domain_called_test: "no domain can be called 'test'",
+}
+
+
+@pytest.mark.parametrize("spoil", REFUSED, ids=lambda spoil: spoil.__name__)
+def test_what_fit_would_refuse_doctor_refuses_in_the_same_words(
+    own_photos, tmp_path, tiny, told, spoil
+):
+    words = spoil(own_photos)
+    code, _, error = told("doctor", *words)
+    assert code == 1
+    assert REFUSED[spoil] in error
+    code, _, said = told("fit", *words, *tiny, "--epochs=1", "--out", tmp_path / "run")
+    assert code == 1
+    assert said.partition("adaptune fit: ")[2] in error.partition("adaptune doctor: ")[2]
+    assert REFUSED[spoil] in said
+
+
+def test_domains_are_never_counted_as_the_datas_own_sets(photos, sketches, told):
+    for name in ("train", "val", "test", "id"):
+        code, out, error = told("doctor", photos, f"--ood={name}={sketches}", "--json")
+        assert code == 1
+        assert f"no domain can be called '{name}'" in error

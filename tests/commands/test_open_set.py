@@ -2,12 +2,17 @@
 
 import csv
 import json
+from shutil import copytree
 
 import pytest
 import torch
 
 from adaptune.commands import main
+from adaptune.data.listing import Shares
+from adaptune.data.opening import open_domains
+from adaptune.loop import evaluate
 from adaptune.network import Network
+from adaptune.ops.information import keeping, rejecting
 
 KNOWN = ("dots", "rings")
 OPEN = ["--open-set", "--unknown-above=0.7"]
@@ -194,3 +199,100 @@ def test_a_threshold_without_an_open_set_is_refused_before_a_run_ignores_it(phot
     code, _, error = told(*words)
     assert code == 1
     assert "--unknown-above is for open sets: give --open-set too" in error
+
+
+def validation(folder, photos):
+    """Give what a run's best network says of its ID validation images."""
+    net = Network.load(folder / "best")
+    shares = Shares(val_share=0.3)
+    data = open_domains(photos, classes=KNOWN, shares=shares).seen_through(net.preprocess)
+    return evaluate(net, data.scan("val"))
+
+
+def kept(logits: torch.Tensor, threshold: float) -> float:
+    """Give the share of predictions that are not rejected."""
+    return float((rejecting(logits, threshold).argmax(1) < logits.shape[1]).double().mean())
+
+
+@pytest.fixture(scope="module")
+def brief(tmp_path_factory, photos, sketches, tiny):
+    """A run of one epoch on two of the three classes, tested on all, with no threshold given."""
+    folder = tmp_path_factory.mktemp("brief") / "run"
+    words = ["fit", str(photos), "--classes", *KNOWN, f"--ood=sketch={sketches}", "--method=ft"]
+    words += ["--val-share=0.3", "--ood-images=all", "--open-set", "--lr=1e-4", "--epochs=1"]
+    assert main([*words, *tiny, "--layout=contiguous", "--out", str(folder)]) == 0
+    return folder
+
+
+def test_a_threshold_is_the_least_that_keeps_nearly_all_validation_images(brief, photos):
+    found, logits = results(brief), validation(brief, photos).logits
+    threshold = Network.load(brief / "best").threshold
+    assert threshold == found["threshold"]
+    assert found["calibrated"] == {"kept": 0.95, "images": len(logits)}
+    assert kept(logits, threshold) >= 0.95 > kept(logits, threshold - 3e-4)
+
+
+def test_a_network_of_one_epoch_does_not_reject_all_that_it_knows(brief, photos, told):
+    assert kept(validation(brief, photos).logits, 0.55) == 0
+    confusion = results(brief)["scores"]["id"]["confusion"]
+    rejected = sum(row[-1] for row in confusion)
+    assert rejected < sum(map(sum, confusion)) / 2
+    page = (brief / "report.html").read_text()
+    assert "the least that keeps 95% of" in " ".join(page.split())
+    code, out, _ = told("evaluate", brief, "--json")
+    assert code == 0
+    assert json.loads(out)["scores"] == results(brief)["scores"]
+
+
+def test_what_a_run_found_is_its_own_after_resuming(brief, tmp_path, told):
+    copytree(brief, tmp_path / "run")
+    code, _, said = told("fit", "--resume", "--out", tmp_path / "run")
+    assert code == 0
+    assert "the least that keeps 95% of" in said
+    for key in ("threshold", "scores", "calibrated"):
+        assert results(tmp_path / "run")[key] == results(brief)[key]
+
+
+def test_a_threshold_that_is_given_stays(adapted, brief, tmp_path, told):
+    assert results(adapted)["threshold"] == 0.7
+    assert "calibrated" not in results(adapted)
+    words = ["fit", "--config", brief / "config.yaml", "--unknown-above=0.55"]
+    code, _, said = told(*words, "--out", tmp_path / "run")
+    assert code == 0
+    assert results(tmp_path / "run")["threshold"] == 0.55
+    assert "predictions mean unknown above an uncertainty of 0.55" in said
+    assert Network.load(tmp_path / "run" / "last").threshold == 0.55
+
+
+def test_without_validation_the_threshold_is_that_of_the_start_or_else_the_papers(
+    brief, known, sketches, tmp_path, told
+):
+    for start, expected in ((brief, results(brief)["threshold"]), (known, 0.55)):
+        out = tmp_path / start.name
+        words = ["fit", f"--from={start}", f"--target={sketches}", "--method=glc", *SLOWLY]
+        assert told(*words, "--open-set", "--out", out)[0] == 0
+        assert results(out)["threshold"] == expected
+        assert "calibrated" not in results(out)
+
+
+def test_evaluate_finds_the_threshold_of_a_closed_run_on_its_own_validation(
+    photos, sketches, tiny, tmp_path, told
+):
+    run = tmp_path / "run"
+    words = ["fit", photos, "--classes", *KNOWN, "--val-share=0.3", "--method=ft", "--lr=1e-4"]
+    assert told(*words, *tiny, "--epochs=1", "--out", run)[0] == 0
+    wild = f"--data=sketch={sketches}"
+    code, _, said = told("evaluate", run, wild, "--open-set")
+    assert code == 0
+    threshold = keeping(validation(run, photos).logits, 0.95)
+    assert f"above an uncertainty of {threshold:.4g}, the least that keeps 95% of" in said
+    assert "the least" not in told("evaluate", run, wild, "--unknown-above=0.5")[2]
+
+
+def test_configs_that_name_the_papers_threshold_without_an_open_set_still_run(
+    photos, tiny, tmp_path, told
+):
+    (tmp_path / "old.yaml").write_text("open_set: false\nunknown_above: 0.55\n")
+    words = ["fit", photos, *tiny, "--method=ft", "--epochs=1"]
+    code, _, said = told(*words, "--config", tmp_path / "old.yaml", "--out", tmp_path / "run")
+    assert code == 0, said

@@ -20,10 +20,21 @@ def test_a_domain_without_a_name_or_a_folder_is_refused(word):
         named_folders([word])
 
 
-@pytest.mark.parametrize("words", [["a=1", "a=2"], ["id=1"]])
-def test_a_name_that_is_taken_is_refused(words):
-    with pytest.raises(ValueError, match="is taken"):
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["a=1", "a=2"], "two test sets are called 'a'"),
+        (["id=1"], "no domain can be called 'id'"),
+        (["a=1", "Test=2"], "no domain can be called 'Test'"),
+    ],
+)
+def test_a_name_that_is_taken_is_refused(words, said):
+    with pytest.raises(ValueError, match=said):
         named_folders(words)
+
+
+def test_a_domain_that_is_named_twice_with_one_folder_is_one():
+    assert list(named_folders(["a=1", "a=1"])) == ["a"]
 
 
 def test_a_folder_may_hold_an_equals_sign():

@@ -251,7 +251,7 @@ def test_strict_data_name_the_first_bad_file_and_stop(own_photos):
 
 @pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"workers": -1}])
 def test_loading_refuses_what_cannot_be(wrong):
-    with pytest.raises(ValueError, match="at least one image"):
+    with pytest.raises(ValueError, match="must be at least"):
         Loading(**wrong)
 
 

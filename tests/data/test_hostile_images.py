@@ -217,3 +217,62 @@ def test_sixteen_bits_of_colour_are_narrowed_to_eight(tmp_path):
     values = np.array([[10, 20, 30], [255, 0, 128]], ">u2") * 257
     (tmp_path / "1.ppm").write_bytes(b"P6 2 1 65535\n" + values.tobytes())
     assert read_image(tmp_path / "1.ppm").view(3, 2).T.tolist() == [[10, 20, 30], [255, 0, 128]]
+
+
+def chunk(name: bytes, content: bytes) -> bytes:
+    """Write a chunk of a PNG."""
+    check = zlib.crc32(name + content)
+    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", check)
+
+
+LONG = b"a" * 3_000_000
+PACKED = zlib.compress(LONG)
+TEXTS = {
+    "packed text": [chunk(b"zTXt", b"workflow\0\0" + PACKED)],
+    "packed international text": [chunk(b"iTXt", b"workflow\0\1\0en\0flow\0" + PACKED)],
+    "colour profile": [chunk(b"iCCP", b"icc\0\0" + PACKED)],
+    "long text": [chunk(b"tEXt", b"workflow\0" + LONG)] * 25,
+    "many texts": [chunk(b"zTXt", b"note\0\0" + zlib.compress(LONG[:1_000_000]))] * 70,
+}
+HEADER = 33
+"""Bytes of a PNG before its second chunk."""
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("name", TEXTS)
+def test_texts_that_are_too_long_are_left_out_and_the_picture_is_read(tmp_path, name, after):
+    raw = encoded(picture(), "PNG")
+    at = len(raw) - 12 if after and name != "colour profile" else HEADER
+    (tmp_path / "1.png").write_bytes(raw[:at] + b"".join(TEXTS[name]) + raw[at:])
+    expected = torch.from_numpy(np.array(picture())).permute(2, 0, 1)
+    assert torch.equal(read_image(tmp_path / "1.png"), expected)
+
+
+def test_a_photo_whose_text_is_left_out_is_still_turned_upright(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    raw = encoded(picture().transpose(Image.Transpose.ROTATE_180), "PNG", exif=exif)
+    (tmp_path / "1.png").write_bytes(raw[:HEADER] + TEXTS["packed text"][0] + raw[HEADER:])
+    expected = torch.from_numpy(np.array(picture())).permute(2, 0, 1)
+    assert torch.equal(read_image(tmp_path / "1.png"), expected)
+
+
+@pytest.mark.parametrize(("size", "said"), [((10_000, 10_000), LARGE), ((99, 1), DAMAGED)])
+def test_a_long_text_opens_no_way_for_what_is_refused_otherwise(tmp_path, size, said):
+    raw = png_header(*size)
+    (tmp_path / "1.png").write_bytes(raw[:HEADER] + TEXTS["packed text"][0] + raw[HEADER:])
+    assert only(tmp_path / "1.png")[0, 0].reason == said
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "GIF", "TIFF", "JPEG"])
+def test_long_notes_in_other_kinds_do_no_harm(tmp_path, kind):
+    noted = {
+        "WEBP": {"exif": b"Exif\0\0" + LONG, "icc_profile": LONG, "xmp": LONG, "lossless": True},
+        "GIF": {"comment": LONG},
+        "TIFF": {"tiffinfo": {270: "x" * 3_000_000, 34675: LONG, 700: LONG}},
+        "JPEG": {"comment": LONG[:65_000], "icc_profile": LONG},
+    }[kind]
+    plain = {"lossless": True} if kind == "WEBP" else {}
+    for name, options in (("noted", noted), ("plain", plain)):
+        (tmp_path / name).write_bytes(encoded(picture(), kind, **options))
+    assert torch.equal(read_image(tmp_path / "noted"), read_image(tmp_path / "plain"))

@@ -2,14 +2,16 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from adaptune.data.images import ImageFiles, Rows, Unreadable, read_image, transform_for
+from adaptune.data.images import ImageFiles, Unreadable, read_image, transform_for
 from adaptune.data.listing import Example
+from adaptune.data.rows import Rows
 from adaptune.network import Preprocess
 
 
@@ -66,6 +68,56 @@ def test_every_kind_of_pixel_is_read_as_it_looks_on_white_paper(tmp_path, name):
     assert pixels.shape == (3, 4, 6)
     expected = torch.tensor(colour).view(3, 1, 1).expand(3, 4, 6)
     torch.testing.assert_close(pixels.int(), expected.int(), atol=2, rtol=0)
+
+
+def png(bits: int, colour: int, row: bytes, clear: bytes = b"", palette: bytes = b"") -> bytes:
+    """Write one row of pixels as a PNG that Pillow could not write."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        check = zlib.crc32(name + content)
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", check)
+
+    width = len(row) * 8 // bits // {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
+    raw = chunk(b"IHDR", struct.pack(">IIBBBBB", width, 1, bits, colour, 0, 0, 0))
+    raw += chunk(b"PLTE", palette) if palette else b""
+    raw += chunk(b"tRNS", clear) if clear else b""
+    raw += chunk(b"IDAT", zlib.compress(b"\0" + row)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + raw
+
+
+def words(*values: int) -> bytes:
+    return struct.pack(f">{len(values)}H", *values)
+
+
+CLEAR = {
+    "grey, 1 bit": (png(1, 0, b"\xaa", words(1)), [255, 0]),
+    "grey, 1 bit, black is clear": (png(1, 0, b"\xaa", words(0)), [255, 255]),
+    "grey, 2 bits": (png(2, 0, b"\x6c", words(1)), [255, 170, 255, 0]),
+    "grey, 4 bits": (png(4, 0, b"\x3c", words(3)), [255, 204]),
+    "grey, 8 bits": (png(8, 0, b"\x64\x65", words(100)), [255, 101]),
+    "grey, 16 bits": (png(16, 0, words(25700, 25957), words(25700)), [255, 101]),
+    "grey, 16 bits, nearly clear": (png(16, 0, words(25700, 25701), words(25700)), [255, 100]),
+    "grey, 16 bits, black is clear": (png(16, 0, words(0, 257), words(0)), [255, 1]),
+    "grey and alpha, 8 bits": (png(8, 4, b"\0\x33\x64\xff"), [204, 100]),
+    "grey and alpha, 16 bits": (png(16, 4, words(0, 51 * 257, 25700, 65535)), [204, 100]),
+    "colour, 8 bits": (png(8, 2, b"\x64" * 3 + b"\x65" * 3, words(*[100] * 3)), [255, 101]),
+    "colour, 16 bits": (
+        png(16, 2, words(*[25700] * 3, *[25957] * 3), words(*[25700] * 3)),
+        [255, 101],
+    ),
+    "colour and alpha, 16 bits": (png(16, 6, words(*[0] * 3, 13107, *[0] * 4)), [204, 255]),
+    "palette, 1 bit": (png(1, 3, b"\xaa", b"\xff\x33", b"\x07" * 3 + b"\0" * 3), [204, 7]),
+    "palette, 4 bits": (png(4, 3, b"\x01", b"\0\x33", bytes(6)), [255, 204]),
+}
+
+
+@pytest.mark.parametrize("name", CLEAR)
+def test_what_is_clear_is_white_whatever_the_depth(tmp_path, name):
+    raw, expected = CLEAR[name]
+    (tmp_path / "1.png").write_bytes(raw)
+    pixels = read_image(tmp_path / "1.png")
+    assert (pixels == pixels[:1]).all(), "grey"
+    assert pixels[0, 0, : len(expected)].tolist() == expected
 
 
 def test_an_animation_is_its_first_frame(tmp_path):
@@ -215,7 +267,7 @@ def test_augmentation_depends_on_the_seed_alone(augmented):
 def test_augmentation_leaves_all_other_random_numbers_alone(augmented):
     before = torch.random.get_rng_state()
     augmented[0, 5]
-    Rows([(torch.zeros(1), 0)])[0, 5]
+    Rows([(torch.zeros(1), 0)], ["cat"], transform_for(Preprocess()), name="train")[0, 5]
     assert torch.equal(torch.random.get_rng_state(), before)
 
 

@@ -27,6 +27,7 @@ from adaptune.data.listing import Shares
 from adaptune.data.loading import Loading
 from adaptune.data.manifest import read_manifest
 from adaptune.data.opening import open_domains
+from adaptune.data.pixels import FRACTIONS
 from adaptune.network import FORMAT, Origin, Preprocess
 from adaptune.saved import read_description, read_weights
 
@@ -38,7 +39,7 @@ REASONS = {
     words.DAMAGED,
     words.LARGE,
     words.NARROW,
-    words.FRACTIONS,
+    FRACTIONS,
 }
 
 

@@ -15,6 +15,15 @@ TRAINING = sorted(set(METHODS) - set(STREAMING))
 SEARCHED = [name for name in TRAINING if METHODS[name].needs.labeled]
 """Methods that train from a backbone, as a search does; others go on from a finished run."""
 
+MOST_SEEDS = 1000
+"""The most seeds of a comparison."""
+
+MOST_JOBS = 256
+"""The most processes of a comparison or a search."""
+
+MOST_TRIALS = 100_000
+"""The most trials of a search."""
+
 
 def shown(names: Sequence[str]) -> str:
     """Write names as the help of an option shows choices.

@@ -10,7 +10,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from adaptune.commands.choices import STREAMING, TRAINING
+from adaptune.commands.choices import MOST_JOBS, MOST_SEEDS, MOST_TRIALS, STREAMING, TRAINING
 from adaptune.commands.config import config_of, config_text, yaml_text
 from adaptune.commands.options import (
     loading,
@@ -49,7 +49,13 @@ def run(words: Sequence[str]) -> None:
         skip=frozenset({"seed", "devices"}),
     )
     parser.add_argument("--methods", type=str, default="ft,lp-ft,daft", help="names, with commas")
-    parser.add_argument("--seeds", type=int, default=3, help="how many seeds, counted from 0")
+    parser.add_argument(
+        "--seeds",
+        type=int,
+        default=3,
+        between=(1, MOST_SEEDS),
+        help="how many seeds, counted from 0",
+    )
     parser.add_argument(
         "--set",
         action="extend",
@@ -66,7 +72,11 @@ def run(words: Sequence[str]) -> None:
         help="train on the data given, or on each domain in turn and test on all others",
     )
     parser.add_argument(
-        "--tune", type=int, default=0, help="trials that each method is tuned for, on each domain"
+        "--tune",
+        type=int,
+        default=0,
+        between=(0, MOST_TRIALS),
+        help="trials that each method is tuned for, on each domain",
     )
     parser.add_argument(
         "--untuned",
@@ -77,7 +87,13 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument(
         "--rates", action="store_true", help="sweep each method's body rate over five decades"
     )
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each in a process")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        between=(1, MOST_JOBS),
+        help="runs at a time, each in a process",
+    )
     given = parser.parse_args(list(words))
     required(parser, given, "out")
     if not given.get("from"):
@@ -140,12 +156,6 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
 
 
 def _check(given: Namespace) -> None:
-    if given.seeds < 1:
-        raise ValueError(f"a comparison needs at least one seed, and --seeds is {given.seeds}")
-    if given.jobs < 1 or given.tune < 0:
-        raise ValueError(
-            f"--jobs must be at least 1 and --tune at least 0: got {given.jobs} and {given.tune}"
-        )
     if given.domains != "own" and (given.source or given.target or given.get("from")):
         raise ValueError(
             "--domains leave-one-out chooses domains itself: leave out --source, --target and "

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
@@ -15,11 +15,11 @@ from adaptune.commands.options import (
     add_json,
     fabric_on,
     loading,
-    made,
     print_json,
     record,
     required,
 )
+from adaptune.commands.outputs import writable
 from adaptune.data.domains import Loading
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains
@@ -46,17 +46,22 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument(
         "--tolerance",
         type=float,
+        between=(0, math.inf),
         default=hyperparameters(DAFT)["tolerance"].default,
         help="end once every channel is known to within this; 0 uses all images",
     )
     left_out = {"augment", "devices", "precision", "select", "open_set", "unknown_above"}
     parser.add_class_arguments(Setting, skip=left_out)
     parser.add_class_arguments(Loading, skip={"seed", "track"})
-    parser.add_class_arguments(Shares, skip={f.name for f in fields(Shares)} - {"val_share"})
+    parser.add_class_arguments(
+        Shares,
+        skip={f.name for f in fields(Shares)} - {"val_share"},
+        fixed={"test_share": 0.0},
+    )
     add_json(parser)
     given = parser.parse_args(list(words))
     required(parser, given, "out")
-    out, setting = _file(given.out), record(Setting, given)
+    out, setting = writable(given.out, "net.safetensors"), record(Setting, given)
     with Terminal() as terminal:
         data = open_domains(
             given.data,
@@ -77,12 +82,3 @@ def run(words: Sequence[str]) -> None:
         terminal.say(f"weights {out}")
     if given.json:
         print_json(report.to_dict() | {"out": given.out, "problems": data.problems})
-
-
-def _file(name: str) -> Path:
-    """Make room for the file to write, before the work is done that it is to hold."""
-    file = Path(name)
-    if file.is_dir():
-        raise ValueError(f"{file} is a folder: name a file to write, such as net.safetensors")
-    made(str(file.parent))
-    return file

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from adaptune.commands import compare
-from adaptune.commands.options import Parser, add_json
+from adaptune.commands.choices import MOST_SEEDS
+from adaptune.commands.options import Parser, add_json, made
 from adaptune.data.demo import build_demo
+from adaptune.limits import MOST
 from adaptune.terminal import Terminal
 
 
@@ -19,11 +20,15 @@ def run(words: Sequence[str]) -> None:
         "daft, and test each on Twemoji and on OpenMoji's drawings of the same emoji.",
     )
     parser.add_argument("--out", type=str, default="demo", help="the folder that all goes to")
-    parser.add_argument("--seeds", type=int, default=1, help="how many seeds")
-    parser.add_argument("--epochs", type=int, default=12, help="passes over the training images")
+    parser.add_argument(
+        "--seeds", type=int, default=1, between=(1, MOST_SEEDS), help="how many seeds"
+    )
+    parser.add_argument(
+        "--epochs", type=int, default=12, between=(1, MOST), help="passes over the training images"
+    )
     add_json(parser)
     given = parser.parse_args(list(words))
-    folder = Path(given.out)
+    folder = made(given.out)
     with Terminal() as terminal:
         domains = build_demo(folder / "data", track=terminal.track)
         terminal.say(f"domains {domains['twemoji']} (ID), {domains['openmoji']} (OOD)")

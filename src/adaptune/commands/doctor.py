@@ -22,6 +22,7 @@ from adaptune.commands.options import (
 from adaptune.data.domains import ImageDomains
 from adaptune.data.duplicates import duplicates, told
 from adaptune.data.images import ImageFiles
+from adaptune.data.lacks import lacks
 from adaptune.data.listing import Listing, Shares
 from adaptune.data.loading import Loading
 from adaptune.data.names import printable
@@ -80,7 +81,8 @@ def _noting(wrong: list[Exception]) -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError) as error:
-        wrong.append(error)
+        if str(error) not in map(str, wrong):
+            wrong.append(error)
 
 
 def _opened(given: Namespace, terminal: Terminal, wrong: list[Exception]) -> ImageDomains | None:
@@ -123,12 +125,12 @@ def _looked_through(
     """Read everything once, and say what there is and what is odd about it."""
     found: dict[str, Any] = {}
     norms: list[str] = []
+    wrong += map(ValueError, lacks(data.classes, data.sets))
     if net is not None:
         data = data.seen_through(net.preprocess)
         with _noting(wrong):
             found["conversion"], norms = _norms(net, data.scan("train"))
-    with _noting(wrong):
-        _read_all(data, scanned=bool(found.get("conversion", {}).get("batches")))
+    _read_all(data, wrong, scanned=bool(found.get("conversion", {}).get("batches")))
     files = {
         str(name): rows
         for name, rows in (*data.sets.items(), *data.ood.items())
@@ -158,12 +160,13 @@ def _counts(data: ImageDomains, files: Mapping[str, ImageFiles]) -> dict[str, di
     }
 
 
-def _read_all(data: ImageDomains, scanned: bool) -> None:
+def _read_all(data: ImageDomains, wrong: list[Exception], *, scanned: bool) -> None:
     """Read what no scan has read yet; the data notes by themselves what cannot be read."""
     sets: list[Iterable[Labeled]] = [*data.tests().values(), data.scan("val")]
     for rows in sets if scanned else [*sets, data.scan("train")]:
-        for _ in rows:
-            pass
+        with _noting(wrong):
+            for _ in rows:
+                pass
 
 
 def _findings(
@@ -178,9 +181,6 @@ def _findings(
     few = [f"{name} ({train[name]})" for name in data.classes if 0 < train.get(name, 0) < FEW]
     if few:
         said.append(f"classes with fewer than {FEW} training images: {', '.join(few)}")
-    for split in ("val", "test"):
-        if not counts.get(split):
-            said.append(f"no images for {split}: give a {split} folder or a larger share")
     if train and max(train.values()) > 10 * min(train.values()):
         said.append(
             f"classes are uneven: from {min(train.values())} to {max(train.values())} images; "

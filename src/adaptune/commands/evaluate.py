@@ -21,12 +21,14 @@ from adaptune.data.domains import ImageDomains, Loading
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains, other_domains
 from adaptune.data.sources import named_folders
+from adaptune.limits import MOST, within
 from adaptune.loop import evaluate
 from adaptune.network import Network
+from adaptune.rejection import UNKNOWN_ABOVE, calibrated, told
 from adaptune.run import best_network
 from adaptune.task import Task
 from adaptune.terminal import Terminal
-from adaptune.training import Setting, answered
+from adaptune.training import answered
 
 KINDS: dict[str, Any] = {
     "data": str,
@@ -53,26 +55,34 @@ def run(words: Sequence[str]) -> None:
         metavar="NAME=DIR",
         help="what to test on; by default the run's own test sets",
     )
-    parser.add_argument("--batch-size", type=int, default=256, help="images at a time")
+    parser.add_argument(
+        "--batch-size", type=int, default=256, between=(1, MOST), help="images at a time"
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where")
     add_open_set(parser)
     parser.add_argument(
         "--unknown-above",
         type=float,
         help="test on an open set, with this as the uncertainty above which a prediction means "
-        "unknown; by default it is the network's own, where that has one",
+        "unknown; by default it is the network's own, or else the least that keeps 95%% of the "
+        "run's ID validation images known",
     )
     add_json(parser)
     given = parser.parse_args(list(words))
+    within("--unknown-above", given.unknown_above, 0, 1, above=True, below=True)
     folder = Path(given.run)
     net = Network.load(best_network(folder))
-    net.threshold = _threshold(given, net)
+    net.threshold, calibrates = _threshold(given, net)
     fabric = fabric_on(given.device)
     with Terminal() as terminal:
         loading = Loading(batch_size=given.batch_size, track=terminal.track)
         data = _opened(folder, named_folders(given.data), net, loading)
         for note in data.notes:
             terminal.say(f"note: {note}")
+        if calibrates and len(data.sets.get("val", ())):
+            val = evaluate(net, data.scan("val"), fabric=fabric)
+            net.threshold = calibrated(val.logits)
+            terminal.say(f"note: {told(net.threshold, len(val.y))}")
         scores: dict[str, dict[str, Any]] = {}
         for name, rows in data.tests().items():
             outputs = answered(net, evaluate(net, rows, fabric=fabric))
@@ -95,11 +105,15 @@ def run(words: Sequence[str]) -> None:
         print_json({"network": str(folder), "scores": scores, "problems": data.problems})
 
 
-def _threshold(given: Namespace, net: Network) -> float:
-    """Say what the network's threshold is to be: one that rejects where the set is to be open."""
+def _threshold(given: Namespace, net: Network) -> tuple[float, bool]:
+    """Say what the network's threshold is to be, and whether ID validation may tell a better one.
+
+    It is one that rejects where the set is to be open.
+    """
     if given.unknown_above is not None:
-        return Setting(open_set=True, unknown_above=given.unknown_above).unknown_above
-    return Setting.unknown_above if given.open_set and net.threshold == 1 else net.threshold
+        return given.unknown_above, False
+    opens = given.open_set and net.threshold == 1
+    return UNKNOWN_ABOVE if opens else net.threshold, opens
 
 
 def _opened(folder: Path, named: dict[str, Path], net: Network, loading: Loading) -> ImageDomains:

@@ -7,27 +7,72 @@ from argparse import ArgumentParser
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from adaptune.catalog import catalog
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+
+from adaptune.catalog import Entry, catalog
 
 
 def run(words: Sequence[str]) -> None:
-    """List the methods, as they describe themselves."""
+    """List the methods, or say all of some, as they describe themselves.
+
+    Raises:
+        ValueError: If there is no method of a name.
+    """
     parser = ArgumentParser(
-        prog="adaptune methods", description="List the methods.", allow_abbrev=False
+        prog="adaptune methods",
+        description="List the methods by the data that they learn from, or say all of those named.",
+        allow_abbrev=False,
     )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="methods to say all of")
+    parser.add_argument("--options", action="store_true", help="say all of every method")
     parser.add_argument(  # as in commands.options, which imports torch
         "--json", action="store_true", help="print results as JSON on stdout"
     )
-    entries = catalog()
-    if parser.parse_args(list(words)).json:
+    given = parser.parse_args(list(words))
+    entries = _chosen(catalog(), given.names)
+    if given.json:
         told = {one.pop("name"): one for one in map(asdict, entries)}
         print(json.dumps({"methods": told}, indent=1))
         return
-    from rich.console import Console
-    from rich.table import Table
+    console = Console(markup=False, highlight=False)
+    if given.names or given.options:
+        for one in entries:
+            _describe(console, one)
+        return
+    _list(console, entries)
 
-    table = Table("method", "setting", "what it does", "paper", "options", box=None, padding=(0, 1))
-    for one in entries:
-        options = ", ".join(f"{option}={value}" for option, value in one.options.items())
-        table.add_row(one.name, one.setting, one.summary, one.paper, options)
-    Console(markup=False, highlight=False).print(table)
+
+def _chosen(entries: list[Entry], names: Sequence[str]) -> list[Entry]:
+    """Give the entries that are named; all if none is."""
+    known = {one.name: one for one in entries}
+    for name in names:
+        if name not in known:
+            raise ValueError(f"no method {name!r}: there are {', '.join(known)}")
+    return [known[name] for name in names] or entries
+
+
+def _list(console: Console, entries: Sequence[Entry]) -> None:
+    """Give a line, or two where it is narrow, for each method below its setting."""
+    width = max(len(one.name) for one in entries)
+    for setting in dict.fromkeys(one.setting for one in entries):
+        console.print(setting)
+        table = Table.grid(padding=(0, 2))
+        table.add_column(width=width)
+        table.add_column()
+        for one in (one for one in entries if one.setting == setting):
+            table.add_row(one.name, one.summary)
+        console.print(Padding.indent(table, 2))
+    console.print("\nadaptune methods NAME says all of one: its paper and its options.")
+
+
+def _describe(console: Console, one: Entry) -> None:
+    """Say all of a method."""
+    console.print(f"{one.name} ({one.setting})")
+    table = Table.grid(padding=(0, 2))
+    for name, value in one.options.items():
+        table.add_row(f"--{name.replace('_', '-')}", str(value))
+    for line in (one.summary, f"paper: {one.paper}", "options and their defaults:"):
+        console.print(Padding.indent(line, 2))
+    console.print(Padding.indent(table, 4))

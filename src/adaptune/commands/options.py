@@ -7,14 +7,16 @@ from argparse import SUPPRESS, ArgumentError
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import yaml
-from jsonargparse import ActionConfigFile, ArgumentParser, Namespace  # type: ignore[attr-defined]
+from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
 from lightning_fabric import Fabric
 
+from adaptune.commands.outputs import made as made
 from adaptune.commands.parser import Parser as Parser
 from adaptune.commands.parser import load
+from adaptune.commands.parser import record as record
 from adaptune.data.domains import ImageDomains, Loading, Track
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains, other_domains
@@ -25,8 +27,6 @@ from adaptune.methods import METHODS
 from adaptune.network import Network
 from adaptune.run import best_network, plain
 from adaptune.training import Setting
-
-Record = TypeVar("Record")
 
 
 def training_parser(command: str, description: str, *, skip: frozenset[str]) -> Parser:
@@ -86,7 +86,7 @@ def training_parser(command: str, description: str, *, skip: frozenset[str]) -> 
     return parser
 
 
-def add_ood(parser: ArgumentParser) -> None:
+def add_ood(parser: Parser) -> None:
     """Let a command take other domains; given twice, it takes both."""
     parser.add_argument(
         "--ood",
@@ -99,7 +99,7 @@ def add_ood(parser: ArgumentParser) -> None:
     )
 
 
-def add_open_set(parser: ArgumentParser) -> None:
+def add_open_set(parser: Parser) -> None:
     """Let a command test on images of none of the classes."""
     parser.add_argument(
         "--open-set",
@@ -108,7 +108,7 @@ def add_open_set(parser: ArgumentParser) -> None:
     )
 
 
-def add_json(parser: ArgumentParser) -> None:
+def add_json(parser: Parser) -> None:
     """Let a command print its results as JSON, for other programs."""
     parser.add_argument("--json", action="store_true", help="print results as JSON on stdout")
 
@@ -118,25 +118,11 @@ def add_method(parser: Parser, method: type[Method]) -> None:
     parser.add_class_arguments(method, skip={"net", "task"})
 
 
-def required(parser: ArgumentParser, given: Namespace, *names: str) -> None:
+def required(parser: Parser, given: Namespace, *names: str) -> None:
     """Refuse, with exit code 2, what was left out."""
     for name in names:
-        if given.get(name) is None:
+        if not given.get(name):
             parser.error(f"{name.upper() if name == 'data' else '--' + name} is missing")
-
-
-def made(folder: str) -> Path:
-    """Make the folder that results go to.
-
-    Raises:
-        OSError: If it cannot be made.
-    """
-    path = Path(folder)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"{path} cannot be made ({error.strerror}): choose another --out") from error
-    return path
 
 
 def fabric_on(device: str) -> Fabric:
@@ -152,13 +138,6 @@ def fabric_on(device: str) -> Fabric:
             f"torch finds nothing here for --device {device}: give --device auto, or see why "
             "torch.cuda.is_available() is False"
         ) from error
-
-
-def record(kind: type[Record], given: Namespace, **more: Any) -> Record:
-    """Build a dataclass from the arguments that carry the names of its fields."""
-    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    known = {name: given[name] for name in names if name in given}
-    return kind(**(known | more))
 
 
 def loading(given: Namespace, *, seed: int, track: Track) -> Loading:

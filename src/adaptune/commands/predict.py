@@ -12,8 +12,10 @@ from torch import Tensor
 
 from adaptune.batches import layout_of
 from adaptune.commands.options import Parser, add_json, fabric_on, print_json
+from adaptune.commands.outputs import writable
 from adaptune.data.files import image_files
 from adaptune.data.images import read_image, transform_for
+from adaptune.limits import MOST
 from adaptune.network import Network
 from adaptune.run import best_network
 from adaptune.terminal import Terminal
@@ -26,13 +28,16 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("run", type=str, help="a run's folder, or one with a saved network")
     parser.add_argument("files", nargs="+", type=str, help="image files, or folders of them")
     parser.add_argument("--out", type=str, default="predictions.csv", help="the CSV to write")
-    parser.add_argument("--batch-size", type=int, default=64, help="images at a time")
+    parser.add_argument(
+        "--batch-size", type=int, default=64, between=(1, MOST), help="images at a time"
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where")
     add_json(parser)
     given = parser.parse_args(list(words))
     files, notes = image_files(given.files)
     if not files:
         raise ValueError("; ".join([f"no image files in {', '.join(given.files)}", *notes]))
+    place = writable(given.out, "predictions.csv")
     net = Network.load(best_network(Path(given.run)))
     fabric = fabric_on(given.device)
     net.to(device=fabric.device).eval()
@@ -40,7 +45,7 @@ def run(words: Sequence[str]) -> None:
     with (
         Terminal() as terminal,
         # Names that are no UTF-8 keep their bytes.
-        Path(given.out).open("w", newline="", encoding="utf-8", errors="surrogateescape") as out,
+        place.open("w", newline="", encoding="utf-8", errors="surrogateescape") as out,
     ):
         for note in notes:
             terminal.say(f"note: {note}")

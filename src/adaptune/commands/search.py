@@ -10,7 +10,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from adaptune.commands.choices import SEARCHED, TRAINING, shown
+from adaptune.commands.choices import MOST_JOBS, MOST_TRIALS, SEARCHED, TRAINING, shown
 from adaptune.commands.config import config_of, yaml_text
 from adaptune.commands.options import (
     add_method,
@@ -71,7 +71,9 @@ def run(words: Sequence[str]) -> None:
         default="daft",
         help="what to tune",
     )
-    parser.add_argument("--budget", type=int, default=12, help="how many trials")
+    parser.add_argument(
+        "--budget", type=int, default=12, between=(1, MOST_TRIALS), help="how many trials"
+    )
     parser.add_argument(
         "--over",
         nargs="+",
@@ -84,7 +86,13 @@ def run(words: Sequence[str]) -> None:
         help="a database URL that optuna takes, or a journal file, for many machines to share",
     )
     parser.add_argument("--study", type=str, help="the study's name in the storage")
-    parser.add_argument("--jobs", type=int, default=1, help="trials at a time, each in a process")
+    parser.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        between=(1, MOST_JOBS),
+        help="trials at a time, each in a process",
+    )
     parser.add_argument(
         "--paper",
         action="store_true",
@@ -99,10 +107,6 @@ def run(words: Sequence[str]) -> None:
             f"compare DATA --from RUN --target DIR --methods {name} --tune {given.budget} tunes it"
         )
     required(parser, given, "data", "out")
-    if given.budget < 1 or given.jobs < 1:
-        raise ValueError(
-            f"--budget and --jobs must be at least 1: got {given.budget} and {given.jobs}"
-        )
     folder = made(given.out)
     with Terminal() as terminal:
         found = _paper(given, terminal) if given.paper else _searched(given, terminal)

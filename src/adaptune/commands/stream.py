@@ -26,6 +26,7 @@ from adaptune.commands.options import (
     print_json,
     record,
 )
+from adaptune.commands.outputs import writable
 from adaptune.data.domains import Loading
 from adaptune.data.files import image_files
 from adaptune.data.images import ImageFiles, transform_for
@@ -57,10 +58,11 @@ def run(words: Sequence[str]) -> None:
     """Write each image's line as soon as its batch is answered; score where labels are known."""
     name = chosen_method(words, default="alpha-bn")
     given = _parser(name).parse_args(list(words))
-    folder, out = Path(given.images), Path(given.out)
+    folder = Path(given.images)
     files, notes = image_files([folder])
     if not files:
         raise ValueError("; ".join([f"no image files in {folder}", *notes]))
+    out = writable(given.out, "predictions.csv")
     plan, fabric = record(Plan, given), fabric_on(given.device)
     if given.shuffle:
         files = [files[row] for row, _ in in_random_order(len(files), plan.seed, 0)]

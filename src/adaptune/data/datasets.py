@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from torch.utils.data import Dataset
 
 from adaptune.data.domains import ImageDomains, Loading, Serves, Target
-from adaptune.data.images import Rows
-from adaptune.types import Split
+from adaptune.data.images import transform_for
+from adaptune.data.names import refuse_taken
+from adaptune.data.rows import Rows
+from adaptune.network import Preprocess
+from adaptune.types import UNKNOWN, Split
 
 
 def from_datasets(
@@ -22,19 +26,44 @@ def from_datasets(
     scanned: Dataset[Any] | None = None,
     target: Dataset[Any] | None = None,
     loading: Loading | None = None,
+    open_set: bool = False,
 ) -> ImageDomains:
-    """Serve any torch data sets of (x, label) pairs.
+    """Serve any torch data sets of pairs (image, label), or of dicts that hold both.
 
-    ``train`` may augment; ``scanned`` is the same set without augmentation, for passes that
-    measure (by default ``train`` itself). ``target`` is what to adapt to: its labels are dropped.
+    Images that are PIL images, or 8-bit tensors (C, H, W) from 0 to 255, are resized and normalised
+    as the network wants it (as for ImageNet until `ImageDomains.seen_through` says how); other
+    tensors are inputs as they are. Dicts have ``image``, ``img`` or ``pixel_values`` and ``label``
+    or ``labels``. A label is the number of a class, its name or a one-hot row; one that is none
+    of these ends the pass that reads it.
+
+    Args:
+        train: What to learn from; it may augment.
+        val: What chooses the epoch.
+        test: What is tested as ``id``.
+        classes: The names of the classes, in the order of their numbers.
+        ood: Further sets to test on, by name.
+        scanned: ``train`` without augmentation, for passes that measure; by default ``train``.
+        target: What to adapt to: its labels, if it has any, are dropped.
+        loading: How batches are made.
+        open_set: Let labels of ``ood`` be the number of classes, or "unknown", for none of them.
+
+    Raises:
+        ValueError: If a name of ``ood`` is that of another set.
     """
+    refuse_taken(ood or {})
+    rows = partial(Rows, transform=transform_for(Preprocess()), classes=tuple(classes))
     sets: dict[Split, Serves] = {
-        "train": Rows(scanned if scanned is not None else train),
-        "val": Rows(val),
-        "test": Rows(test),
+        "train": rows(scanned if scanned is not None else train, name="train"),
+        "val": rows(val, name="val"),
+        "test": rows(test, name="test"),
     }
-    others = {name: Rows(one) for name, one in (ood or {}).items()}
-    goal = Target() if target is None else Target("target", Rows(target), Rows(target))
-    return ImageDomains(
-        tuple(classes), sets, dict(others), Rows(train), loading or Loading(), target=goal
-    )
+    names = (*classes, UNKNOWN) if open_set else tuple(classes)
+    others: dict[str, Serves] = {
+        name: rows(one, name=name, classes=names) for name, one in (ood or {}).items()
+    }
+    goal = Target()
+    if target is not None:
+        images = rows(target, name="target", labeled=False)
+        goal = Target("target", images, images)
+    learnt = rows(train, name="train")
+    return ImageDomains(tuple(classes), sets, others, learnt, loading or Loading(), target=goal)

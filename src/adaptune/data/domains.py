@@ -11,6 +11,7 @@ import torch
 
 from adaptune.data.answers import Answering, Nobody
 from adaptune.data.images import Augment, ImageFiles, Sample, Transform, Unreadable, transform_for
+from adaptune.data.lacks import refuse_unreadable
 from adaptune.data.loading import (
     Key,
     Loading,
@@ -26,15 +27,13 @@ from adaptune.data.loading import (
     stacked,
 )
 from adaptune.data.order import Order, Share, laid_out, shared_out, shares_of
+from adaptune.data.rows import Rows
+from adaptune.data.sides import NO_LABELS, labeled_side, unlabeled_side
 from adaptune.network import Preprocess
 from adaptune.ops.processes import from_first, gathered_objects, place
 from adaptune.types import Batch, Labeled, Needs, Split, Unlabeled, no_rows
 
 __all__ = ["ImageDomains", "Loading", "Serves", "Target", "Track", "quietly"]
-
-NONE = torch.empty(0, dtype=torch.int64)
-NO_LABELS = Labeled(x=torch.empty(0), domain=NONE, index=NONE, y=NONE)
-"""The labelled side of a batch for methods that see none."""
 
 TARGET = -2
 """What sets the target's order and augmentation apart from those of labelled domains."""
@@ -125,13 +124,15 @@ class ImageDomains:
         if not shuffled:
             return self._scan(rows, split, 0, ends)
         keys = in_random_order(len(rows), self.loading.seed, -1)
-        return (_labeled(stack, 0, ends) for stack in self._pass(rows, keys, f"reading {split}"))
+        return (
+            labeled_side(stack, 0, ends) for stack in self._pass(rows, keys, f"reading {split}")
+        )
 
     def unlabeled(self) -> Iterator[Unlabeled]:
         """Give every image of the target once, in order, without augmentation; shared as a scan."""
         keys = [(row, 0) for row in range(len(self.target))]
-        for stack in self._pass(Viewed(self.target.rows, 1), keys, "reading the target"):
-            yield _unlabeled(stack, self.domains)
+        for stack in self._pass(Viewed(self.target.rows, 1), keys, "reading target"):
+            yield unlabeled_side(stack, self.domains)
 
     def ask(self, index: torch.Tensor) -> torch.Tensor:
         """Give labels of images of the target, as whoever answers tells the first process."""
@@ -146,7 +147,7 @@ class ImageDomains:
         every = max(1.0, len(rows) / number)
         keys = [(int(at * every), 0) for at in range(min(number, len(rows)))]
         for stack in self._pass(rows, keys, f"reading {split}"):
-            yield _labeled(stack, 0, self._ends(split))
+            yield labeled_side(stack, 0, self._ends(split))
 
     def tests(self) -> dict[str, Iterable[Labeled]]:
         """Give the test sets by name: the training domains' own as ``id``, then the others.
@@ -228,19 +229,25 @@ class ImageDomains:
     ) -> Iterator[Labeled]:
         keys = [(row, 0) for row in range(len(rows))]
         stacks = self._pass(rows, keys, f"reading {label}")
-        return (_labeled(stack, domain, ends) for stack in stacks)
+        return (labeled_side(stack, domain, ends) for stack in stacks)
 
     def _pass(self, rows: Serves, keys: list[Key], label: str) -> Iterator[Stack]:
         rank, world = place()
         groups = in_groups(keys, self.loading.batch_size)[rank::world]
-        return (stack for stack in self._load(rows, groups, label) if stack is not None)
+        readable = not groups
+        for stack in self._load(rows, groups, label):
+            if stack is not None:
+                readable = True
+                yield stack
+        if not readable:
+            refuse_unreadable(rows, label)
 
     def _batches(self, labeled: Iterable[Stack], target: Iterable[Stack]) -> Iterator[Batch]:
         """Put the two sides together; one that is not needed has no stacks."""
         for one, other in zip_longest(labeled, target):
             yield Batch(
-                NO_LABELS if one is None else _labeled(one, 0, self._ends("train")),
-                no_rows() if other is None else _unlabeled(other, self.domains),
+                NO_LABELS if one is None else labeled_side(one, 0, self._ends("train")),
+                no_rows() if other is None else unlabeled_side(other, self.domains),
             )
 
     def _read(self, rows: Serves, order: Order, start: int, label: str) -> Iterator[Stack]:
@@ -267,7 +274,8 @@ class ImageDomains:
                 break
         stack, _ = stacked(found)
         if stack is None:
-            raise ValueError(f"none of the {len(rows)} {label} images could be read")
+            refuse_unreadable(rows, label)
+            raise ValueError(f"none of the {label} images that come next could be read")
         return stack
 
     def _load(self, rows: Serves, groups: list[list[Key]], label: str) -> Iterator[Stack | None]:
@@ -277,24 +285,12 @@ class ImageDomains:
 
     def _note(self, broken: Sequence[Unreadable]) -> None:
         for one in broken:
+            if one.stops:
+                raise ValueError(f"{one.path} cannot be used: {one.reason}")
             if self.loading.strict:
                 raise ValueError(f"{one.path} could not be read: {one.reason}")
             self.problems[one.path] = one.reason
 
 
 def _through(look: Transform, rows: Serves) -> Serves:
-    return rows.through(look) if isinstance(rows, ImageFiles) else rows
-
-
-def _labeled(stack: Stack, domain: int, ends: Sequence[int]) -> Labeled:
-    """Number the rows' domains from ``domain`` on; each but the last stops before its end."""
-    x, y, index = stack
-    number = domain + torch.bucketize(index, torch.tensor(ends, dtype=index.dtype), right=True)
-    return Labeled(x=x, y=y, index=index, domain=number)
-
-
-def _unlabeled(stack: Stack, domain: int) -> Unlabeled:
-    """Leave out what stands for a label; of ``x`` (N, views, ...) the first view is the image."""
-    seen, _, index = stack
-    x, *views = (view.contiguous() for view in seen.unbind(1))
-    return Unlabeled(x, torch.full_like(index, domain), index, tuple(views))
+    return rows.through(look) if isinstance(rows, ImageFiles | Rows) else rows

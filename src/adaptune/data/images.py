@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode, v2
@@ -23,19 +23,10 @@ from adaptune.data.cache import Cache, Store, store_of
 from adaptune.data.files import KINDS, kinds_of
 from adaptune.data.listing import Example, Part
 from adaptune.data.names import printable
+from adaptune.data.pixels import Refused, pixels_of, stored_as, without_large_texts
 from adaptune.network import Preprocess
 
 Augment = Literal["none", "flip", "crop"]
-UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-"""What turns an image upright, by its EXIF orientation."""
 
 PIXELS = 100_000_000
 """Pixels from which an image is refused before it is decoded: it could fill the memory."""
@@ -44,6 +35,10 @@ RATIO = 100
 """How many times as long as wide an image may be: resizing goes by the shorter side."""
 
 MISSING = "there is no such file: put it back, or take it out of the data"
+BACKSLASHES = (
+    "there is no such file, and its path has backslashes, which divide no folders on this system: "
+    "write it with /"
+)
 SPECIAL = "it is a folder, a pipe or a device, not a file: put an image in its place"
 EMPTY = "the file is empty: copy it again, or delete it"
 FOREIGN = (
@@ -52,19 +47,15 @@ FOREIGN = (
 DAMAGED = "it begins as an image but cannot be decoded, being cut off or damaged: copy it again"
 LARGE = f"it has {PIXELS // 10**6} million pixels or more, which could fill the memory: shrink it"
 NARROW = f"one side is more than {RATIO} times the other: cut it into parts"
-FRACTIONS = "its pixels are fractions, whose range no one knows: save it with 8 bits"
-
-
-class Refused(OSError):
-    """A file that is not read as an image; its message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Unreadable:
-    """A file that could not be read, and why."""
+    """A file or row that could not be read, and why; one that ``stops`` is more than left out."""
 
     path: str
     reason: str
+    stops: bool = False
 
 
 def read_image(path: Path, part: Part | None = None) -> Tensor:
@@ -85,15 +76,29 @@ def read_image(path: Path, part: Part | None = None) -> Tensor:
             raise Refused(EMPTY)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # decoders warn of oddities that change no pixel
-            kinds = kinds_of(part.member if part else path.name)
-            return _decoded(path if part is None else BytesIO(_bytes(part)), kinds)
+            return _read(path, part)
     except Refused:
         raise
     except Exception as error:  # decoders of broken files raise whatever they stumble over
-        raise Refused(_reason(error)) from error
+        raise Refused(_reason(error, part.file if part else path)) from error
 
 
-def _bytes(part: Part) -> bytes:
+def _read(path: Path, part: Part | None) -> Tensor:
+    """Decode a file, without its texts where Pillow refuses these for their length."""
+    kinds = kinds_of(part.member if part else path.name)
+    try:
+        return _decoded(path if part is None else BytesIO(_bytes(path, part)), kinds)
+    except ValueError:
+        raw = _bytes(path, part)
+        lighter = without_large_texts(raw)
+        if lighter == raw:
+            raise
+        return _decoded(BytesIO(lighter), kinds)
+
+
+def _bytes(path: Path, part: Part | None) -> bytes:
+    if part is None:
+        return path.read_bytes()
     with part.file.open("rb") as opened:
         opened.seek(part.offset)
         return opened.read(part.size)
@@ -108,49 +113,21 @@ def _decoded(source: Path | BytesIO, kinds: tuple[str, ...]) -> Tensor:
             raise Refused(LARGE)
         if long > RATIO * short:
             raise Refused(NARROW)
-        opened.load()  # before EXIF is asked: TIFF is turned upright by this, and forgets its EXIF
-        image = _upright(_eight_bits(opened), opened)
-        if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-            image = image.convert("RGBA")
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image)
-        pixels: Tensor = v2.functional.pil_to_tensor(image.convert("RGB"))
-    return pixels
+        return pixels_of(opened, stored_as(opened))
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, path: Path) -> str:
     """Say in plain words why a file was not read, and what to do."""
     if isinstance(error, UnidentifiedImageError):
         return FOREIGN
     if isinstance(error, Image.DecompressionBombError):
         return LARGE
     if isinstance(error, FileNotFoundError | NotADirectoryError):
-        return MISSING
+        return BACKSLASHES if "\\" in path.name else MISSING
     # Where offsets are damaged, decoders ask for places that no file has; disks are well then.
     if isinstance(error, OSError) and error.strerror and error.errno != errno.EINVAL:
         return f"the system could not read it ({error.strerror}): check the disk and your rights"
     return DAMAGED
-
-
-def _upright(image: Image.Image, opened: Image.Image) -> Image.Image:
-    """Turn an image as EXIF says; EXIF that is damaged turns nothing."""
-    # Not ImageOps.exif_transpose: it writes EXIF again and fails on tags of a wrong type.
-    try:
-        turn = UPRIGHT.get(opened.getexif().get(ExifTags.Base.Orientation, 1))
-    except Exception:
-        return image
-    return image.transpose(turn) if turn is not None else image
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Narrow wide integers, which `convert` would clip to white."""
-    if image.mode == "F":
-        raise Refused(FRACTIONS)
-    if not image.mode.startswith("I"):
-        return image
-    narrow = image.convert("I").point(lambda value: value * (1 / 257)).convert("L")
-    narrow.info.pop("transparency", None)
-    return narrow
 
 
 @dataclass(frozen=True)
@@ -245,32 +222,12 @@ class ImageFiles(Dataset[Sample | Unreadable]):
             image = self.store.found(file, offset, self.transform.made, read)
         except OSError as error:
             return Unreadable(printable(path), str(error))
-        with _seeded(seed):
+        with seeded(seed):
             return self.transform.varied(image), self.labels[row], row
 
 
-class Rows(Dataset[Sample | Unreadable]):
-    """Any torch data set of (x, label) pairs, seen as rows that are asked for by row and seed."""
-
-    def __init__(self, data: Dataset[Any]) -> None:
-        self.data = data
-
-    def __len__(self) -> int:
-        return len(self.data)  # type: ignore[arg-type]
-
-    def __getitem__(self, key: tuple[int, int]) -> Sample | Unreadable:
-        row, seed = key
-        with _seeded(seed):
-            try:
-                x, label = self.data[row][:2]
-            except (OSError, ValueError) as error:
-                reason = str(error) or "the data set could not give it and did not say why"
-                return Unreadable(f"row {row}", reason)
-        return torch.as_tensor(x), int(label), row
-
-
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
     """Draw from ``seed`` for a while; the random numbers of the rest, on any device, go on."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

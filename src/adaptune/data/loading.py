@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from adaptune.data.cache import Cache, Fresh, Store, store_of
 from adaptune.data.images import Sample, Unreadable
+from adaptune.limits import MOST, SEEDS, within
 from adaptune.ops.seeds import mixed
 from adaptune.signals import ignore_signals
 
@@ -99,11 +100,9 @@ class Loading:
     track: Track = quietly
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1 or self.workers < 0:
-            raise ValueError(
-                f"a batch needs at least one image and workers cannot be fewer than none: got a "
-                f"batch size of {self.batch_size} and {self.workers} workers"
-            )
+        within("--batch-size", self.batch_size, 1, MOST)
+        within("--workers", self.workers, 0)
+        within("--seed", self.seed, *SEEDS)
         if self.workers > MOST_WORKERS:
             raise ValueError(
                 f"{self.workers} workers would fill the memory: give at most {MOST_WORKERS}, and "
@@ -182,4 +181,9 @@ def stacked(items: Sequence[Sample | Unreadable]) -> tuple[Stack | None, list[Un
     if not good:
         return None, broken
     x, y, row = zip(*good, strict=True)
+    odd = [at for at, one in enumerate(x) if one.shape != x[0].shape]
+    if odd:
+        shapes = f"{tuple(x[0].shape)} and {tuple(x[odd[0]].shape)}"
+        reason = f"their inputs are {shapes}: let the data set make them all of one size"
+        return None, [Unreadable(f"rows {row[0]} and {row[odd[0]]}", reason, stops=True)]
     return (torch.stack(x), torch.tensor(y), torch.tensor(row)), broken

@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -15,6 +15,9 @@ CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 FEW = 5
 """How many of many things a sentence names."""
+
+OWN = ("id", "train", "val", "test")
+"""What the training domain's own sets are called in results and tables, in either case."""
 
 WHOLE = re.compile(r"-?[0-9]{1,18}")
 
@@ -102,6 +105,26 @@ def class_finder(classes: Sequence[str]) -> Callable[[str], str]:
         return folded.get(name) or folded.get(name.casefold(), "")
 
     return find
+
+
+def refuse_taken(names: Iterable[str], taken: Collection[str] = ()) -> None:
+    """Refuse names that another set has.
+
+    Raises:
+        ValueError: If a name is that of one of the training domain's own sets, or ``taken``.
+
+    >>> refuse_taken(["sketch"])
+    """
+    for name in names:
+        if name.casefold() in OWN:
+            raise ValueError(
+                f"no domain can be called {name!r}, since {', '.join(OWN)} are the names of the "
+                "training domain's own sets: give it another name"
+            )
+        if name in taken:
+            raise ValueError(
+                f"two test sets are called {name!r}: give every domain a name of its own"
+            )
 
 
 def on_disk(path: Path) -> Path:

@@ -9,7 +9,7 @@ from adaptune.data.domains import ImageDomains, Loading
 from adaptune.data.files import Passed
 from adaptune.data.folder import folders_in
 from adaptune.data.listing import Listing, Shares
-from adaptune.data.names import name_of
+from adaptune.data.names import name_of, refuse_taken
 from adaptune.data.opening import domains_of
 from adaptune.data.sources import read_source
 
@@ -20,7 +20,7 @@ def leave_one_out(
     """Train on each domain in turn and test on all others, under the classes that all have.
 
     Raises:
-        ValueError: If there is one domain only, or no class is in all of them.
+        ValueError: If there is one domain only, two have one name, or no class is in all of them.
     """
     names = [listing.name for listing in listings]
     if len(set(names)) < 2:
@@ -28,6 +28,8 @@ def leave_one_out(
             f"training on each domain in turn needs two or more of different names, and there is "
             f"{', '.join(names)}: give others with --ood, or a folder of domain folders"
         )
+    for at, name in enumerate(names):
+        refuse_taken([name], names[:at])
     classes = shared_classes(listings)
     return {
         own.name: domains_of(

@@ -10,7 +10,7 @@ from pathlib import Path
 from adaptune.data.folder import is_flat, read_flat, read_folder
 from adaptune.data.listing import Example, Listing, map_to
 from adaptune.data.manifest import SUFFIXES, read_manifest
-from adaptune.data.names import alike, class_finder, few, name_of, on_disk
+from adaptune.data.names import alike, class_finder, few, name_of, on_disk, refuse_taken
 from adaptune.data.tars import is_tars, read_tars
 
 
@@ -36,7 +36,7 @@ def named_folders(words: Sequence[str]) -> dict[str, Path]:
     """Read ``NAME=DIR`` words.
 
     Raises:
-        ValueError: If a word has no name, or a name comes with two folders.
+        ValueError: If a word has no name, or the name is that of another set.
 
     >>> named_folders(["sketch=data/sketch"])
     {'sketch': PosixPath('data/sketch')}
@@ -48,8 +48,7 @@ def named_folders(words: Sequence[str]) -> dict[str, Path]:
         if not (name and equals and folder):
             raise ValueError(f"expected NAME=DIR, such as sketch=data/sketch, and got {word!r}")
         same = name in folders and folders[name].absolute() == Path(folder).absolute()
-        if name == "id" or (name in folders and not same):
-            raise ValueError(f"the name {name!r} is taken: give every domain a name of its own")
+        refuse_taken([name], [] if same else folders)
         folders[name] = Path(folder)
     return folders
 
@@ -189,8 +188,7 @@ def target_tests(
     """Map the target's labels, as `tests_of`; where none maps, say that nothing is tested."""
     if not target.examples:
         return {}, []
-    if target.name == "id":
-        raise ValueError("'id' is the name of the source's own test set: call the target otherwise")
+    refuse_taken([target.name])
     if not target.classes:
         return {}, [*target.notes, f"{target.name}: has no labels, so it is adapted to, not tested"]
     mapped = map_to(classes, target, trained, open_set=open_set)
@@ -213,15 +211,12 @@ def tests_of(
     Names that are ``taken`` are those of other sets.
 
     Raises:
-        ValueError: If two domains have one name, or no image of one maps.
+        ValueError: If two sets have one name, or no image of one maps.
     """
     tested: dict[str, tuple[Example, ...]] = {}
     notes: list[str] = []
     for other in others:
-        if other.name in {*tested, *taken, "id"}:
-            raise ValueError(
-                f"two test sets are called {other.name!r}: give every domain a name of its own"
-            )
+        refuse_taken([other.name], {*tested, *taken})
         mapped = map_to(classes, other, trained, open_set=open_set)
         notes += list(other.notes) + mapped.notes(other.name)
         if not mapped.examples:

@@ -75,10 +75,15 @@ def cluster_count(rows: Tensor, counts: Sequence[int], *, seed: int = 0) -> int:
 
     Of more than 2,000 rows, 2,000 are compared, drawn with a fixed seed. Source: Rousseeuw, 1987.
 
+    Raises:
+        ValueError: If there are fewer than two rows.
+
     >>> rows = torch.tensor([[0.0], [0.1], [5.0], [5.1], [9.0], [9.1]])
     >>> cluster_count(rows, [2, 3, 4])
     3
     """
+    if len(rows) < 2:
+        raise ValueError(f"{len(rows)} image makes no clusters: give the target more images")
     return from_first(lambda: max(counts, key=lambda count: _silhouette(rows, count, seed)))
 
 

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from adaptune.ops.rows import need_rows
 
+DIGITS = 10_000
+"""Steps of a threshold between 0 and 1, much larger than what float32 errs."""
+
 
 def entropy(logits: Tensor) -> Tensor:
     """Give the entropy of each prediction (N, K) in nats, (N,): 0 where it is certain.
@@ -41,6 +44,20 @@ def uncertainty(logits: Tensor) -> Tensor:
     tensor([1.])
     """
     return entropy(logits) / math.log(logits.shape[1])
+
+
+def keeping(logits: Tensor, share: float) -> float:
+    """Give the least threshold that keeps a share of predictions (N, K) from being rejected.
+
+    It is the quantile of their `uncertainty`, to four digits, and below 1, as a threshold is.
+
+    >>> logits = torch.tensor([[9.0, 0.0], [5.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
+    >>> rejecting(logits, keeping(logits, 0.75)).argmax(1).tolist()
+    [0, 0, 0, 2]
+    """
+    unsure = uncertainty(logits).sort().values
+    most = float(unsure[max(0, math.ceil(share * len(unsure)) - 1)])
+    return min((math.floor(DIGITS * most + 0.1) + 1) / DIGITS, 1 - 1e-9)
 
 
 def rejecting(logits: Tensor, threshold: float) -> Tensor:

@@ -7,7 +7,7 @@ must call the same functions in the same order, apart from `place` and `is_first
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -236,3 +236,18 @@ def _gathered_bytes(own: Tensor, sizes: list[int]) -> Tensor:
         for part, other, size in zip(parts, everyone(room), sizes, strict=True):
             part.append(other[: max(0, size - at)])
     return torch.cat([one for part in parts for one in part])
+
+
+def gradients_of(params: Sequence[Tensor]) -> list[Tensor]:
+    """List gradients; of several processes each gives one for every parameter, if only zeros.
+
+    >>> parameter = torch.nn.Parameter(torch.zeros(2))
+    >>> parameter.sum().backward()
+    >>> gradients_of([parameter, torch.nn.Parameter(torch.zeros(2))])
+    [tensor([1., 1.])]
+    """
+    if place()[1] > 1:
+        for parameter in params:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+    return [parameter.grad for parameter in params if parameter.grad is not None]

@@ -20,6 +20,7 @@ from adaptune.data.domains import ImageDomains
 from adaptune.descent import Plan
 from adaptune.method import hyperparameters, ranges
 from adaptune.methods import METHODS
+from adaptune.rejection import UNKNOWN_ABOVE
 from adaptune.search.sampler import Over, sampler_for
 from adaptune.search.storage import HEARTBEAT, opened, stable
 from adaptune.terminal import Terminal
@@ -61,7 +62,9 @@ class Search:
         sets: dict[str, Any] = {k: len(rows) for k, rows in self.data.sets.items() if k != "test"}
         if self.data.parts or len(self.data.target):
             sets["parts"] = (self.data.parts, self.data.target.name, len(self.data.target))
-        return f"{self.method} {fixed} {dict(self.over)} {self.setting} {self.plan} {sets}"
+        # A search knows no open set, and studies of earlier versions name the threshold.
+        setting = replace(self.setting, unknown_above=UNKNOWN_ABOVE)
+        return f"{self.method} {fixed} {dict(self.over)} {setting} {self.plan} {sets}"
 
     def starts(self) -> dict[str, float]:
         """Give the values that the search begins with: the method's and the plan's own."""
