@@ -267,7 +267,7 @@ def test_a_row_of_a_table_of_two_domains_is_reproduced_by_its_config(tuned, tmp_
         (["{three}/photo", "--ood=more={table}"], "takes one manifest that holds them all"),
         (["{three}", "--rates", "--tune=2"], "--rates tries every rate and --tune looks for one"),
         (["{three}", "--jobs=0"], "--jobs must be at least 1"),
-        (["{three}", "--tune=-1"], "--tune at least 0"),
+        (["{three}", "--tune=-1"], "--tune must be at least 0"),
     ],
 )
 def test_what_cannot_be_compared_in_turn_is_explained(
