@@ -13,7 +13,7 @@ from adaptune.commands import main
 from adaptune.commands.options import training_parser
 from adaptune.methods.ft import FineTune
 from adaptune.resume import FREE, PLACES
-from adaptune.run import read_lines
+from adaptune.run import Run, read_lines
 
 WATCHED = ("config.yaml", "metrics.jsonl", "results.json", "best", "last", "checkpoints")
 
@@ -301,16 +301,16 @@ def test_tensorboard_has_each_step_once_wherever_the_run_was_killed(
     words, tmp_path, monkeypatch, at
 ):
     pytest.importorskip("tensorboard")
-    objective, taken = FineTune.objective, iter(range(1000))
+    save = Run.save_checkpoint
 
-    def kill(method, batch):
-        if next(taken) == at:
+    def kill(run, step, state):
+        if step >= at:  # after 4 an epoch was logged already, after 3 and 5 it was paused
             raise Killed
-        return objective(method, batch)
+        save(run, step, state)
 
     out = [f"--out={tmp_path}", "--tensorboard", "--checkpoint-minutes=0"]
     with monkeypatch.context() as patched:
-        patched.setattr(FineTune, "objective", kill)
+        patched.setattr(Run, "save_checkpoint", kill)
         with pytest.raises(Killed):
             main([*words, *out, "--epochs=3"])
     assert main(["fit", "--resume", *out]) == 0
