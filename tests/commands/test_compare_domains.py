@@ -104,7 +104,8 @@ def replay(finished, accuracy, monkeypatch):
     """Let runs take no time: each is a copy of ``finished`` that went as ``accuracy`` says."""
     known = results(finished)
 
-    def begin(run, method, options, data, setting, plan, *, name, **_):
+    def begin(run, method, options, data, setting, plan, *, name, config, **_):
+        run.config.write_text(config)
         at_home = accuracy(run.folder, options)
         for file in ("metrics.jsonl", "report.html"):
             copy(finished / file, run.folder / file)

@@ -158,7 +158,7 @@ def test_classes_and_domains_are_asked_for_by_any_form(tmp_path, asked):
 
 
 def test_two_domains_of_one_name_are_refused_whatever_their_form(tmp_path):
-    with pytest.raises(ValueError, match="is taken"):
+    with pytest.raises(ValueError, match="two test sets are called"):
         named_folders([f"{COMPOSED}=a", f"{APART}=b"])
     root = write(tmp_path, f"{COMPOSED}/cat/1.png", f"{APART}/cat/2.png", "b/cat/3.png")
     with pytest.raises(ValueError, match="two folders in .* are called"):
