@@ -1,7 +1,12 @@
 """What many tests share: two tiny domains on disk, and one run that was finished on them."""
 
 import json
+import os
 from pathlib import Path
+
+# On tensors this small, threads that wait for each other take ten times as long as one alone; this
+# has to be known before they are imported, and to the processes that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest
@@ -11,7 +16,6 @@ from PIL import Image
 from adaptune import rehearsal
 from adaptune.commands import main
 
-# On tensors this small, threads that wait for each other take ten times as long as one alone.
 torch.set_num_threads(1)
 
 PATTERNS = ("dots", "rings", "stripes")
@@ -38,10 +42,15 @@ def draw_domain(folder: Path, *, shift: float = 0.0, each: int = EACH) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _no_layout_by_luck(monkeypatch):
-    """Passes this short take long on a busy machine alone, which must not choose the layout."""
-    monkeypatch.setattr(rehearsal, "BRIEF", 10.0)
+@pytest.fixture(autouse=True, scope="session")
+def _no_layout_by_luck():
+    """Passes this short take long on a busy machine alone, which must not choose the layout.
+
+    For the whole session, so that it holds for runs that tests share, too.
+    """
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(rehearsal, "BRIEF", 10.0)
+        yield
 
 
 @pytest.fixture(scope="session")
