@@ -25,6 +25,8 @@ from adaptune.data.opening import open_domains
 from adaptune.network import FORMAT, Origin, Preprocess
 from adaptune.saved import read_description, read_weights
 
+pytestmark = [pytest.mark.alone, pytest.mark.no_cover]
+
 SECONDS = 5
 REASONS = {
     words.EMPTY,
