@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 
 .PHONY: demo test test-slow check clean
 
@@ -9,16 +10,16 @@ demo: .venv/.demo
 	$(BIN)/adaptune demo
 
 test: .venv/.dev
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=90
+	$(PYTEST) --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 test-slow: .venv/.dev
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 check: .venv/.dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q
+	$(PYTEST) -q
 
 clean:
 	rm -rf .venv demo

@@ -1,18 +1,29 @@
 """What many tests share: two tiny domains on disk, and one run that was finished on them."""
 
 import json
+import os
+import sys
+from fcntl import LOCK_EX, LOCK_SH, LOCK_UN, flock
 from pathlib import Path
+
+# On tensors this small, threads that wait for each other take ten times as long as one alone; this
+# has to be known before they are imported, and to the processes that tests start.
+os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from adaptune import rehearsal
 from adaptune.commands import main
 
-# On tensors this small, threads that wait for each other take ten times as long as one alone.
 torch.set_num_threads(1)
+
+HERE = Path(__file__)
+MACHINE, DOOR = HERE, HERE.with_name("toy.py")
+"""Two files whose locks all processes of a test run know."""
 
 PATTERNS = ("dots", "rings", "stripes")
 EACH = 20
@@ -38,10 +49,47 @@ def draw_domain(folder: Path, *, shift: float = 0.0, each: int = EACH) -> Path:
     return folder
 
 
-@pytest.fixture(autouse=True)
-def _no_layout_by_luck(monkeypatch):
-    """Passes this short take long on a busy machine alone, which must not choose the layout."""
-    monkeypatch.setattr(rehearsal, "BRIEF", 10.0)
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """Run a test marked ``alone`` while no other one runs, in any process."""
+    alone = item.get_closest_marker("alone")
+    with MACHINE.open() as machine, DOOR.open() as door:
+        flock(door, LOCK_EX)  # whoever waits for the machine is the next to have it
+        flock(machine, LOCK_EX if alone else LOCK_SH)
+        flock(door, LOCK_UN)
+        try:
+            return (yield)
+        finally:
+            flock(machine, LOCK_UN)  # a process that the test left behind would hold it
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _figures_untraced():
+    """Do not let coverage follow Matplotlib, none of which it counts: pages take half the time."""
+    draw = Figure.savefig
+
+    def untraced(*args, **options):
+        trace = sys.gettrace()
+        sys.settrace(None)
+        try:
+            return draw(*args, **options)
+        finally:
+            sys.settrace(trace)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Figure, "savefig", untraced)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_layout_by_luck():
+    """Passes this short take long on a busy machine alone, which must not choose the layout.
+
+    For the whole session, so that it holds for runs that tests share, too.
+    """
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(rehearsal, "BRIEF", 10.0)
+        yield
 
 
 @pytest.fixture(scope="session")

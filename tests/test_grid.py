@@ -1,6 +1,7 @@
 """One run that fails stops no other; what is done is not done again, in any number of processes."""
 
 import json
+import multiprocessing
 import os
 import signal
 from dataclasses import replace
@@ -198,6 +199,27 @@ def deadly(number, terminal):
     return number / 2
 
 
+def whose(item, terminal):
+    """Name the process that works on an item, and how many threads it may take."""
+    return os.getpid(), torch.get_num_threads()
+
+
+def test_an_item_is_worked_on_by_a_new_process_that_takes_its_share_of_the_cores(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    [(_, (process, threads))] = spread(whose, [1], jobs=2, terminal=QUIET, label="numbers")
+    assert process != os.getpid()
+    assert threads == 3
+
+
+@pytest.fixture
+def quick_processes(monkeypatch):
+    """Processes that do not import everything anew, for what does not depend on how they begin."""
+    fork = multiprocessing.get_context("fork")
+    monkeypatch.setattr(multiprocessing, "get_context", lambda _: fork)
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded")
+@pytest.mark.usefixtures("quick_processes")
 def test_a_process_that_is_killed_loses_its_own_item_alone():
     found = dict(spread(deadly, [4, 13, 3, 8], jobs=2, terminal=QUIET, label="numbers"))
     assert {number: found[number] for number in (0, 2, 3)} == {0: 2, 2: 1.5, 3: 4}

@@ -58,9 +58,10 @@ def protocol(tmp_path, photos, sketches, monkeypatch):
     module.open_source = open_source
     monkeypatch.setitem(sys.modules, module.__name__, module)
 
-    def ran(text: str, *more: str) -> dict:
+    def ran(text: str, more: str, *, seeds: str = "[0, 1]") -> dict:
         file = tmp_path / "small.toml"
-        file.write_text(PROTOCOL.replace('source = "tiny"', 'source = "tiny"\n' + more[0]) + text)
+        head = PROTOCOL.replace('source = "tiny"', 'source = "tiny"\n' + more)
+        file.write_text(head.replace("[0, 1]", seeds) + text)
         main([str(file), "--work", str(tmp_path / "work"), "--out", str(tmp_path / "results")])
         return json.loads((tmp_path / "results" / "small.json").read_text())
 
@@ -103,7 +104,8 @@ def test_a_grid_is_tried_with_the_first_seed_and_its_best_runs_with_all(protocol
 
 
 def test_rates_sweep_five_decades(protocol):
-    found = protocol('[variants.ft]\nmethod = "ft"\n', 'rates = true\ndomains = ["photo"]')
+    words = 'rates = true\ndomains = ["photo"]'
+    found = protocol('[variants.ft]\nmethod = "ft"\n', words, seeds="[0]")
     rates = sorted({row["options"]["lr"] for row in found["rows"]})
     assert len(rates) == 11
     assert rates[-1] / rates[0] == pytest.approx(1e5)

@@ -288,6 +288,7 @@ calm = settings(
 )
 
 
+@pytest.mark.no_cover
 @settings(calm, max_examples=300)
 @given(line=words())
 def test_any_words_end_in_an_exit_code_and_a_sentence(home, line):
@@ -295,6 +296,7 @@ def test_any_words_end_in_an_exit_code_and_a_sentence(home, line):
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover
 @settings(calm, max_examples=2_000)
 @given(line=words())
 def test_many_more_words_end_in_an_exit_code_and_a_sentence(home, line):

@@ -18,6 +18,8 @@ from adaptune.ops.batchnorm import batchnorms
 from adaptune.ops.conversion import WITNESSES, convert_batchnorm
 from adaptune.ops.conversion_report import LayerConversion
 
+pytestmark = pytest.mark.no_cover
+
 MARGIN = 8.0
 """How much more than random rounding conversion may move: a layer rounds its weight, its bias and
 its statistics once each, the same way for all images. In 4,000 networks the most was 1.4 times."""

@@ -31,6 +31,8 @@ from adaptune.data.pixels import FRACTIONS
 from adaptune.network import FORMAT, Origin, Preprocess
 from adaptune.saved import read_description, read_weights
 
+pytestmark = [pytest.mark.alone, pytest.mark.no_cover]
+
 SECONDS = 5
 BITS = {"MSP", "XBM"}
 REASONS = {

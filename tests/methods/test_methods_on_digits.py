@@ -64,9 +64,9 @@ class Digits(TwoDomains):
 def network() -> Network:
     torch.manual_seed(0)
     body = nn.Sequential(
-        *(nn.Conv2d(3, 24, 3, padding=1), nn.BatchNorm2d(24), nn.ReLU()),
-        *(nn.Conv2d(24, 48, 3, padding=1), nn.BatchNorm2d(48), nn.ReLU()),
-        *(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(48 * 16, 32)),
+        *(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()),
+        *(nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU()),
+        *(nn.MaxPool2d(4), nn.Flatten(), nn.Linear(32 * 4, 32)),
     )
     return Network.from_module(body, head="8", classes=CLASSES)
 

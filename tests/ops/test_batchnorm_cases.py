@@ -3,7 +3,6 @@
 import copy
 import io
 import itertools
-import socket
 import warnings
 
 import pytest
@@ -19,7 +18,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.optim.swa_utils import AveragedModel, update_bn
 from torch.utils.checkpoint import checkpoint
 from torchvision.ops import FrozenBatchNorm2d
+from two import on_two
 
+from adaptune.ops import processes
 from adaptune.ops.batchnorm import batchnorms, describe_batchnorm, hold_batchnorm
 from adaptune.ops.conversion import convert_batchnorm
 
@@ -213,12 +214,9 @@ def test_the_first_batches_weigh_as_much_as_the_last(x):
     assert far(*theirs) > 0.1, "the moving average must show the bias that this avoids"
 
 
-def _one_of_two(rank: int, port: int, file: str) -> None:
+def of_uneven_shares() -> dict:
     """Convert on an uneven share of the data, under DistributedDataParallel."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=2
-    )
+    rank, _ = processes.place()
     x = torch.linspace(-2, 3, 24).view(-1, 1, 1, 1) + torch.randn(
         24, 3, 8, 8, generator=torch.Generator().manual_seed(1)
     )
@@ -235,17 +233,12 @@ def _one_of_two(rank: int, port: int, file: str) -> None:
         (wrapped(x[rank::2]).mean() + wrapped(x[1 - rank :: 2] * 2).mean()).backward()
         assert all(torch.equal(value, state[key]) for key, value in net.state_dict().items())
         results[name, pooling] = (state, report, net[0].weight.grad)
-    torch.save(results, f"{file}.{rank}")
-    torch.distributed.destroy_process_group()
+    return results
 
 
 def test_processes_with_uneven_shares_end_with_identical_statistics(tmp_path):
     """Rows 10 and 11: no rank waits for ever, and two forwards before one backward work."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.multiprocessing.spawn(_one_of_two, (port, str(tmp_path / "rank")), nprocs=2)
-    a, b = (torch.load(tmp_path / f"rank.{rank}", weights_only=False) for rank in (0, 1))
+    a, b = on_two(of_uneven_shares, tmp_path)
     x = torch.linspace(-2, 3, 24).view(-1, 1, 1, 1) + torch.randn(
         24, 3, 8, 8, generator=torch.Generator().manual_seed(1)
     )

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset
 from toy import CLASSES, Toy, domains
+from two import AFRESH
 
 from adaptune.data import from_datasets
 from adaptune.descent import Plan
@@ -244,7 +243,7 @@ def test_a_trial_that_an_error_ended_is_tried_again(tmp_path, monkeypatch):
     assert lost in [trial["values"] for trial in trials]
 
 
-def in_another_process(folder: str, how: str) -> None:
+def in_another_process(folder: str, how: str, ready) -> None:
     """Take part in the test's study, and stop in the middle of it or go slowly."""
     torch.set_num_threads(1)
     validate, count = Training.validate, iter(range(1000))
@@ -252,7 +251,7 @@ def in_another_process(folder: str, how: str) -> None:
     def pause(training):
         at = next(count)
         if at == {"hang": 11, "slow": 0}[how]:  # five validations make a trial
-            print("ready", flush=True)
+            ready.set()
             time.sleep(600 if how == "hang" else 0)
         time.sleep(0.05)
         return validate(training)
@@ -264,20 +263,15 @@ def in_another_process(folder: str, how: str) -> None:
 @contextmanager
 def other_process(folder, how):
     """Start ``in_another_process``, and go on as soon as it is ready."""
-    here = Path(__file__).parent
-    paths = [str(here), str(here.parent)]
-    script = (
-        f"import sys; sys.path[:0] = {paths}\n"
-        f"import test_study; test_study.in_another_process({str(folder)!r}, {how!r})"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            assert process.stdout.readline() == "ready\n"
-            yield process
-        finally:
-            process.kill()
+    ready = AFRESH.Event()
+    process = AFRESH.Process(target=in_another_process, args=(str(folder), how, ready))
+    process.start()
+    try:
+        assert ready.wait(60)
+        yield process
+    finally:
+        process.kill()
+        process.join()
 
 
 def test_a_search_that_was_killed_goes_on_and_loses_nothing(tmp_path):
@@ -334,7 +328,8 @@ def test_a_storage_that_cannot_be_used_is_named(tmp_path, storage, monkeypatch):
 def test_two_processes_share_a_study_and_its_budget(tmp_path):
     with other_process(tmp_path, "slow") as process:
         searched(tmp_path)
-        assert process.wait(60) == 0
+        process.join(60)
+        assert process.exitcode == 0
     trials = searched(tmp_path)
     assert len(trials) == 8
     assert all(trial["state"] in ("complete", "pruned") for trial in trials)
