@@ -17,7 +17,9 @@ SOURCE = ROOT / "src" / "adaptune"
 LAYERS = [
     ["types", "durable", "signals"],
     ["ops", "select"],
-    ["task", "head", "saved", "faults", "checkpoint", "rules"],
+    ["task", "head", "saved", "faults", "checkpoint", "rules", "split"],
+    ["architectures"],
+    ["hugging_face"],
     ["network"],
     ["backbone", "data", "method", "catalog"],
     ["descent", "run", "batches"],

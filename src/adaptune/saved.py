@@ -42,9 +42,12 @@ def _one_of(*words: str) -> Check:
     return (lambda value: value in words, f"one of {', '.join(words)}")
 
 
+KINDS = ("timm", "torchvision", "module")
+"""Where an architecture may come from, in every format; ``transformers`` came with format 4."""
+
 DESCRIPTION: dict[str, Any] = {
     "format": WHOLE,
-    "origin": {"kind": _one_of("timm", "torchvision", "module"), "name": WORD, "head": WORD},
+    "origin": {"kind": _one_of(*KINDS), "name": WORD, "head": WORD},
     "classes": _listed(WORD[0], "a list of names"),
     "preprocess": {
         "size": WHOLE,
@@ -63,11 +66,18 @@ SURGERY: Check = (
 )
 SHARE: Check = (lambda value: _is_number(value) and 0 < value <= 1, "a number above 0, at most 1")
 
+CONFIG: Check = (
+    lambda value: isinstance(value, dict) and isinstance(value.get("model_type"), str),
+    "settings with a model_type",
+)
+
 LATER: dict[int, dict[str, Any]] = {
     2: {"surgery": SURGERY},
     3: {"surgery": SURGERY, "threshold": SHARE},
+    4: {"surgery": SURGERY, "threshold": SHARE, "config": CONFIG},
 }
-"""What later formats say beside that: what was changed and how, then which predictions count."""
+"""What later formats say beside that: what was changed and how, then which predictions count, then
+what builds an architecture of transformers."""
 
 
 def _is_operation(value: object) -> bool:
@@ -97,6 +107,8 @@ def read_description(file: Path, newest: int) -> dict[str, Any]:
             f"{file} has format {version}, this adaptune reads up to {newest}: upgrade adaptune"
         )
     parts = DESCRIPTION | (LATER.get(version, {}) if type(version) is int else {})
+    if "config" in parts:
+        parts |= {"origin": parts["origin"] | {"kind": _one_of("transformers")}}
     wrong = _misfit(said, parts, "")
     if wrong:
         raise ValueError(
