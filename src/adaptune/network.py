@@ -182,7 +182,7 @@ class Network(nn.Module):
         `operate` changed the architecture.
         """
         head = self.head.fold() if isinstance(self.head, StandardizedLinear) else self.head
-        state = dict(self.body.state_dict()) | under_names(self.parts, dict(head.state_dict()))
+        state = under_names(self.parts, head.state_dict(), self.body.state_dict())
         return {key: value.detach().contiguous().cpu() for key, value in state.items()}
 
     def save(self, folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,8 +21,9 @@ class Part:
 
     It reads the features from ``start`` to ``stop``, and ``share`` of what it says counts in the
     module's answer: a half where two heads read different features and their mean counts, 1 where
-    they read what is the same to them, 0 where the head leaves it out. A ``convolution`` is one of
-    a single pixel, which is a linear layer on pooled features.
+    they read what is the same to them, 0 where the head leaves it out. Where ``weights`` is the
+    name of a tensor of the body, its softmax says the shares instead, in the order of the heads. A
+    ``convolution`` is one of a single pixel, which is a linear layer on pooled features.
     """
 
     name: str
@@ -30,6 +31,13 @@ class Part:
     stop: int
     share: float = 1.0
     convolution: bool = False
+    weights: str = ""
+
+    def counts(self, body: Mapping[str, Tensor]) -> float:
+        """Say how much counts of what the layer says, given the body's state."""
+        if self.weights not in body:
+            return self.share
+        return float(body[self.weights].softmax(0)[int(self.name.rpartition(".")[2])])
 
     def key(self, name: str) -> str:
         """Give the name that a tensor of the layer has in the module's state dict."""
@@ -77,17 +85,18 @@ def split(module: nn.Module, names: Sequence[str], silent: Sequence[str] = ()) -
         ValueError: If one of them is no linear layer.
 
     >>> module = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
-    >>> split(module, ["1"]), module(torch.ones(1, 4)).shape
-    ((Part(name='1', start=0, stop=3, share=1.0, convolution=False),), torch.Size([1, 3]))
+    >>> split(module, ["1"])[0].stop, module(torch.ones(1, 4)).shape
+    (3, torch.Size([1, 3]))
     """
     parts: list[Part] = []
     for name in names:
         found, layer = layer_of(module, name)
         sisters = _sisters(module, names, name)
         start = parts[-1].stop if name in sisters[1:] else 0
-        share = _share(module, sisters, name)
-        width, convolution = layer.weight.shape[1], isinstance(layer, nn.Conv2d)
-        parts.append(Part(found, start, start + width, share, convolution))
+        stop, share = start + layer.weight.shape[1], 1 / max(1, len(sisters))
+        convolution = isinstance(layer, nn.Conv2d)
+        weights = _weights(module, name) if sisters else ""
+        parts.append(Part(found, start, stop, share, convolution, weights))
     width = max(part.stop for part in parts)
     for name in silent:
         found, layer = layer_of(module, name)
@@ -109,15 +118,10 @@ def _sisters(module: nn.Module, names: Sequence[str], name: str) -> list[str]:
     return same if len(same) > 1 and type(module.get_submodule(parent)) is nn.ModuleList else []
 
 
-def _share(module: nn.Module, sisters: Sequence[str], name: str) -> float:
-    """Say how much of what a head says counts in the module's answer."""
-    if not sisters:
-        return 1.0
-    parent, _, last = name.rpartition(".")
-    weights = getattr(module, parent.replace("heads", "weights"), None)  # timm's EfficientViM
-    if isinstance(weights, Tensor):
-        return float(weights.detach().softmax(0)[int(last)])
-    return 1 / len(sisters)
+def _weights(module: nn.Module, name: str) -> str:
+    """Name the tensor by which heads are weighed, as in timm's EfficientViM; nothing if none is."""
+    weights = name.rpartition(".")[0].replace("heads", "weights")
+    return weights if isinstance(getattr(module, weights, None), nn.Parameter) else ""
 
 
 def _features(
@@ -140,23 +144,25 @@ def _features(
     )
 
 
-def under_names(parts: Sequence[Part], head: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Give a linear head's state as that of the layers that it stands for.
+def under_names(
+    parts: Sequence[Part], head: Mapping[str, Tensor], body: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Give the state of a linear head and a body as that of the module that was split.
 
     >>> head = {"weight": torch.tensor([[1.0, 2.0]]), "bias": torch.ones(1)}
-    >>> state = under_names([Part("a", 0, 1, 0.5), Part("b", 1, 2, 0.5)], head)
+    >>> state = under_names([Part("a", 0, 1, 0.5), Part("b", 1, 2, 0.5)], head, {})
     >>> state["b.weight"], state["b.bias"]
     (tensor([[4.]]), tensor([1.]))
     """
-    state = {parts[0].key(key): value for key, value in head.items()}
-    weight = head["weight"]
+    state = dict(body) | {parts[0].key(key): value for key, value in head.items()}
     for part in parts:
-        own = weight[:, part.start : part.stop]
-        own = own / part.share if part.share else torch.zeros_like(own)
+        share = part.counts(body)
+        own = head["weight"][:, part.start : part.stop]
+        own = own / share if share else torch.zeros_like(own)
         state[part.key("weight")] = own[:, :, None, None] if part.convolution else own
         if "bias" in head:
             bias = head["bias"]
-            state[part.key("bias")] = bias.clone() if part.share else torch.zeros_like(bias)
+            state[part.key("bias")] = bias.clone() if share else torch.zeros_like(bias)
     return state
 
 
@@ -177,7 +183,9 @@ def from_names(
     head = {k.removeprefix(first): v for k, v in state.items() if k.startswith(first)}
     body = {key: value for key, value in state.items() if not key.startswith(names)}
     read = [part for part in parts if part.share and part.key("weight") in state]
-    columns = {part.start: state[part.key("weight")].flatten(1) * part.share for part in read}
+    columns = {
+        part.start: state[part.key("weight")].flatten(1) * part.counts(body) for part in read
+    }
     if columns:
         head["weight"] = torch.cat([columns[start] for start in sorted(columns)], 1)
     return head, body

@@ -136,7 +136,7 @@ def _write(norm: _BatchNorm, values: dict[str, Tensor], batches: int, *, learns:
         if place is None:
             setattr(norm, key, nn.Parameter(value, requires_grad=learns))
         else:
-            with torch.inference_mode(place.is_inference()):
+            with torch.inference_mode(place.is_inference()), torch.no_grad():
                 place.copy_(value)
     norm.affine = True
     if norm.momentum is None and norm.num_batches_tracked is not None:
