@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 
 import pytest
 import timm
@@ -33,7 +34,6 @@ KINDS = {
     "vit_tiny_patch16_dinov3_qkvb": "a body without a head by default",
     "test_vit": "images of one size",
     "torchvision/googlenet": "auxiliary heads in train mode",
-    "torchvision/vit_b_32": "images of one size, in torchvision",
     "torchvision/mobilenet_v3_small": "a head behind a hidden layer",
 }
 
@@ -77,7 +77,9 @@ def test_a_torchvision_network_takes_the_preprocessing_of_its_weights():
     assert (net.preprocess.size, net.preprocess.interpolation) == (240, "bilinear")
     image = torch.randint(0, 256, (3, 300, 400), dtype=torch.uint8)
     own = models.get_model_weights("efficientnet_b1").DEFAULT.transforms()
-    assert torch.allclose(transform_for(net.preprocess)(image), own(image), atol=1e-5)
+    assert torch.allclose(
+        transform_for(net.preprocess)(image), own(image), atol=0.02
+    )  # one level of grey
 
 
 class TestSize:
@@ -114,10 +116,11 @@ class TestSize:
         data = tmp_path / "data"
         for kind in CLASSES:
             (data / kind).mkdir(parents=True)
-            for number in range(4):
+            for number in range(16):
                 image = torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8)
                 v2.functional.to_pil_image(image).save(data / kind / f"{number}.png")
         words = "--backbone test_vit --weights none --image-size 50 --epochs 1 --method ft"
+        words += " --val-share 0.25 --test-share 0.25"
         assert main(["fit", str(data), "--out", str(tmp_path / "run"), *words.split()]) == 1
         said = capsys.readouterr().err
         assert "test_vit cannot take images of 50 pixels" in said
@@ -172,7 +175,9 @@ class TestModules:
 
     def test_scripted_and_exported_networks_are_sent_back_to_where_they_came_from(self):
         x = torch.randn(2, 3)
-        traced = torch.jit.trace(nn.Sequential(nn.Linear(3, 2)), x)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch.jit is on its way out
+            traced = torch.jit.trace(nn.Sequential(nn.Linear(3, 2)), x)
         exported = torch.export.export(nn.Sequential(nn.Linear(3, 2)), (x,))
         for module in (traced, exported, exported.module()):
             with pytest.raises(ValueError, match="give the module that it was made from"):

@@ -208,12 +208,13 @@ def test_a_run_from_a_folder_trains_resumes_and_is_evaluated(tmp_path, capsys):
     made("resnet", tmp_path / "hf")
     for kind in CLASSES:
         (tmp_path / "data" / kind).mkdir(parents=True)
-        for number in range(8):
+        for number in range(16):
             image = torch.randint(0, 256, (3, SIDE, SIDE), dtype=torch.uint8)
             v2.functional.to_pil_image(image).save(tmp_path / "data" / kind / f"{number}.png")
     run = str(tmp_path / "run")
-    words = f"--backbone hf:{tmp_path / 'hf'} --epochs 1 --batch-size 8 --method daft".split()
-    assert main(["fit", str(tmp_path / "data"), "--out", run, *words]) == 0
+    words = f"--backbone hf:{tmp_path / 'hf'} --epochs 1 --batch-size 8 --method daft"
+    words += " --val-share 0.25 --test-share 0.25"
+    assert main(["fit", str(tmp_path / "data"), "--out", run, *words.split()]) == 0
     (tmp_path / "hf").rename(tmp_path / "gone")
     assert main(["evaluate", run]) == 0
     capsys.readouterr()

@@ -156,8 +156,10 @@ def torchvision_architecture(
             f"the weights of {name} could not be had ({error}): give a local file with "
             "--weights FILE, or --weights none for random weights"
         ) from error
-    except ValueError as error:  # weights are for one size
-        raise cannot_take(name, size or preprocess.size, error) from error
+    except (ValueError, AssertionError) as error:  # also where its weights are for one size alone
+        if size is None:
+            raise
+        raise cannot_take(name, size, error) from error
     linear = [key for key, one in model.named_modules() if isinstance(one, nn.Linear)]
     layers = linear or [key for key, one in model.named_modules() if isinstance(one, nn.Conv2d)]
     origin = Origin("torchvision", name, layers[-1])

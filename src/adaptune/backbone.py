@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -123,8 +124,8 @@ def resized(net: Network, size: int) -> Network:
     own = net.preprocess.size
     net.preprocess = replace(net.preprocess, size=size)
     try:
-        if size != own and hasattr(net.body, "set_input_size"):  # timm's: it resamples positions
-            cast(Any, net.body).set_input_size(img_size=size)
+        if size != own and hasattr(net.body, "set_input_size"):
+            _resample(net, size)
         images = placed(torch.zeros(1, 3, size, size), net)
         with torch.no_grad(), torch.random.fork_rng([]), in_eval(net):
             net(images)
@@ -133,6 +134,21 @@ def resized(net: Network, size: int) -> Network:
     except Exception as error:  # every architecture has errors of its own
         raise cannot_take(net.origin.name, size, error) from error
     return net
+
+
+def _resample(net: Network, size: int) -> None:
+    """Resample what timm's network knows of positions, to that of one built for ``size``."""
+    body: Any = net.body
+    options: dict[str, Any] = {"img_size": size}
+    if "window_size" in inspect.signature(body.set_input_size).parameters:
+        windows = (one.window_size for one in body.modules() if hasattr(one, "window_size"))
+        options["window_size"] = next(windows, None)  # timm would scale it, and build another
+    body.set_input_size(**options)
+    with torch.device("meta"):
+        built = Network.from_timm(net.origin.name, net.classes, size=size).body.state_dict()
+    own = body.state_dict()
+    if any(own[key].shape != value.shape for key, value in built.items() if key in own):
+        raise ValueError("its weights are for windows of one size")
 
 
 def packaged(package: str) -> Path:

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,8 @@ def transformers_folder(folder: Path, *, pretrained: bool = True) -> Architectur
                 output_loading_info=True,
             )
             _refuse_missing(folder, found["missing_keys"], heads)
+            for own in chain(model.parameters(), model.buffers()):
+                own.data = own.data.clone()  # off the file, where nothing is aligned
     except (ValueError, OSError, KeyError, RuntimeError, ImportError) as error:
         raise _refused(str(folder), error) from error
     return _architecture(model, config, heads, look, notes)

@@ -19,6 +19,9 @@ from adaptune.types import BatchNormPolicy
 
 CONTAINERS = ("state_dict", "model_state_dict", "model", "network")
 
+PROGRAMS = {"constants.pkl", "archive_format"}
+"""What is in the files of `torch.jit.save` and `torch.export.save` alone."""
+
 SWOLLEN = 10
 """How many times its own size a weights file may unpack to; torch packs nothing."""
 
@@ -205,18 +208,25 @@ def _look_at(file: Path) -> None:
 
 
 def _weigh(file: Path) -> None:
-    """Refuse a file that would unpack to far more than itself, before anything is unpacked."""
+    """Refuse what would unpack to far more than itself, or is a program, before it is unpacked."""
     try:
         if not zipfile.is_zipfile(file):
             return
         with zipfile.ZipFile(file) as packed:
             total = sum(entry.file_size for entry in packed.infolist())
+            names = {name.rpartition("/")[2] for name in packed.namelist()}
     except Exception as error:  # damaged zips make it raise more than what it documents
         raise _damaged(file) from error
     if total > SWOLLEN * file.stat().st_size:
         raise ValueError(
             f"{file} could not be read as weights: it would unpack to more than {SWOLLEN} times "
             "its size, which torch's own files never do; get it from a source that you trust"
+        )
+    if names & PROGRAMS:
+        raise ValueError(
+            f"{file} could not be read as weights: it holds a scripted, traced or exported network "
+            "and no state dict; save that of the module it was made from, with "
+            "torch.save(net.state_dict(), FILE)"
         )
 
 

@@ -3,6 +3,7 @@
 import copy
 import gc
 import json
+import warnings
 import weakref
 from dataclasses import dataclass
 
@@ -805,8 +806,10 @@ class TestInserted:
 class TestTooLate:
     def test_a_scripted_traced_or_exported_network_is_said_to_be_converted_too_late(self):
         net, x = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).eval(), torch.randn(8, 3)
-        exported = torch.export.export(net, (x,))
-        for late in (torch.jit.trace(net, x), exported.module()):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch.jit is on its way out
+            traced, exported = torch.jit.trace(net, x), torch.export.export(net, (x,))
+        for late in (traced, exported.module()):
             report = convert_batchnorm(late, [x])
             assert report.converted == 0
             assert "convert the network that it was made from, before that" in report.notes[0]
