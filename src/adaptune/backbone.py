@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import warnings
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -143,7 +144,9 @@ def _resample(net: Network, size: int) -> None:
     if "window_size" in inspect.signature(body.set_input_size).parameters:
         windows = (one.window_size for one in body.modules() if hasattr(one, "window_size"))
         options["window_size"] = next(windows, None)  # timm would scale it, and build another
-    body.set_input_size(**options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what torch finds slow in timm's resampling
+        body.set_input_size(**options)
     with torch.device("meta"):
         built = Network.from_timm(net.origin.name, net.classes, size=size).body.state_dict()
     own = body.state_dict()
