@@ -17,7 +17,9 @@ SOURCE = ROOT / "src" / "adaptune"
 LAYERS = [
     ["types", "durable", "signals", "limits"],
     ["ops", "select"],
-    ["task", "rejection", "head", "saved", "faults", "checkpoint", "rules"],
+    ["task", "rejection", "head", "saved", "faults", "checkpoint", "rules", "split"],
+    ["architectures"],
+    ["hugging_face"],
     ["network"],
     ["backbone", "data", "method", "catalog"],
     ["descent", "run", "batches"],

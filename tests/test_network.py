@@ -255,6 +255,28 @@ class TestWeights:
         net = open_backbone("test_efficientnet", CLASSES, weights=tmp_path / "w.safetensors")
         assert torch.equal(net.body.conv_stem.weight, self.source()["conv_stem.weight"])
 
+    @pytest.mark.parametrize(
+        "prefix",
+        ["model.", "net.", "backbone.", "_orig_mod.", "module._orig_mod.", "state.student.net."],
+    )
+    def test_a_prefix_that_all_names_share_is_left_out_and_said_to_be(self, tmp_path, prefix):
+        state = {f"{prefix}{key}": value for key, value in self.source().items()}
+        torch.save(state | {"criterion.scale": torch.ones(1)}, tmp_path / "w.pth")
+        net = open_backbone("test_efficientnet", CLASSES, weights=tmp_path / "w.pth")
+        assert torch.equal(net.body.conv_stem.weight, self.source()["conv_stem.weight"])
+        taken = prefix.removeprefix("module.")
+        assert f"without {taken!r}" in net.notes[0]
+
+    def test_names_without_a_prefix_come_without_a_note(self, tmp_path):
+        torch.save(self.source(), tmp_path / "w.pth")
+        assert open_backbone("test_efficientnet", CLASSES, weights=tmp_path / "w.pth").notes == []
+
+    def test_weights_of_two_networks_are_not_chosen_between(self, tmp_path):
+        both = {f"{who}.{k}": v for who in ("ema", "net") for k, v in self.source().items()}
+        torch.save(both, tmp_path / "w.pth")
+        with pytest.raises(ValueError, match="holds the network 2 times, under ema., net.: save"):
+            open_backbone("test_efficientnet", CLASSES, weights=tmp_path / "w.pth")
+
     def test_weights_of_another_network_are_refused(self, tmp_path):
         save_file(self.source(), tmp_path / "w.safetensors")
         with pytest.raises(ValueError, match="does not fit resnet18"):

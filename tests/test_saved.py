@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import struct
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -100,6 +101,16 @@ def test_weights_that_cannot_be_read_are_refused_with_these_words(tmp_path, name
     content, said = FILES[name]
     (tmp_path / name).write_bytes(content)
     assert refused(tmp_path / name) == said.format(file=tmp_path / name)
+
+
+def test_a_scripted_or_exported_network_is_told_from_a_damaged_file(tmp_path):
+    net, x = nn.Linear(2, 2), torch.ones(1, 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch.jit is on its way out
+        torch.jit.save(torch.jit.trace(net, x), tmp_path / "traced.pt")
+    torch.export.save(torch.export.export(net, (x,)), tmp_path / "exported.pt2")
+    for file in tmp_path.iterdir():
+        assert "save that of the module it was made from" in refused(file)
 
 
 def test_weights_that_are_no_file_are_named(tmp_path):
@@ -214,7 +225,7 @@ def test_a_description_that_is_damaged_is_refused_with_these_words(tmp_path, tex
 
 
 CHANGES = [
-    (("format",), 99, "{file} has format 99, this adaptune reads up to 3: upgrade adaptune"),
+    (("format",), 99, "{file} has format 99, this adaptune reads up to 4: upgrade adaptune"),
     (("format",), "1", f"{OTHER}format should be a whole number above 0{DESCRIBED}"),
     (("ema",), 0.9, f"{OTHER}ema is not known{DESCRIBED}"),
     (("origin", "branch"), "x", f"{OTHER}origin.branch is not known{DESCRIBED}"),

@@ -101,6 +101,8 @@ def experiment(
 
     training = ready(method, options, data, setting, plan, fabric=fabric, look=look)
     net, data = training.net, training.data
+    for note in net.notes:
+        terminal.say(f"note: {note}")
     seen = data.loading.batch_size // plan.accumulate
     if net.batchnorm != "eval" and seen < SMALL_BATCH and any(batchnorms(net)):
         terminal.say(

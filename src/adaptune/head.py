@@ -1,4 +1,4 @@
-"""Linear heads: found in a network, or made to read standardised features and fold afterwards."""
+"""A linear head that reads standardised features, and folds into a plain one afterwards."""
 
 from __future__ import annotations
 
@@ -69,23 +69,3 @@ class StandardizedLinear(nn.Module):
             plain.weight.copy_(weight)
             plain.bias.copy_(self.bias.double() - weight @ self.mean.double())
         return plain
-
-
-def head_of(module: nn.Module, name: str) -> nn.Linear:
-    """Find the linear layer that is a network's head, by its name.
-
-    Raises:
-        ValueError: If there is no such layer, or if it is not linear.
-    """
-    try:
-        head = module.get_submodule(name)
-    except AttributeError:
-        head = None
-    if isinstance(head, nn.Linear):
-        return head
-    linear = [key for key, one in module.named_modules() if isinstance(one, nn.Linear)]
-    found = f"it is {type(head).__name__}" if head is not None else "there is no such layer"
-    raise ValueError(
-        f"the head must be a linear layer and {name!r} is not: {found}; linear layers here: "
-        f"{linear[-5:] or 'none'}"
-    )

@@ -3,52 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from adaptune.architectures import (
+    Architecture,
+    Origin,
+    Preprocess,
+    timm_architecture,
+    torchvision_architecture,
+)
 from adaptune.durable import write_whole
-from adaptune.head import StandardizedLinear, head_of
+from adaptune.head import StandardizedLinear
+from adaptune.hugging_face import transformers_architecture
 from adaptune.ops.batchnorm import hold_batchnorm
 from adaptune.ops.information import rejecting
 from adaptune.ops.surgery import operated
-from adaptune.saved import read_description, read_tensors
+from adaptune.saved import LATER, read_description, read_tensors
+from adaptune.split import Part, from_names, layer_of, split, under_names
 from adaptune.types import BatchNormPolicy, Layout
 
-FORMAT, CHANGED, PLAIN = 3, 2, 1  # a network is written in the first format that can say what it is
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+__all__ = ["Network", "Origin", "Preprocess"]
 
-
-@dataclass(frozen=True)
-class Preprocess:
-    """How images are made into inputs.
-
-    ``size`` is the side in pixels, ``crop`` the share of the shorter side that the centre crop
-    keeps, ``mean`` and ``std`` belong to pixel values in 0 to 1.
-    """
-
-    size: int = 224
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    crop: float = 0.875
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a network's architecture comes from, so that it can be built again.
-
-    ``kind`` is ``timm``, ``torchvision`` or ``module`` (the caller's own, given again on loading);
-    ``head`` is the name of the linear layer that the head stands for.
-    """
-
-    kind: Literal["timm", "torchvision", "module"]
-    name: str
-    head: str
+PLAIN, CHANGED, REJECTING, FORMAT = 1, 2, 3, 4
+"""A network is written in the first format that can say what it is."""
 
 
 class Network(nn.Module):
@@ -87,6 +70,9 @@ class Network(nn.Module):
         self.batchnorm: BatchNormPolicy = "train"
         self.layout: Layout = "auto"
         self.threshold = 1.0
+        self.parts: tuple[Part, ...] = (Part(origin.head, 0, width),)
+        self.config: dict[str, Any] = {}
+        self.notes: list[str] = []
 
     @classmethod
     def from_module(
@@ -100,85 +86,63 @@ class Network(nn.Module):
     ) -> Network:
         """Split any module at the linear layer named ``head``; a fresh head takes its place.
 
+        ``head`` may also name a sequence that ends with one, or a convolution of one pixel. The
+        module answers with logits (N, K), or with an object that has them under ``logits``.
+
         Raises:
             ValueError: If there is no such layer, or if it is not linear.
         """
-        old = head_of(module, head)
-        if head:
-            module.set_submodule(head, nn.Identity())
-        fresh = nn.Linear(old.in_features, len(classes))
-        origin = origin or Origin("module", type(module).__name__, head)
-        return cls(
-            module, fresh, old.in_features, classes=classes, origin=origin, preprocess=preprocess
-        )
+        name, _ = layer_of(module, head)
+        origin = origin or Origin("module", type(module).__name__, name)
+        look = preprocess or Preprocess()
+        return cls.from_architecture(Architecture(module, origin, (name,), look), classes)
 
     @classmethod
-    def from_timm(cls, name: str, classes: Sequence[str], *, pretrained: bool = False) -> Network:
-        """Build a timm model by name, with its own preprocessing.
-
-        Args:
-            name: A name from ``timm.list_models()``.
-            classes: The names of the classes, in the order of the head's rows.
-            pretrained: Take timm's weights, from its hub.
+    def from_architecture(cls, built: Architecture, classes: Sequence[str]) -> Network:
+        """Split what a library made; a fresh head takes the place of its own.
 
         Raises:
-            ValueError: If timm does not know the name, or the weights cannot be had.
+            ValueError: If its head is not linear.
         """
-        import timm
+        parts = split(built.module, built.heads, built.silent)
+        width = max(part.stop for part in parts)
+        body = built.module if parts[0].name else nn.Identity()
+        net = cls(
+            body,
+            nn.Linear(width, len(classes)),
+            width,
+            classes=classes,
+            origin=built.origin,
+            preprocess=built.preprocess,
+        )
+        net.parts, net.config, net.notes = parts, dict(built.config), list(built.notes)
+        return net
 
-        if not timm.is_model(name):
-            near = timm.list_models(f"*{name}*")[:5]
-            raise ValueError(
-                f"timm has no model named {name!r}; {_perhaps(near)}see timm.list_models()"
-            )
-        try:
-            model = timm.create_model(name, pretrained=pretrained)
-        except Exception as error:
-            if not pretrained:
-                raise
-            raise ValueError(
-                f"the weights of {name} could not be had from timm's hub ({error}): give a local "
-                "file with --weights FILE, or --weights none for random weights"
-            ) from error
-        settings = timm.data.resolve_data_config(model=model)
-        preprocess = Preprocess(
-            size=settings["input_size"][-1],
-            mean=tuple(settings["mean"]),
-            std=tuple(settings["std"]),
-            interpolation="bicubic" if settings["interpolation"] == "bicubic" else "bilinear",
-            crop=settings["crop_pct"],
-        )
-        head = model.pretrained_cfg["classifier"]
-        head = head if isinstance(head, str) else head[0]
-        origin = Origin("timm", name, head)
-        return cls.from_module(
-            model, head=head, classes=classes, preprocess=preprocess, origin=origin
-        )
+    @classmethod
+    def from_timm(
+        cls,
+        name: str,
+        classes: Sequence[str],
+        *,
+        pretrained: bool = False,
+        size: int | None = None,
+    ) -> Network:
+        """Build a timm model by name; see `timm_architecture`."""
+        built = timm_architecture(name, len(classes), pretrained=pretrained, size=size)
+        return cls.from_architecture(built, classes)
 
     @classmethod
     def from_torchvision(
-        cls, name: str, classes: Sequence[str], *, pretrained: bool = False
+        cls,
+        name: str,
+        classes: Sequence[str],
+        *,
+        pretrained: bool = False,
+        size: int | None = None,
     ) -> Network:
-        """Build a torchvision classification model by name.
-
-        Raises:
-            ValueError: If torchvision does not know the name, or the weights cannot be had.
-        """
-        from torchvision import models
-
-        if name not in models.list_models(models):
-            near = [known for known in models.list_models(models) if name.lower() in known][:5]
-            raise ValueError(f"torchvision has no model named {name!r}; {_perhaps(near)}")
-        try:
-            model = models.get_model(name, weights="DEFAULT" if pretrained else None)
-        except OSError as error:
-            raise ValueError(
-                f"the weights of {name} could not be had ({error}): give a local file with "
-                "--weights FILE, or --weights none for random weights"
-            ) from error
-        head = [key for key, module in model.named_modules() if isinstance(module, nn.Linear)][-1]
-        origin = Origin("torchvision", name, head)
-        return cls.from_module(model, head=head, classes=classes, origin=origin)
+        """Build a torchvision classification model by name; see `torchvision_architecture`."""
+        built = torchvision_architecture(name, pretrained=pretrained, size=size)
+        return cls.from_architecture(built, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """Predict: logits (N, K)."""
@@ -218,10 +182,7 @@ class Network(nn.Module):
         `operate` changed the architecture.
         """
         head = self.head.fold() if isinstance(self.head, StandardizedLinear) else self.head
-        state = dict(self.body.state_dict())
-        prefix = f"{self.origin.head}." if self.origin.head else ""
-        for key, value in head.state_dict().items():
-            state[prefix + key] = value
+        state = under_names(self.parts, head.state_dict(), self.body.state_dict())
         return {key: value.detach().contiguous().cpu() for key, value in state.items()}
 
     def save(self, folder: Path) -> None:
@@ -229,18 +190,22 @@ class Network(nn.Module):
         folder.mkdir(parents=True, exist_ok=True)
         state = {key: value.clone() for key, value in self.plain_state().items()}
         write_whole(folder / "network.safetensors", save(state, metadata={"format": "pt"}))
-        rejects = self.threshold < 1
-        description = {
-            "format": FORMAT if rejects else CHANGED if self.surgery else PLAIN,
+        description: dict[str, Any] = {
+            "format": self._format(),
             "origin": asdict(self.origin),
             "classes": list(self.classes),
             "preprocess": asdict(self.preprocess),
             "batchnorm": self.batchnorm,
-            **({"surgery": self.surgery} if self.surgery or rejects else {}),
-            **({"threshold": self.threshold} if rejects else {}),
         }
+        later = {"surgery": self.surgery, "threshold": self.threshold, "config": self.config}
+        description |= {key: later[key] for key in LATER.get(description["format"], {})}
         text = json.dumps(description, indent=2) + "\n"
         write_whole(folder / "network.json", text.encode())
+
+    def _format(self) -> int:
+        if self.config:
+            return FORMAT
+        return REJECTING if self.threshold < 1 else CHANGED if self.surgery else PLAIN
 
     @classmethod
     def load(cls, folder: Path, *, module: nn.Module | None = None) -> Network:
@@ -252,18 +217,20 @@ class Network(nn.Module):
         """
         said = read_description(folder / "network.json", FORMAT)
         origin, classes = Origin(**said["origin"]), said["classes"]
+        size = said["preprocess"]["size"]
         if origin.kind == "module":
             if module is None:
                 raise ValueError(
                     f"{folder} was made from a module of your own ({origin.name}): pass module=..."
                 )
             net = cls.from_module(module, head=origin.head, classes=classes)
+        elif origin.kind == "transformers":
+            built = transformers_architecture(said["config"], len(classes))
+            net = cls.from_architecture(built, classes)
+        elif origin.kind == "timm":
+            net = cls.from_timm(origin.name, classes, size=size)
         else:
-            makers: dict[str, Callable[..., Network]] = {
-                "timm": cls.from_timm,
-                "torchvision": cls.from_torchvision,
-            }
-            net = makers[origin.kind](origin.name, classes)
+            net = cls.from_torchvision(origin.name, classes, size=size)
         look: dict[str, Any] = said["preprocess"]
         look = {key: tuple(v) if isinstance(v, list) else v for key, v in look.items()}
         net.preprocess = Preprocess(**look)
@@ -283,13 +250,6 @@ class Network(nn.Module):
 
     def load_plain(self, state: dict[str, Tensor]) -> None:
         """Take a state dict of the original architecture, head and all; raises where it differs."""
-        prefix = f"{self.origin.head}." if self.origin.head else ""
-        head = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-        if prefix:
-            self.head.load_state_dict(head)
-            state = {key: value for key, value in state.items() if not key.startswith(prefix)}
-        self.body.load_state_dict(state)
-
-
-def _perhaps(names: list[str]) -> str:
-    return f"did you mean {', '.join(names)}? " if names else ""
+        head, body = from_names(self.parts, state)
+        self.head.load_state_dict(head)
+        self.body.load_state_dict(body)

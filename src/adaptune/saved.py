@@ -19,6 +19,9 @@ from adaptune.types import BatchNormPolicy
 
 CONTAINERS = ("state_dict", "model_state_dict", "model", "network")
 
+PROGRAMS = {"constants.pkl", "archive_format"}
+"""What is in the files of `torch.jit.save` and `torch.export.save` alone."""
+
 SWOLLEN = 10
 """How many times its own size a weights file may unpack to; torch packs nothing."""
 
@@ -42,9 +45,12 @@ def _one_of(*words: str) -> Check:
     return (lambda value: value in words, f"one of {', '.join(words)}")
 
 
+KINDS = ("timm", "torchvision", "module")
+"""Where an architecture may come from, in every format; ``transformers`` came with format 4."""
+
 DESCRIPTION: dict[str, Any] = {
     "format": WHOLE,
-    "origin": {"kind": _one_of("timm", "torchvision", "module"), "name": WORD, "head": WORD},
+    "origin": {"kind": _one_of(*KINDS), "name": WORD, "head": WORD},
     "classes": _listed(WORD[0], "a list of names"),
     "preprocess": {
         "size": WHOLE,
@@ -63,11 +69,18 @@ SURGERY: Check = (
 )
 SHARE: Check = (lambda value: _is_number(value) and 0 < value <= 1, "a number above 0, at most 1")
 
+CONFIG: Check = (
+    lambda value: isinstance(value, dict) and isinstance(value.get("model_type"), str),
+    "settings with a model_type",
+)
+
 LATER: dict[int, dict[str, Any]] = {
     2: {"surgery": SURGERY},
     3: {"surgery": SURGERY, "threshold": SHARE},
+    4: {"surgery": SURGERY, "threshold": SHARE, "config": CONFIG},
 }
-"""What later formats say beside that: what was changed and how, then which predictions count."""
+"""What later formats say beside that: what was changed and how, then which predictions count, then
+what builds an architecture of transformers."""
 
 
 def _is_operation(value: object) -> bool:
@@ -97,6 +110,8 @@ def read_description(file: Path, newest: int) -> dict[str, Any]:
             f"{file} has format {version}, this adaptune reads up to {newest}: upgrade adaptune"
         )
     parts = DESCRIPTION | (LATER.get(version, {}) if type(version) is int else {})
+    if "config" in parts:
+        parts |= {"origin": parts["origin"] | {"kind": _one_of("transformers")}}
     wrong = _misfit(said, parts, "")
     if wrong:
         raise ValueError(
@@ -193,18 +208,25 @@ def _look_at(file: Path) -> None:
 
 
 def _weigh(file: Path) -> None:
-    """Refuse a file that would unpack to far more than itself, before anything is unpacked."""
+    """Refuse what would unpack to far more than itself, or is a program, before it is unpacked."""
     try:
         if not zipfile.is_zipfile(file):
             return
         with zipfile.ZipFile(file) as packed:
             total = sum(entry.file_size for entry in packed.infolist())
+            names = {name.rpartition("/")[2] for name in packed.namelist()}
     except Exception as error:  # damaged zips make it raise more than what it documents
         raise _damaged(file) from error
     if total > SWOLLEN * file.stat().st_size:
         raise ValueError(
             f"{file} could not be read as weights: it would unpack to more than {SWOLLEN} times "
             "its size, which torch's own files never do; get it from a source that you trust"
+        )
+    if names & PROGRAMS:
+        raise ValueError(
+            f"{file} could not be read as weights: it holds a scripted, traced or exported network "
+            "and no state dict; save that of the module it was made from, with "
+            "torch.save(net.state_dict(), FILE)"
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from lightning_fabric import Fabric
 
-from adaptune.backbone import open_backbone
+from adaptune.backbone import open_backbone, resized
 from adaptune.data.domains import ImageDomains
 from adaptune.data.images import Augment
 from adaptune.data.lacks import lacks
@@ -38,7 +38,8 @@ class Setting:
     """What is adapted and on what.
 
     Args:
-        backbone: A built-in name (efficientnet-lite0 to -lite2), a timm name, or torchvision/NAME.
+        backbone: A built-in name (efficientnet-lite0 to -lite2), a timm name, torchvision/NAME, or
+            hf:FOLDER, which transformers' save_pretrained wrote.
         weights: A local weights file, or "none" for random weights; by default the name's own.
         image_size: The side of inputs in pixels; by default the network's own.
         crop: The share of the shorter side that the centre crop keeps; by default the network's.
@@ -92,12 +93,10 @@ class Setting:
         """Build the network, or open the one to start from, with the preprocessing asked for."""
         if self.start:
             net = Network.load(best_network(Path(self.start)))
+            net = net if self.image_size is None else resized(net, self.image_size)
         else:
-            net = open_backbone(self.backbone, classes, weights=self.weights)
-        look = net.preprocess
-        net.preprocess = replace(
-            look, size=self.image_size or look.size, crop=self.crop or look.crop
-        )
+            net = open_backbone(self.backbone, classes, weights=self.weights, size=self.image_size)
+        net.preprocess = replace(net.preprocess, crop=self.crop or net.preprocess.crop)
         return net
 
     def fabric(self) -> Fabric:

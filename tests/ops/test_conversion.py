@@ -3,6 +3,7 @@
 import copy
 import gc
 import json
+import warnings
 import weakref
 from dataclasses import dataclass
 
@@ -747,3 +748,74 @@ def test_a_channel_that_hardly_varies_need_not_be_known_better_than_its_epsilon(
     batches = [torch.zeros(8, 1) for _ in range(32)]
     batches[5] = torch.tensor([[1e-3]] + [[0.0]] * 7)  # seen once: its variance is not known at all
     assert convert_batchnorm(norm, batches, tolerance=0.01).batches == 16
+
+
+class TestInserted:
+    def net(self) -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4, affine=False), nn.Linear(4, 2))
+
+    def test_a_network_converted_in_inference_mode_trains(self):
+        net = self.net()
+        with torch.inference_mode():
+            convert_batchnorm(net, torch.randn(64, 3).split(16))
+        assert not any(t.is_inference() for t in net.state_dict().values())
+        net.train()(torch.randn(8, 3)).square().sum().backward()
+        assert net[1].weight.grad is not None
+
+    def test_a_lazy_layer_that_takes_shape_in_inference_mode_trains(self):
+        net = nn.Sequential(nn.LazyLinear(4), nn.LazyBatchNorm1d(), nn.Linear(4, 2))
+        with torch.inference_mode():
+            convert_batchnorm(net, torch.randn(64, 3).split(16))
+        assert not any(t.is_inference() for t in net.parameters())
+        net.train()(torch.randn(8, 3)).square().sum().backward()
+
+    def test_inputs_of_inference_mode_may_be_changed_in_place_by_the_network(self):
+        net = nn.Sequential(nn.ReLU(inplace=True), nn.BatchNorm1d(3))
+        with torch.inference_mode():
+            report = convert_batchnorm(net, torch.randn(64, 3).split(16))
+        assert report.converted == 1
+
+    def test_a_network_made_in_inference_mode_is_converted_as_before(self):
+        x = torch.randn(64, 3)
+        with torch.inference_mode():
+            net = self.net().eval()
+            before = net(x)
+            report = convert_batchnorm(net, x.split(16))
+            assert report.converted == 1
+            assert torch.allclose(net(x), before, atol=1e-5)
+
+    def test_a_frozen_network_takes_no_gradients(self):
+        net = self.net().requires_grad_(False)
+        convert_batchnorm(net, torch.randn(64, 3).split(16))
+        assert net[1].weight is not None
+        assert not any(p.requires_grad for p in net.parameters())
+
+    def test_a_frozen_block_stays_frozen_in_a_network_that_learns(self):
+        net = nn.Sequential(self.net().requires_grad_(False), nn.Linear(2, 2))
+        convert_batchnorm(net, torch.randn(64, 3).split(16))
+        assert not net[0][1].bias.requires_grad
+        assert net[1].weight.requires_grad
+
+    def test_a_layer_without_any_parameters_around_it_learns(self):
+        net = nn.Sequential(nn.BatchNorm1d(3, affine=False))
+        convert_batchnorm(net, torch.randn(64, 3).split(16))
+        assert net[0].weight.requires_grad
+
+
+class TestTooLate:
+    def test_a_scripted_traced_or_exported_network_is_said_to_be_converted_too_late(self):
+        net, x = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).eval(), torch.randn(8, 3)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch.jit is on its way out
+            traced, exported = torch.jit.trace(net, x), torch.export.export(net, (x,))
+        for late in (traced, exported.module()):
+            report = convert_batchnorm(late, [x])
+            assert report.converted == 0
+            assert "convert the network that it was made from, before that" in report.notes[0]
+        with pytest.raises(ValueError, match="convert the network that it was made from"):
+            convert_batchnorm(exported, [x])
+
+    def test_a_network_traced_symbolically_keeps_its_layers(self):
+        net, x = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)).eval(), torch.randn(8, 3)
+        assert convert_batchnorm(torch.fx.symbolic_trace(net), [x]).converted == 1

@@ -70,6 +70,8 @@ def run(words: Sequence[str]) -> None:
         )
         torch.manual_seed(0)
         net = setting.network(data.classes)
+        for note in net.notes:
+            terminal.say(f"note: {note}")
         place(net, fabric_on(setting.device))
         data = data.seen_through(net.preprocess)
         images = data.scan("train", shuffled=True)

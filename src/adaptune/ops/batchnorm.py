@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from adaptune.ops.inputs import not_in_python
 from adaptune.ops.instead import InsteadOfBatchNorm
 from adaptune.types import BatchNormPolicy
 
@@ -250,6 +251,9 @@ def other_norms(model: nn.Module) -> list[str]:
 
 def unconverted(model: nn.Module) -> Iterator[str]:
     """Say what kinds of normalisation stay as they are, and why."""
+    if fixed := not_in_python(model):
+        yield f"{fixed}: convert the network that it was made from, before that"
+        return
     kinds = other_norms(model)
     frozen = [kind for kind in kinds if kind.startswith("Frozen")]
     if not any(True for _ in batchnorms(model)):

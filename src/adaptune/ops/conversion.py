@@ -14,12 +14,21 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from adaptune.ops.batchnorm import batchnorms, unconverted, wrapper_notes
 from adaptune.ops.conversion_report import ConversionReport, LayerConversion, largest_change
-from adaptune.ops.inputs import find_input, in_eval, in_python, kept, placed, tensors, unwrapped
+from adaptune.ops.inputs import (
+    find_input,
+    in_eval,
+    in_python,
+    kept,
+    not_in_python,
+    placed,
+    tensors,
+    unwrapped,
+)
 from adaptune.ops.known import PENDING, Known
 from adaptune.ops.memory import kept_memory
 from adaptune.ops.moments import moments
 from adaptune.ops.processes import everyone, place
-from adaptune.ops.reexpression import converted, listed
+from adaptune.ops.reexpression import converted, learns, listed
 
 __all__ = ["ConversionReport", "LayerConversion", "convert_batchnorm"]
 
@@ -27,6 +36,7 @@ WITNESSES = 4
 """Examples that the network sees again after conversion."""
 
 
+@torch.inference_mode(False)  # what is made here is trained later, wherever this is called
 def convert_batchnorm(
     model: nn.Module,
     batches: Iterable[Any],
@@ -71,6 +81,7 @@ def convert_batchnorm(
     >>> report.converted, torch.allclose(net(x), before, atol=1e-5)
     (1, True)
     """
+    _need_layers(model)
     notes = tuple(wrapper_notes(model))
     model = unwrapped(model)
     _refuse_fused(model)
@@ -103,7 +114,15 @@ def convert_batchnorm(
                 break
     number, examples = _added(model, number, examples)
     layers = tuple(
-        converted(layer, norms[layer.name], seen.get(layer.name), pooling, missing_affine, number)
+        converted(
+            layer,
+            norms[layer.name],
+            seen.get(layer.name),
+            pooling,
+            missing_affine,
+            number,
+            learns=learns(model, layer.name),
+        )
         for layer in listed(model, norms)
     )
     change, relative = _certificate(model, run, first)
@@ -185,6 +204,12 @@ def _measuring(
     finally:
         for one in hooks:
             one.remove()
+
+
+def _need_layers(model: object) -> None:
+    if not isinstance(model, nn.Module):
+        found = not_in_python(model) or f"a network should be a module: got {type(model).__name__}"
+        raise ValueError(f"{found}; convert the network that it was made from, before that")
 
 
 def _refuse_fused(model: nn.Module) -> None:

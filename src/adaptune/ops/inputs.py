@@ -84,12 +84,41 @@ def find_input(batch: Any) -> Tensor:
 
 
 def placed(x: Tensor, model: nn.Module) -> Tensor:
-    """Move an input to where the network is, and to its precision."""
+    """Move an input to where the network is, and to its precision.
+
+    One that was made in inference mode is copied outside it, where nothing may be done to it in
+    place.
+    """
+    if x.is_inference() and not torch.is_inference_mode_enabled():
+        x = x.clone()
     own = [t for t in chain(model.parameters(), model.buffers()) if not is_lazy(t)]
     if not own:
         return x
     precision = next((t.dtype for t in own if t.is_floating_point()), x.dtype)
     return x.to(own[0].device, precision if x.is_floating_point() else x.dtype)
+
+
+def not_in_python(model: object) -> str:
+    """Say so where a network's code is fixed, so that no layer of it can be found or replaced.
+
+    >>> not_in_python(nn.Linear(1, 1))
+    ''
+    """
+    where = "its layers are not to be found"
+    if isinstance(model, torch.export.ExportedProgram):
+        return f"the network is exported (torch.export), so {where}"
+    for module in model.modules() if isinstance(model, nn.Module) else ():
+        if isinstance(module, torch.jit.ScriptModule):
+            return f"the network is scripted or traced (torch.jit), so {where}"
+        if isinstance(module, torch.fx.GraphModule) and _holds_operators(module):
+            return f"the network is exported (torch.export), so {where}"
+    return ""
+
+
+def _holds_operators(graph: torch.fx.GraphModule) -> bool:
+    """Tell whether it calls torch's operators where the network called layers."""
+    targets = (node.target for node in graph.graph.nodes if node.op == "call_function")
+    return any(isinstance(target, torch._ops.OpOverload) for target in targets)
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -55,8 +55,13 @@ def converted(
     pooling: str,
     missing_affine: str,
     batches: int,
+    *,
+    learns: bool = True,
 ) -> LayerConversion:
-    """Re-express one layer in new statistics, or say why not."""
+    """Re-express one layer in new statistics, or say why not.
+
+    Weights that are inserted require gradients if ``learns`` says so.
+    """
     if layer.reason:
         return layer
     mean, variance = (wide(one) for one in _statistics(norm))
@@ -76,7 +81,7 @@ def converted(
         if not all(bool(value.isfinite().all()) for value in fits.values()):
             return replace(layer, reason="its inputs are not finite, or overflow its precision")
         shift = float(((new.mean - mean).abs() / (variance + norm.eps).sqrt()).mean())
-        _write(norm, fits, batches)
+        _write(norm, fits, batches, learns=learns)
     return replace(
         layer,
         status="converted",
@@ -112,12 +117,27 @@ def _reexpressed(norm: _BatchNorm, new: Moments) -> dict[str, Tensor]:
     }
 
 
-def _write(norm: _BatchNorm, values: dict[str, Tensor], batches: int) -> None:
+def learns(model: nn.Module, name: str) -> bool:
+    """Tell whether a layer learns: it, or the first module around it that has parameters.
+
+    >>> learns(nn.Sequential(nn.Linear(1, 1), nn.BatchNorm1d(1, affine=False)), "1")
+    True
+    """
+    while True:
+        around = list(model.get_submodule(name).parameters())
+        if around or not name:
+            return any(one.requires_grad for one in around) or not around
+        name = name.rpartition(".")[0]
+
+
+def _write(norm: _BatchNorm, values: dict[str, Tensor], batches: int, *, learns: bool) -> None:
     for key, value in values.items():
-        if getattr(norm, key) is None:
-            setattr(norm, key, nn.Parameter(value))
+        place = getattr(norm, key)
+        if place is None:
+            setattr(norm, key, nn.Parameter(value, requires_grad=learns))
         else:
-            getattr(norm, key).copy_(value)
+            with torch.inference_mode(place.is_inference()), torch.no_grad():
+                place.copy_(value)
     norm.affine = True
     if norm.momentum is None and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.fill_(batches)  # the cumulative average goes on from here
