@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from adaptune.limits import within
 from adaptune.network import Network
+from adaptune.ops.conversion import convert_batchnorm
 from adaptune.rules import Plain, Rule
 from adaptune.task import Task
 from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Needs, Objective
@@ -59,9 +60,13 @@ class Method(nn.Module, ABC):
         """Say which modules are trained, and how fast."""
 
     def prepare(self, data: Domains) -> dict[str, Any]:
-        """Look at the data once, before the first step; give back what a report should show."""
-        del data
-        return {}
+        """Look at the data once, before the first step; give back what a report should show.
+
+        By default batch norms are converted to the labelled rows if the policy says so.
+        """
+        if self.net.batchnorm != "converted":
+            return {}
+        return {"conversion": convert_batchnorm(self.net.body, data.scan("train"))}
 
     def refresh(self, data: Domains) -> None:  # noqa: B027
         """Look at the data again, before every epoch."""

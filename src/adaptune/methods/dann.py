@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 
 from adaptune.method import Method
 from adaptune.network import Network
 from adaptune.ops.adversary import critic, domain_loss, ramp, reverse
-from adaptune.ops.scan import scan
 from adaptune.task import Task
-from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Needs, Objective, Rate
+from adaptune.types import Batch, BatchNormPolicy, Between, Group, Needs, Objective, Rate
 
 
 class DANN(Method):
@@ -47,10 +46,6 @@ class DANN(Method):
         self.lr, self.batchnorm = lr, batchnorm
         self.weight, self.new, self.hidden = weight, new, hidden
         self.critic = critic(net.width, hidden)
-
-    def prepare(self, data: Domains) -> dict[str, Any]:
-        """Convert batch norms to the source if the policy says so; otherwise look at nothing."""
-        return dict(scan(self.net.body, data.scan("train"), policy=self.batchnorm))
 
     def groups(self) -> list[Group]:
         """Train the body slowly, what starts at random fast."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -10,9 +10,8 @@ import torch.nn.functional as F
 from adaptune.method import Method
 from adaptune.network import Network
 from adaptune.ops.mixture import DomainHeads, mixed, over_domains
-from adaptune.ops.scan import scan
 from adaptune.task import Task
-from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Needs, Objective, Rate
+from adaptune.types import Batch, BatchNormPolicy, Between, Group, Needs, Objective, Rate
 
 
 class DRM(Method):
@@ -56,10 +55,6 @@ class DRM(Method):
         """The network's head, which holds all others."""
         assert isinstance(self.net.head, DomainHeads)
         return self.net.head
-
-    def prepare(self, data: Domains) -> dict[str, Any]:
-        """Convert batch norms if the policy says so; otherwise look at nothing."""
-        return dict(scan(self.net.body, data.scan("train"), policy=self.batchnorm))
 
     def groups(self) -> list[Group]:
         """Train everything at one rate."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from adaptune.method import Method
 from adaptune.network import Network
-from adaptune.ops.scan import scan
 from adaptune.task import Task
-from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Objective, Rate
+from adaptune.types import Batch, BatchNormPolicy, Group, Objective, Rate
 
 
 class FineTune(Method):
@@ -26,10 +25,6 @@ class FineTune(Method):
     ) -> None:
         super().__init__(net, task, batchnorm=batchnorm)
         self.lr, self.batchnorm = lr, batchnorm
-
-    def prepare(self, data: Domains) -> dict[str, Any]:
-        """Convert batch norms if the policy says so; otherwise look at nothing."""
-        return dict(scan(self.net.body, data.scan("train"), policy=self.batchnorm))
 
     def groups(self) -> list[Group]:
         """Train everything at one rate."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, Any, ClassVar, cast
+from typing import Annotated, ClassVar, cast
 
 import torch
 from torch import nn
@@ -13,9 +13,8 @@ from adaptune.network import Network
 from adaptune.ops.attention import CorrectedLinear, attentions, decide, source_first
 from adaptune.ops.discrepancy import mmd, subset_mmd
 from adaptune.ops.processes import gathered, joined
-from adaptune.ops.scan import scan
 from adaptune.task import Task
-from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Needs, Objective, Rate
+from adaptune.types import Batch, BatchNormPolicy, Between, Group, Needs, Objective, Rate
 
 soft_mmd = partial(mmd, count=1, bandwidth=1.68)
 soft_subset_mmd = partial(subset_mmd, count=1, bandwidth=1.68)
@@ -75,10 +74,6 @@ class GDCAN(Method):
     def head(self) -> CorrectedLinear:
         """The head with its corrections."""
         return cast(CorrectedLinear, self.net.head)
-
-    def prepare(self, data: Domains) -> dict[str, Any]:
-        """Convert batch norms to the source if the policy says so; otherwise look at nothing."""
-        return dict(scan(self.net.body, data.scan("train"), policy=self.batchnorm))
 
     def groups(self) -> list[Group]:
         """Train the head fast, its corrections slowly."""

@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 from adaptune.method import Method
 from adaptune.network import Network
 from adaptune.ops.ibn import InstanceBatchNorm
-from adaptune.ops.scan import scan
 from adaptune.task import Task
 from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Objective, Rate
 
@@ -44,7 +43,7 @@ class IBN(Method):
 
     def prepare(self, data: Domains) -> dict[str, Any]:
         """Convert batch norms if the policy says so; say which norms were split."""
-        report = scan(self.net.body, data.scan("train"), policy=self.batchnorm)
+        report = super().prepare(data)
         layers = self.net.body.named_modules()
         split = [name for name, layer in layers if isinstance(layer, InstanceBatchNorm)]
         return {"split": split, **report}

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from adaptune.method import Descend, Method
 from adaptune.network import Network
-from adaptune.ops.scan import scan
 from adaptune.task import Task
-from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Needs, Objective, Rate
+from adaptune.types import Batch, BatchNormPolicy, Group, Needs, Objective, Rate
 
 
 def classifier_discrepancy(one: Tensor, other: Tensor) -> Tensor:
@@ -66,10 +65,6 @@ class MCD(Method):
             raise ValueError(f"the body takes at least one step towards agreement: got {repeats}")
         self.lr, self.batchnorm, self.repeats, self.new = lr, batchnorm, repeats, new
         self.second = nn.Linear(net.width, task.classes)
-
-    def prepare(self, data: Domains) -> dict[str, Any]:
-        """Convert batch norms to the source if the policy says so; otherwise look at nothing."""
-        return dict(scan(self.net.body, data.scan("train"), policy=self.batchnorm))
 
     def groups(self) -> list[Group]:
         """Train the body slowly, both heads fast."""

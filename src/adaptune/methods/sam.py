@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 from adaptune.method import Method
 from adaptune.network import Network
-from adaptune.ops.scan import scan
 from adaptune.rules import Sharp
 from adaptune.task import Task
-from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Objective, Rate
+from adaptune.types import Batch, BatchNormPolicy, Between, Group, Objective, Rate
 
 
 class SAM(Method):
@@ -39,10 +38,6 @@ class SAM(Method):
             raise ValueError(f"rho is how far to climb, a number from 0 up: got {rho}")
         self.lr, self.rho, self.adaptive, self.batchnorm = lr, rho, adaptive, batchnorm
         self.rule = Sharp(rho, adaptive)
-
-    def prepare(self, data: Domains) -> dict[str, Any]:
-        """Convert batch norms if the policy says so; otherwise look at nothing."""
-        return dict(scan(self.net.body, data.scan("train"), policy=self.batchnorm))
 
     def groups(self) -> list[Group]:
         """Train everything at one rate."""

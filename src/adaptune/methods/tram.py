@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from adaptune.method import Descend, Method
 from adaptune.network import Network
 from adaptune.ops.rows import need_rows
-from adaptune.ops.scan import scan
 from adaptune.rules import Sharp
 from adaptune.task import Task
 from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Objective, Rate
@@ -55,7 +54,7 @@ class TRAM(Method):
 
     def prepare(self, data: Domains) -> dict[str, Any]:
         """Convert batch norms if the policy says so; the reference begins as the network."""
-        notes = dict(scan(self.net.body, data.scan("train"), policy=self.batchnorm))
+        notes = super().prepare(data)
         if self.reference != "noise":
             self.teacher.load_state_dict(self.net.state_dict())
         return notes
