@@ -1,7 +1,9 @@
 # make demo: the main job, on real weights and images. make test: the tests. Each sets itself up.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+# What is never imported need not be compiled either.
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
+# A process a core; a file stays in one of them, where its tests share what they made.
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 
 .PHONY: demo test test-slow check clean

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from fcntl import LOCK_EX, LOCK_SH, LOCK_UN, flock
 from pathlib import Path
 
 # On tensors this small, threads that wait for each other take ten times as long as one alone; this
@@ -13,6 +12,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import pytest
 import torch
+from machine import machine
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -22,9 +22,6 @@ from adaptune.commands import main
 torch.set_num_threads(1)
 
 HERE = Path(__file__)
-MACHINE, DOOR = HERE, HERE.with_name("toy.py")
-"""Two files whose locks all processes of a test run know."""
-
 PATTERNS = ("dots", "rings", "stripes")
 EACH = 20
 
@@ -52,15 +49,9 @@ def draw_domain(folder: Path, *, shift: float = 0.0, each: int = EACH) -> Path:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     """Run a test marked ``alone`` while no other one runs, in any process."""
-    alone = item.get_closest_marker("alone")
-    with MACHINE.open() as machine, DOOR.open() as door:
-        flock(door, LOCK_EX)  # whoever waits for the machine is the next to have it
-        flock(machine, LOCK_EX if alone else LOCK_SH)
-        flock(door, LOCK_UN)
-        try:
-            return (yield)
-        finally:
-            flock(machine, LOCK_UN)  # a process that the test left behind would hold it
+    alone = item.get_closest_marker("alone") is not None
+    with machine(HERE, HERE.with_name("machine.py"), alone=alone):
+        return (yield)
 
 
 @pytest.fixture(autouse=True, scope="session")
