@@ -201,8 +201,8 @@ def cannot_take(name: str, size: int, error: Exception) -> ValueError:
     """Say that a network cannot see images of ``size`` pixels, and what it said itself."""
     reason = str(error).strip().split("\n")[0] or type(error).__name__
     return ValueError(
-        f"{name} cannot take images of {size} pixels ({reason}): leave --image-size out, or give "
-        "one that is a multiple of its patches and windows"
+        f"{name} cannot take images of {size} pixels ({reason}): give another --image-size, "
+        "its own or a multiple of its patches and windows, or another --backbone"
     )
 
 

@@ -81,6 +81,8 @@ def open_backbone(
         net = _built(name, classes, pretrained=weights is None, size=size)
     else:
         net = _filled(name, classes, Path(weights), size)
+    if name.startswith("hf:"):  # whose class may want anything but images
+        size = size or net.preprocess.size
     return net if size is None else resized(net, size)
 
 
