@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from pathlib import Path
 
 import pytest
 import timm
@@ -82,6 +83,38 @@ def test_a_torchvision_network_takes_the_preprocessing_of_its_weights():
     )  # one level of grey
 
 
+SHARES = ["--val-share", "0.25", "--test-share", "0.25"]
+
+
+def photos(folder: Path) -> str:
+    for kind in CLASSES:
+        (folder / kind).mkdir(parents=True)
+        for number in range(16):
+            image = torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8)
+            v2.functional.to_pil_image(image).save(folder / kind / f"{number}.png")
+    return str(folder)
+
+
+def test_fit_and_doctor_say_that_a_prefix_was_left_out(tmp_path, capsys):
+    data, file = photos(tmp_path / "data"), tmp_path / "w.pth"
+    state = timm.create_model("test_efficientnet").state_dict()
+    torch.save({f"net.{key}": value for key, value in state.items()}, file)
+    words = [
+        "--backbone",
+        "test_efficientnet",
+        "--weights",
+        str(file),
+        "--image-size",
+        "32",
+        *SHARES,
+    ]
+    fit = ["fit", data, "--out", str(tmp_path / "run"), "--epochs", "1", "--method", "ft"]
+    for command in ([*fit, "--image-size", "32"], ["doctor", data]):
+        main([*command, *words])
+        out, err = capsys.readouterr()
+        assert "without 'net.' before their names" in " ".join((out + err).split())
+
+
 class TestSize:
     @pytest.mark.parametrize("name", ["test_vit", "swin_tiny_patch4_window7_224", "pit_ti_224"])
     def test_a_network_for_one_size_is_built_for_another_and_loads_so(self, name, tmp_path):
@@ -113,18 +146,24 @@ class TestSize:
             open_backbone(name, CLASSES, weights="none", size=50)
 
     def test_fit_refuses_it_without_calling_it_a_bug(self, tmp_path, capsys):
-        data = tmp_path / "data"
-        for kind in CLASSES:
-            (data / kind).mkdir(parents=True)
-            for number in range(16):
-                image = torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8)
-                v2.functional.to_pil_image(image).save(data / kind / f"{number}.png")
+        data = photos(tmp_path / "data")
         words = "--backbone test_vit --weights none --image-size 50 --epochs 1 --method ft"
-        words += " --val-share 0.25 --test-share 0.25"
-        assert main(["fit", str(data), "--out", str(tmp_path / "run"), *words.split()]) == 1
+        assert main(["fit", data, "--out", str(tmp_path / "run"), *words.split(), *SHARES]) == 1
         said = capsys.readouterr().err
         assert "test_vit cannot take images of 50 pixels" in said
         assert "bug in adaptune" not in said
+
+    def test_a_run_is_gone_on_from_at_another_size(self, tmp_path, capsys):
+        data, runs = photos(tmp_path / "data"), (str(tmp_path / "one"), str(tmp_path / "two"))
+        common = ["--epochs", "1", "--method", "ft", *SHARES]
+        words = ["--backbone", "test_vit", "--weights", "none", "--image-size", "64"]
+        assert main(["fit", data, "--out", runs[0], *words, *common]) == 0
+        words = ["--from", runs[0], "--image-size", "32"]
+        assert main(["fit", data, "--out", runs[1], *words, *common]) == 0
+        assert Network.load(tmp_path / "two" / "best").preprocess.size == 32
+        words = ["--from", runs[0], "--image-size", "50"]
+        assert main(["fit", data, "--out", str(tmp_path / "three"), *words, *common]) == 1
+        assert "cannot take images of 50 pixels" in capsys.readouterr().err
 
     def test_looking_whether_it_can_draws_no_random_number(self):
         torch.manual_seed(0)
