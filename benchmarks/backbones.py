@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision import models
 
-from adaptune.architectures import AUXILIARY, SIDES
+from adaptune.architectures import AUXILIARY, SIDES, takes
 from adaptune.backbone import open_backbone
 from adaptune.network import Network
 from adaptune.ops.conversion import convert_batchnorm
@@ -150,10 +150,10 @@ def plainly(name: str, size: int) -> nn.Module:
             if rest.startswith(family):
                 options[argument] = size if argument == "image_size" else (size, size)
         return models.get_model(rest, weights=None, num_classes=len(CLASSES), **options)
-    fixed = timm.get_pretrained_cfg(name).fixed_input_size
-    own = timm.get_pretrained_cfg(name).input_size[-1] == size
-    options = {"img_size": size} if fixed and not own else {}
-    return timm.create_model(name, num_classes=len(CLASSES), **options)
+    plain = timm.create_model(name, num_classes=len(CLASSES))
+    if takes(plain, size):
+        return plain
+    return timm.create_model(name, num_classes=len(CLASSES), img_size=size)
 
 
 def table(rows: list[Row]) -> str:

@@ -14,10 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adaptune.architectures import cannot_take
+from adaptune.architectures import cannot_take, see, takes
 from adaptune.hugging_face import transformers_folder
 from adaptune.network import Network, Preprocess
-from adaptune.ops.inputs import in_eval, placed
 from adaptune.saved import read_weights
 
 __all__ = ["BUILT_IN", "open_backbone", "packaged", "read_weights", "resized"]
@@ -124,14 +123,11 @@ def resized(net: Network, size: int) -> Network:
     Raises:
         ValueError: If it cannot.
     """
-    own = net.preprocess.size
     net.preprocess = replace(net.preprocess, size=size)
     try:
-        if size != own and hasattr(net.body, "set_input_size"):
+        if hasattr(net.body, "set_input_size") and not takes(net, size):
             _resample(net, size)
-        images = placed(torch.zeros(1, 3, size, size), net)
-        with torch.no_grad(), torch.random.fork_rng([]), in_eval(net):
-            net(images)
+        see(net, size)
     except MemoryError:
         raise
     except Exception as error:  # every architecture has errors of its own
