@@ -35,6 +35,7 @@ KINDS = {
     "vit_tiny_patch16_dinov3_qkvb": "a body without a head by default",
     "test_vit": "images of one size",
     "torchvision/googlenet": "auxiliary heads in train mode",
+    "torchvision/mnasnet0_5": "a module that asks for its version",
     "torchvision/mobilenet_v3_small": "a head behind a hidden layer",
 }
 

@@ -18,6 +18,7 @@ from adaptune.architectures import cannot_take, see, takes
 from adaptune.hugging_face import transformers_folder
 from adaptune.network import Network, Preprocess
 from adaptune.saved import read_weights
+from adaptune.split import fill
 
 __all__ = ["BUILT_IN", "open_backbone", "packaged", "read_weights", "resized"]
 
@@ -191,7 +192,7 @@ def load_by_name(net: Network, state: dict[str, Tensor], where: str) -> None:
             "the file was saved from"
         )
     _refuse_broken(state, own, where)
-    net.body.load_state_dict({key: state.get(key, value) for key, value in own.items()})
+    fill(net.body, {key: state.get(key, value) for key, value in own.items()})
 
 
 def without_prefix(
