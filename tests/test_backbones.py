@@ -118,6 +118,13 @@ def test_fit_and_doctor_say_that_a_prefix_was_left_out(tmp_path, capsys):
 
 
 class TestSize:
+    def test_a_network_whose_weights_want_another_size_than_its_builder_is_built_for_it(self):
+        with torch.device("meta"):
+            net = open_backbone("torchvision/vit_h_14", CLASSES, weights="none")
+            side = net.preprocess.size
+            assert side == 518
+            assert net.body(torch.zeros(1, 3, side, side)).shape == (1, net.width)
+
     @pytest.mark.parametrize("name", ["test_vit", "swin_tiny_patch4_window7_224", DEIT])
     def test_a_network_for_one_size_is_built_for_another_and_loads_so(self, name, tmp_path):
         net = open_backbone(name, CLASSES, weights="none", size=64).eval()

@@ -18,6 +18,9 @@ Interpolation = Literal["bilinear", "bicubic"]
 SIDES = {"vit_": "image_size", "maxvit_": "input_size"}
 """The torchvision architectures that are made for one size of images, and how that is called."""
 
+BUILT = 224
+"""The side of images that torchvision's builders take without being told."""
+
 AUXILIARY = ("googlenet", "inception_v3")
 """The torchvision architectures that have further heads to train with; they are left out."""
 
@@ -188,12 +191,13 @@ def _torchvision_options(
 ) -> dict[str, Any]:
     """Say what a model is built with beside its name."""
     options: dict[str, Any] = {}
+    side = size or own
     if name in AUXILIARY:
         options |= {"aux_logits": False, "transform_input": True}
         options |= {} if pretrained else {"init_weights": True}
     for family, argument in SIDES.items():
-        if name.startswith(family) and size not in (None, own):
-            options[argument] = size if argument == "image_size" else (size, size)
+        if name.startswith(family) and side != BUILT:
+            options[argument] = side if argument == "image_size" else (side, side)
     return options
 
 
