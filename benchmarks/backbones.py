@@ -145,11 +145,11 @@ def saved(net: Network, name: str, x: Tensor) -> str:
         plain = plainly(name, net.preprocess.size).eval()
         state = load_file(Path(folder) / "network.safetensors")
         if state.keys() - plain.state_dict().keys():
-            return "its own class has no bias in its head, the saved one has (below)"
+            return "its own class has no bias in its head, the saved one has (see Heads)"
         fill(plain, state)
         if torch.allclose(plain(x), expected, rtol=1e-4, atol=1e-5):
             return ""
-    return "its own class, with the saved weights, answers otherwise (below)"
+    return "its own class, with the saved weights, answers otherwise (see Heads)"
 
 
 def plainly(name: str, size: int) -> nn.Module:
