@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from pathlib import Path
 
 import pytest
 import timm
@@ -34,6 +35,7 @@ KINDS = {
     "vit_tiny_patch16_dinov3_qkvb": "a body without a head by default",
     "test_vit": "images of one size",
     "torchvision/googlenet": "auxiliary heads in train mode",
+    "torchvision/mnasnet0_5": "a module that asks for its version",
     "torchvision/mobilenet_v3_small": "a head behind a hidden layer",
 }
 
@@ -82,8 +84,48 @@ def test_a_torchvision_network_takes_the_preprocessing_of_its_weights():
     )  # one level of grey
 
 
+DEIT = "deit_tiny_patch16_224"
+SHARES = ["--val-share", "0.25", "--test-share", "0.25"]
+
+
+def photos(folder: Path) -> str:
+    for kind in CLASSES:
+        (folder / kind).mkdir(parents=True)
+        for number in range(16):
+            image = torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8)
+            v2.functional.to_pil_image(image).save(folder / kind / f"{number}.png")
+    return str(folder)
+
+
+def test_fit_and_doctor_say_that_a_prefix_was_left_out(tmp_path, capsys):
+    data, file = photos(tmp_path / "data"), tmp_path / "w.pth"
+    state = timm.create_model("test_efficientnet").state_dict()
+    torch.save({f"net.{key}": value for key, value in state.items()}, file)
+    words = [
+        "--backbone",
+        "test_efficientnet",
+        "--weights",
+        str(file),
+        "--image-size",
+        "32",
+        *SHARES,
+    ]
+    fit = ["fit", data, "--out", str(tmp_path / "run"), "--epochs", "1", "--method", "ft"]
+    for command in ([*fit, "--image-size", "32"], ["doctor", data]):
+        main([*command, *words])
+        out, err = capsys.readouterr()
+        assert "without 'net.' before their names" in " ".join((out + err).split())
+
+
 class TestSize:
-    @pytest.mark.parametrize("name", ["test_vit", "swin_tiny_patch4_window7_224", "pit_ti_224"])
+    def test_a_network_whose_weights_want_another_size_than_its_builder_is_built_for_it(self):
+        with torch.device("meta"):
+            net = open_backbone("torchvision/vit_h_14", CLASSES, weights="none")
+            side = net.preprocess.size
+            assert side == 518
+            assert net.body(torch.zeros(1, 3, side, side)).shape == (1, net.width)
+
+    @pytest.mark.parametrize("name", ["test_vit", "swin_tiny_patch4_window7_224", DEIT])
     def test_a_network_for_one_size_is_built_for_another_and_loads_so(self, name, tmp_path):
         net = open_backbone(name, CLASSES, weights="none", size=64).eval()
         assert net.preprocess.size == 64
@@ -91,40 +133,50 @@ class TestSize:
         net.save(tmp_path)
         assert torch.equal(Network.load(tmp_path).eval()(x), net(x))
 
-    @pytest.mark.parametrize("name", ["test_vit", "swin_tiny_patch4_window7_224"])
+    @pytest.mark.parametrize("name", ["test_vit", "swin_tiny_patch4_window7_224", DEIT])
     def test_a_network_that_has_weights_changes_its_size_and_loads_so(self, name, tmp_path):
         net = resized(open_backbone(name, CLASSES, weights="none"), 96).eval()
         x = torch.randn(2, 3, 96, 96)
         net.save(tmp_path)
         assert torch.equal(Network.load(tmp_path).eval()(x), net(x))
 
+    def test_a_network_that_takes_another_size_as_it_is_stays_as_it_is(self, tmp_path):
+        x, plain = torch.randn(2, 3, 96, 96), timm.create_model("test_vit", num_classes=3).eval()
+        net = open_backbone("test_vit", CLASSES, weights="none", size=96).eval()
+        plain.load_state_dict(net.plain_state())
+        assert torch.allclose(plain(x), net(x), atol=1e-6)
+
     def test_weights_of_one_size_are_read_for_another(self, tmp_path):
-        state = timm.create_model("test_vit").state_dict()
+        state = timm.create_model(DEIT).state_dict()
         save_file(state, tmp_path / "w.safetensors")
-        net = open_backbone("test_vit", CLASSES, weights=tmp_path / "w.safetensors", size=96)
+        net = open_backbone(DEIT, CLASSES, weights=tmp_path / "w.safetensors", size=96)
         assert net.body(torch.zeros(1, 3, 96, 96)).shape == (1, net.width)
         assert torch.equal(net.body.blocks[0].attn.qkv.weight, state["blocks.0.attn.qkv.weight"])
 
-    @pytest.mark.parametrize(
-        "name", ["test_vit", "halonet_h1", "torchvision/vit_b_32", "levit_128s"]
-    )
+    @pytest.mark.parametrize("name", ["halonet_h1", "torchvision/vit_b_32", "test_coatnet"])
     def test_a_size_that_cannot_be_is_refused_in_one_sentence(self, name):
         with pytest.raises(ValueError, match=r"cannot take images of 50 pixels \(.*--image-size"):
             open_backbone(name, CLASSES, weights="none", size=50)
 
     def test_fit_refuses_it_without_calling_it_a_bug(self, tmp_path, capsys):
-        data = tmp_path / "data"
-        for kind in CLASSES:
-            (data / kind).mkdir(parents=True)
-            for number in range(16):
-                image = torch.randint(0, 256, (3, 8, 8), dtype=torch.uint8)
-                v2.functional.to_pil_image(image).save(data / kind / f"{number}.png")
-        words = "--backbone test_vit --weights none --image-size 50 --epochs 1 --method ft"
-        words += " --val-share 0.25 --test-share 0.25"
-        assert main(["fit", str(data), "--out", str(tmp_path / "run"), *words.split()]) == 1
+        data = photos(tmp_path / "data")
+        words = "--backbone test_coatnet --weights none --image-size 50 --epochs 1 --method ft"
+        assert main(["fit", data, "--out", str(tmp_path / "run"), *words.split(), *SHARES]) == 1
         said = capsys.readouterr().err
-        assert "test_vit cannot take images of 50 pixels" in said
+        assert "test_coatnet cannot take images of 50 pixels" in said
         assert "bug in adaptune" not in said
+
+    def test_a_run_is_gone_on_from_at_another_size(self, tmp_path, capsys):
+        data, runs = photos(tmp_path / "data"), (str(tmp_path / "one"), str(tmp_path / "two"))
+        common = ["--epochs", "1", "--method", "ft", *SHARES]
+        words = ["--backbone", DEIT, "--weights", "none", "--image-size", "64"]
+        assert main(["fit", data, "--out", runs[0], *words, *common]) == 0
+        words = ["--from", runs[0], "--image-size", "32"]
+        assert main(["fit", data, "--out", runs[1], *words, *common]) == 0
+        assert Network.load(tmp_path / "two" / "best").preprocess.size == 32
+        words = ["--from", runs[0], "--image-size", "8"]
+        assert main(["fit", data, "--out", str(tmp_path / "three"), *words, *common]) == 1
+        assert "cannot take images of 8 pixels" in capsys.readouterr().err
 
     def test_looking_whether_it_can_draws_no_random_number(self):
         torch.manual_seed(0)

@@ -174,6 +174,13 @@ class TestRefused:
         with pytest.raises(ValueError, match="weights are missing"):
             open_backbone(f"hf:{tmp_path}", CLASSES)
 
+    def test_a_class_that_takes_no_images(self, tmp_path):
+        small = {"n_embd": 16, "n_layer": 1, "n_head": 2, "vocab_size": 17, "n_positions": 64}
+        settings = transformers.ImageGPTConfig(**small)
+        transformers.ImageGPTForImageClassification(settings).save_pretrained(tmp_path)
+        with pytest.raises(ValueError, match="ImageGPTForImageClassification cannot take images"):
+            open_backbone(f"hf:{tmp_path}", CLASSES)
+
     def test_a_size_that_it_cannot_take(self, tmp_path):
         made("vit", tmp_path)
         with pytest.raises(ValueError, match="cannot take images of 48 pixels"):
@@ -188,6 +195,37 @@ class TestRefused:
         (tmp_path / "network.json").write_text(json.dumps(said | {"config": wrong}))
         with pytest.raises(ValueError, match=r"config should be|no image classifier"):
             Network.load(tmp_path)
+
+
+def test_two_heads_whose_mean_counts_become_one(tmp_path):
+    settings = transformers.DeiTConfig(
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=16,
+        image_size=SIDE,
+        patch_size=8,
+        num_labels=3,
+    )
+    transformers.DeiTForImageClassificationWithTeacher(settings).save_pretrained(tmp_path / "hf")
+    net = open_backbone(f"hf:{tmp_path / 'hf'}", CLASSES).eval()
+    assert len(net.parts) == 2
+    plain = transformers.DeiTForImageClassificationWithTeacher(settings).eval()
+    plain.load_state_dict(net.plain_state())
+    assert torch.allclose(plain(X).logits, net(X), atol=1e-6)
+    net.save(tmp_path / "saved")
+    assert torch.equal(Network.load(tmp_path / "saved").eval()(X), net(X))
+
+
+def test_a_model_of_ones_own_is_split_by_the_name_of_its_classifier(folder, tmp_path):
+    def model():
+        return transformers.AutoModelForImageClassification.from_pretrained(folder)
+
+    net = Network.from_module(model(), head="classifier", classes=CLASSES).eval()
+    assert net.body(X).shape == (2, net.width)
+    net.save(tmp_path)
+    assert json.loads((tmp_path / "network.json").read_text())["format"] == 1
+    assert torch.allclose(Network.load(tmp_path, module=model()).eval()(X), net(X), atol=1e-6)
 
 
 def test_no_path_of_the_folder_is_kept(folder, tmp_path):

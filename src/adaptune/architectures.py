@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+import torch
 from torch import nn
+
+from adaptune.ops.inputs import in_eval, placed
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -14,6 +17,9 @@ Interpolation = Literal["bilinear", "bicubic"]
 
 SIDES = {"vit_": "image_size", "maxvit_": "input_size"}
 """The torchvision architectures that are made for one size of images, and how that is called."""
+
+BUILT = 224
+"""The side of images that torchvision's builders take without being told."""
 
 AUXILIARY = ("googlenet", "inception_v3")
 """The torchvision architectures that have further heads to train with; they are left out."""
@@ -69,7 +75,7 @@ def timm_architecture(
 ) -> Architecture:
     """Build a timm model by name, with its own preprocessing.
 
-    One that is made for images of one size is made for ``size``, where that is given.
+    One that does not take images of ``size`` as it is, where that is given, is made for it.
 
     Raises:
         ValueError: If timm does not know the name, the weights cannot be had, or the model is no
@@ -80,22 +86,29 @@ def timm_architecture(
     if not timm.is_model(name):
         near = timm.list_models(f"*{name}*")[:5]
         raise ValueError(f"timm has no model named {name!r}; {perhaps(near)}see timm.list_models()")
-    options = _timm_options(name, size)
+    options: dict[str, Any] = {}
     try:
-        model = timm.create_model(name, pretrained=pretrained, **options)
+        model = timm.create_model(name, pretrained=pretrained)
         heads = _timm_heads(model)
         if any(isinstance(model.get_submodule(head), nn.Identity) for head in heads):
             options["num_classes"] = classes  # a body alone by default, as of self-supervision
             model = timm.create_model(name, pretrained=pretrained, **options)
     except Exception as error:
         if not pretrained:
-            if size is None:
-                raise
-            raise cannot_take(name, size, error) from error
+            raise
         raise ValueError(
             f"the weights of {name} could not be had from timm's hub ({error}): give a local "
             "file with --weights FILE, or --weights none for random weights"
         ) from error
+    if (
+        size is not None
+        and timm.get_pretrained_cfg(name).fixed_input_size
+        and not takes(model, size)
+    ):
+        try:
+            model = timm.create_model(name, pretrained=pretrained, img_size=size, **options)
+        except Exception as error:  # every architecture has errors of its own
+            raise cannot_take(name, size, error) from error
     if not heads:
         raise ValueError(
             f"{name} has no head in timm, so it is no classifier: take one of timm.list_models()"
@@ -113,16 +126,6 @@ def timm_architecture(
     silent = tuple(head for head in heads if head == "aux_head")
     heads = tuple(head for head in heads if head not in silent)
     return Architecture(model, Origin("timm", name, heads[0]), heads, preprocess, silent)
-
-
-def _timm_options(name: str, size: int | None) -> dict[str, Any]:
-    """Say how a model that is made for one size of images is made for another."""
-    import timm
-
-    own = timm.get_pretrained_cfg(name)
-    if size is None or own is None or size == own.input_size[-1] or not own.fixed_input_size:
-        return {}
-    return {"img_size": size}
 
 
 def _timm_heads(model: nn.Module) -> tuple[str, ...]:
@@ -188,21 +191,42 @@ def _torchvision_options(
 ) -> dict[str, Any]:
     """Say what a model is built with beside its name."""
     options: dict[str, Any] = {}
+    side = size or own
     if name in AUXILIARY:
         options |= {"aux_logits": False, "transform_input": True}
         options |= {} if pretrained else {"init_weights": True}
     for family, argument in SIDES.items():
-        if name.startswith(family) and size not in (None, own):
-            options[argument] = size if argument == "image_size" else (size, size)
+        if name.startswith(family) and side != BUILT:
+            options[argument] = side if argument == "image_size" else (side, side)
     return options
+
+
+def see(module: nn.Module, size: int) -> None:
+    """Show a module one image of ``size`` pixels a side; what it raises, it raises."""
+    image = placed(torch.zeros(1, 3, size, size), module)
+    with torch.no_grad(), torch.random.fork_rng([]), in_eval(module):
+        module(image)
+
+
+def takes(module: nn.Module, size: int) -> bool:
+    """Tell whether a module takes images of ``size`` pixels as it is.
+
+    >>> takes(nn.Conv2d(3, 1, 8), 8), takes(nn.Conv2d(3, 1, 8), 7)
+    (True, False)
+    """
+    try:
+        see(module, size)
+    except Exception:  # every architecture has errors of its own
+        return False
+    return True
 
 
 def cannot_take(name: str, size: int, error: Exception) -> ValueError:
     """Say that a network cannot see images of ``size`` pixels, and what it said itself."""
     reason = str(error).strip().split("\n")[0] or type(error).__name__
     return ValueError(
-        f"{name} cannot take images of {size} pixels ({reason}): leave --image-size out, or give "
-        "one that is a multiple of its patches and windows"
+        f"{name} cannot take images of {size} pixels ({reason}): give another --image-size, "
+        "its own or a multiple of its patches and windows, or another --backbone"
     )
 
 

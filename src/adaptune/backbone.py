@@ -14,11 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adaptune.architectures import cannot_take
+from adaptune.architectures import cannot_take, see, takes
 from adaptune.hugging_face import transformers_folder
 from adaptune.network import Network, Preprocess
-from adaptune.ops.inputs import in_eval, placed
 from adaptune.saved import read_weights
+from adaptune.split import fill
 
 __all__ = ["BUILT_IN", "open_backbone", "packaged", "read_weights", "resized"]
 
@@ -81,6 +81,8 @@ def open_backbone(
         net = _built(name, classes, pretrained=weights is None, size=size)
     else:
         net = _filled(name, classes, Path(weights), size)
+    if name.startswith("hf:"):  # whose class may want anything but images
+        size = size or net.preprocess.size
     return net if size is None else resized(net, size)
 
 
@@ -122,14 +124,11 @@ def resized(net: Network, size: int) -> Network:
     Raises:
         ValueError: If it cannot.
     """
-    own = net.preprocess.size
     net.preprocess = replace(net.preprocess, size=size)
     try:
-        if size != own and hasattr(net.body, "set_input_size"):
+        if hasattr(net.body, "set_input_size") and not takes(net, size):
             _resample(net, size)
-        images = placed(torch.zeros(1, 3, size, size), net)
-        with torch.no_grad(), torch.random.fork_rng([]), in_eval(net):
-            net(images)
+        see(net, size)
     except MemoryError:
         raise
     except Exception as error:  # every architecture has errors of its own
@@ -193,7 +192,7 @@ def load_by_name(net: Network, state: dict[str, Tensor], where: str) -> None:
             "the file was saved from"
         )
     _refuse_broken(state, own, where)
-    net.body.load_state_dict({key: state.get(key, value) for key, value in own.items()})
+    fill(net.body, {key: state.get(key, value) for key, value in own.items()})
 
 
 def without_prefix(

@@ -57,7 +57,7 @@ def transformers_folder(folder: Path, *, pretrained: bool = True) -> Architectur
             _refuse_missing(folder, found["missing_keys"], heads)
             for own in chain(model.parameters(), model.buffers()):
                 own.data = own.data.clone()  # off the file, where nothing is aligned
-    except (ValueError, OSError, KeyError, RuntimeError, ImportError) as error:
+    except Exception as error:  # a folder of another kind makes it raise anything
         raise _refused(str(folder), error) from error
     return _architecture(model, config, heads, look, notes)
 
@@ -138,7 +138,7 @@ def _architecture(
 ) -> Architecture:
     said = {key: value for key, value in config.to_diff_dict().items() if key not in LEFT_OUT}
     said = {key: value for key, value in said.items() if key not in ("id2label", "label2id")}
-    said["model_type"] = config.model_type
+    said |= {"model_type": config.model_type, "architectures": [type(model).__name__]}
     origin = Origin("transformers", type(model).__name__, heads[0])
     return Architecture(model, origin, heads, look, config=said, notes=notes)
 

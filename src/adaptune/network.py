@@ -25,7 +25,7 @@ from adaptune.ops.batchnorm import hold_batchnorm
 from adaptune.ops.information import rejecting
 from adaptune.ops.surgery import operated
 from adaptune.saved import LATER, read_description, read_tensors
-from adaptune.split import Part, from_names, layer_of, split, under_names
+from adaptune.split import Part, fill, from_names, layer_of, split, under_names
 from adaptune.types import BatchNormPolicy, Layout
 
 __all__ = ["Network", "Origin", "Preprocess"]
@@ -252,4 +252,4 @@ class Network(nn.Module):
         """Take a state dict of the original architecture, head and all; raises where it differs."""
         head, body = from_names(self.parts, state)
         self.head.load_state_dict(head)
-        self.body.load_state_dict(body)
+        fill(self.body, body)

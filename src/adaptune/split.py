@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -164,6 +165,16 @@ def under_names(
             bias = head["bias"]
             state[part.key("bias")] = bias.clone() if share else torch.zeros_like(bias)
     return state
+
+
+def fill(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give a module its weights; raises where they differ from what it has.
+
+    A file of tensors holds no versions of modules, which torchvision's MNASNet asks for.
+    """
+    filled = OrderedDict(state)
+    filled._metadata = module.state_dict()._metadata  # type: ignore[attr-defined]
+    module.load_state_dict(filled)
 
 
 def from_names(

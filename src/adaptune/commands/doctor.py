@@ -66,6 +66,8 @@ def run(words: Sequence[str]) -> None:
     with Terminal() as terminal:
         data = _opened(given, terminal, wrong)
         net = _network(given, data.classes if data is not None else ("a", "b"), wrong)
+        for note in net.notes if net is not None else ():
+            terminal.say(f"note: {note}")
         if data is not None:
             found |= _looked_through(data, net, wrong)
             _tell(terminal, data, found, healthy=not wrong)
