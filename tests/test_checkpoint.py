@@ -194,5 +194,5 @@ def test_half_a_line_of_metrics_is_no_line(tmp_path):
     run.log({"epoch": 0})
     with run.metrics.open("a") as file:
         file.write('{"epoch": 1, "ta')
-    run.forget_after(5)
+    run.begin("", 5)
     assert run.metrics.read_text() == '{"epoch": 0}\n'
