@@ -20,12 +20,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torchvision import models
 
-from adaptune.architectures import AUXILIARY, SIDES, takes
-from adaptune.backbone import open_backbone
-from adaptune.network import Network
-from adaptune.ops.conversion import convert_batchnorm
-from adaptune.ops.inputs import placed
-from adaptune.split import fill
+from adaptune.batchnorm.conversion import convert_batchnorm
+from adaptune.networks.architectures import AUXILIARY, SIDES, takes
+from adaptune.networks.backbones import open_backbone
+from adaptune.networks.network import Network
+from adaptune.networks.split import fill
+from adaptune.runtime.inputs import input_to_device
 
 CLASSES = ("cat", "dog", "hen")
 SIZES = (64, 96, 128, None)  # the first that a network takes; None is its own
@@ -91,7 +91,7 @@ def tried(name: str, family: str) -> Row:
     count = sum(one.numel() for one in net.parameters())
     if count > WEIGHTS:
         size = net.preprocess.size
-        look_at(net, placed(torch.zeros(2, 3, size, size), net))
+        look_at(net, input_to_device(torch.zeros(2, 3, size, size), net))
         return Row(name, family, count, size, 0, True, "by its shapes; it is too large for here")
     net = opened(name)
     size = net.preprocess.size

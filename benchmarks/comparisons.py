@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import mean
 
-from adaptune.standings import bootstrap
+from adaptune.results.ranking import bootstrap
 from benchmarks.layout import Results, markdown, percent
 
 

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from adaptune import DAFT, convert_batchnorm, open_backbone
-from adaptune.data.images import read_image
-from adaptune.method import hyperparameters
-from adaptune.ops.batchnorm import batchnorms
-from adaptune.ops.memory import kept_memory
+from adaptune.batchnorm.layers import batchnorms
+from adaptune.data.inputs.image import read_image
+from adaptune.engine.method import hyperparameters
+from adaptune.runtime.memory import keep_freed_memory
 from benchmarks.loading_speed import compared, timed
 from benchmarks.probe_speed import drawings
 
@@ -49,7 +49,7 @@ def measured(pairs: int = 5) -> Told:
                 ("convert_batchnorm, memory kept in both", convert_batchnorm),
                 ("hooks with var_mean", hooked),
             ):
-                with kept_memory() if "kept" in arm else nullcontext():
+                with keep_freed_memory() if "kept" in arm else nullcontext():
                     key = f"{arm}, {name}, {layout} / plain forward"
                     found[key] = compared(partial(ours, *given), partial(plain, *given), pairs)
     return found

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
-from adaptune.summary import interval
+from adaptune.results.summary import interval
 
 Values = Mapping[str, float]
 """What was reached on each pair, a mean over seeds."""

@@ -24,8 +24,9 @@ from torch import Tensor, nn
 from adaptune import Network, Plan, Task, convert_batchnorm, evaluate, feature_distortion, fit
 from adaptune.methods.daft import DAFT
 from adaptune.ops.probe import linear_probe, penalties
-from adaptune.run import machine, plain, replace_text
-from adaptune.select import Evidence, label_free
+from adaptune.runtime.files import to_json, write_text
+from adaptune.runtime.machine import describe_machine
+from adaptune.selection import Evidence, label_free
 from adaptune.types import Batch, Labeled, Needs, Outputs, Split
 
 RESULTS = Path(__file__).parent / "results" / "growth.json"
@@ -211,5 +212,10 @@ def exponent(sizes: tuple[int, ...], costs: list[float], least: float = 0.0) -> 
 
 
 if __name__ == "__main__":
-    found = {"about": __doc__, "base": vars(Size()), "rows": measured(), "machine": machine()}
-    replace_text(RESULTS, json.dumps(plain(found), indent=1) + "\n")
+    found = {
+        "about": __doc__,
+        "base": vars(Size()),
+        "rows": measured(),
+        "machine": describe_machine(),
+    }
+    write_text(RESULTS, json.dumps(to_json(found), indent=1) + "\n")

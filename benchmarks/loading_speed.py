@@ -21,14 +21,14 @@ import torch
 from lightning_fabric import Fabric
 from PIL import Image
 
-from adaptune.backbone import open_backbone
-from adaptune.data.cache import Disk, Memory, Nothing, Store
-from adaptune.data.domains import ImageDomains, Loading
-from adaptune.data.images import ImageFiles, read_image
+from adaptune.data.cache import DiskCache, MemoryCache, NoCache, Store
+from adaptune.data.domains import DomainData, Loading
+from adaptune.data.inputs.image import ImageFiles, read_image
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains
-from adaptune.loop import evaluate
-from adaptune.network import Network
+from adaptune.engine.evaluate import evaluate
+from adaptune.networks.backbones import open_backbone
+from adaptune.networks.network import Network
 from adaptune.ops.distortion import feature_distortion
 from adaptune.types import Labeled, Needs
 
@@ -73,7 +73,7 @@ def timed(arm: Arm) -> float:
     return time.perf_counter() - began
 
 
-def drawn(folder: Path, kind: str, net: Network) -> ImageDomains:
+def drawn(folder: Path, kind: str, net: Network) -> DomainData:
     """Write a domain with train, val and test, and four others, each set of the same size."""
     random = np.random.default_rng(0)
     width, height = SIZES[kind]
@@ -89,10 +89,10 @@ def drawn(folder: Path, kind: str, net: Network) -> ImageDomains:
         shares=Shares(ood_images="all"),
         loading=Loading(batch_size=50 if kind == "png" else 20),
     )
-    return data.seen_through(replace(net.preprocess, size=SIDES[kind]), "flip")
+    return data.with_input(replace(net.preprocess, size=SIDES[kind]), "flip")
 
 
-def evaluated(net: Network, data: ImageDomains, pairs: int) -> Told:
+def evaluated(net: Network, data: DomainData, pairs: int) -> Told:
     """Compare evaluation on ID and four other domains with one forward pass over them."""
     fabric = Fabric(accelerator="cpu", devices=1)
     before = {name: evaluate(net, rows, fabric=fabric).features for name, rows in tests(data)}
@@ -127,21 +127,21 @@ def evaluated(net: Network, data: ImageDomains, pairs: int) -> Told:
     }
 
 
-def tests(data: ImageDomains) -> list[tuple[str, list[Labeled]]]:
+def tests(data: DomainData) -> list[tuple[str, list[Labeled]]]:
     return list(data.tests().items())  # type: ignore[arg-type]
 
 
-def decoded(net: Network, data: ImageDomains, kind: str, cache: Path, pairs: int) -> Told:
+def decoded(net: Network, data: DomainData, kind: str, cache: Path, pairs: int) -> Told:
     """Compare an epoch's images with and without caches, and decoding with a forward pass."""
     name = f"{SIZES[kind][0]} px {kind.upper()}"
-    stores: dict[str, Store] = {"ram": Memory(), "disk": Disk(cache)}
+    stores: dict[str, Store] = {"ram": MemoryCache(), "disk": DiskCache(cache)}
     through = {key: epoch(data, store) for key, store in stores.items()}
-    plain = epoch(data, Nothing())
+    plain = epoch(data, NoCache())
     told = {
         f"an epoch's images from {key} / decoded ({name})": compared(arm, plain, pairs)
         for key, arm in through.items()
     }
-    first = compared(lambda: epoch(data, Memory())(), plain, pairs)
+    first = compared(lambda: epoch(data, MemoryCache())(), plain, pairs)
     told[f"an epoch's images while ram fills / decoded ({name})"] = first
     paths = data.paths("id")
     x = torch.cat([rows.x for rows in data.scan("test")])
@@ -158,7 +158,7 @@ def decoded(net: Network, data: ImageDomains, kind: str, cache: Path, pairs: int
     return told
 
 
-def epoch(data: ImageDomains, store: Store) -> Arm:
+def epoch(data: DomainData, store: Store) -> Arm:
     """Read an epoch of training batches, flipped, in this process."""
     assert isinstance(data.augmented, ImageFiles)
     rows = data.augmented.through(data.augmented.transform)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptune.catalog import Entry, catalog
-from adaptune.method import ranges
+from adaptune.engine.method import ranges
 from adaptune.methods import METHODS
 from benchmarks.layout import markdown, percent
 from benchmarks.table import ROOT

@@ -36,11 +36,12 @@ from torch.nn.functional import cross_entropy
 
 from adaptune import open_backbone
 from adaptune.data.demo import emoji_classes
-from adaptune.data.images import read_image, transform_for
-from adaptune.network import Preprocess
+from adaptune.data.inputs.image import read_image, transform_for
+from adaptune.networks.network import Preprocess
 from adaptune.ops.logistic import Regression, softmax_path
 from adaptune.ops.probe import linear_probe, penalties
-from adaptune.run import machine, plain, replace_text
+from adaptune.runtime.files import to_json, write_text
+from adaptune.runtime.machine import describe_machine
 
 RESULTS = Path(__file__).parent / "results" / "probe-speed.json"
 LOOK = Preprocess(64, (127 / 255,) * 3, (128 / 255,) * 3, "bicubic", 1.0)
@@ -286,8 +287,8 @@ def main(words: list[str]) -> None:
     rows = json.loads(RESULTS.read_text())["rows"] if given.only and RESULTS.is_file() else {}
     rows |= measured(given.pairs, given.only)
     print(json.dumps(rows, indent=1))
-    found = {"about": __doc__, "rows": rows, "machine": machine()}
-    replace_text(RESULTS, json.dumps(plain(found), indent=1) + "\n")
+    found = {"about": __doc__, "rows": rows, "machine": describe_machine()}
+    write_text(RESULTS, json.dumps(to_json(found), indent=1) + "\n")
 
 
 if __name__ == "__main__":

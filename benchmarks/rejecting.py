@@ -7,12 +7,12 @@ from dataclasses import replace
 from statistics import mean
 from typing import Any
 
-from adaptune.grid import Cell
-from adaptune.loop import evaluate
-from adaptune.network import Network
-from adaptune.ops.information import rejecting
-from adaptune.run import best_network
-from adaptune.task import Task
+from adaptune.engine.evaluate import evaluate
+from adaptune.networks.network import Network
+from adaptune.ops.information import add_unknown_column
+from adaptune.runs.folder import best_network
+from adaptune.studies.grid import Cell
+from adaptune.tasks.classification import Task
 from adaptune.types import Outputs
 
 THRESHOLDS = tuple(step / 20 for step in range(1, 20))
@@ -30,9 +30,9 @@ def by_threshold(outputs: Outputs, classes: int) -> dict[str, float]:
     """
     task = Task(classes, unknown=True)
     return {
-        f"{one:.2f}": task.score(replace(outputs, logits=rejecting(outputs.logits, one))).open_set[
-            "h"
-        ]
+        f"{one:.2f}": task.score(
+            replace(outputs, logits=add_unknown_column(outputs.logits, one))
+        ).open_set["h"]
         for one in THRESHOLDS
     }
 
@@ -46,7 +46,7 @@ def confidence(cells: Sequence[Cell]) -> dict[str, Any]:
     rows = []
     for cell in cells:
         net = Network.load(best_network(cell.folder))
-        data = cell.data.seen_through(net.preprocess)
+        data = cell.data.with_input(net.preprocess)
         (target,) = data.ood
         outputs = evaluate(net, data.tests()[target])
         own = {"pair": cell.domain, "seed": cell.plan.seed}

@@ -21,18 +21,17 @@ from typing import Any
 import torch
 
 from adaptune.commands.config import yaml_text
-from adaptune.commands.options import (
-    method_options,
-)
-from adaptune.comparison import RATES, robustness, standings, tune, tunings
-from adaptune.data.domains import ImageDomains, Loading
-from adaptune.descent import Plan
-from adaptune.grid import Cell, run_cells
-from adaptune.judge import oracle_gaps
-from adaptune.run import machine, plain, replace_text
-from adaptune.summary import row_of
-from adaptune.terminal import Terminal
-from adaptune.training import Setting
+from adaptune.commands.options import method_options
+from adaptune.data.domains import DomainData, Loading
+from adaptune.engine.plan import Plan
+from adaptune.report.terminal import Terminal
+from adaptune.results.summary import row_of
+from adaptune.runs.setup import Setup
+from adaptune.runtime.files import to_json, write_text
+from adaptune.runtime.machine import describe_machine
+from adaptune.studies.comparison import RATES, plan_tuning, robustness, summary_of, tune
+from adaptune.studies.grid import Cell, run_cells
+from adaptune.studies.oracle import oracle_gaps
 
 ROOT = Path(__file__).parent
 Options = Mapping[str, Any]
@@ -58,7 +57,7 @@ def main(words: list[str]) -> None:
         results = run(protocol, given.data, given.work / file.stem, given.jobs, terminal)
     given.out.mkdir(parents=True, exist_ok=True)
     out = given.out / f"{file.stem}.json"
-    replace_text(out, json.dumps(plain(results), indent=1) + "\n")
+    write_text(out, json.dumps(to_json(results), indent=1) + "\n")
     print(out)
 
 
@@ -67,12 +66,12 @@ class Bench:
     """A protocol with its data: what all cells share."""
 
     protocol: Mapping[str, Any]
-    domains: Mapping[str, ImageDomains]
+    domains: Mapping[str, DomainData]
     work: Path
 
     @property
-    def setting(self) -> Setting:
-        return Setting(**self.protocol.get("setting", {}))
+    def setting(self) -> Setup:
+        return Setup(**self.protocol.get("setting", {}))
 
     @property
     def plan(self) -> Plan:
@@ -135,8 +134,8 @@ def run(
         "protocol": dict(protocol),
         "rows": [_row(one, work) for one in found],
         "failures": [vars(failure) for failure in failures],
-        **standings(found),
-        "machine": machine(),
+        **summary_of(found),
+        "machine": describe_machine(),
     }
     if tuned:
         results["tuned"] = tuned
@@ -155,7 +154,7 @@ def run(
 def _tuned(bench: Bench, jobs: int, terminal: Terminal) -> dict[str, Any]:
     """Tune each variant with the same budget on each domain; one is tuned unless it says not."""
     tuned = [one for one in bench.variants.values() if one.get("tuned", True)]
-    plans = tunings(
+    plans = plan_tuning(
         {one["method"]: _options(one) for one in tuned},
         bench.domains,
         bench.setting,

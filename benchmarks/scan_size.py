@@ -17,12 +17,13 @@ from typing import Any
 
 import torch
 
-from adaptune.data.domains import ImageDomains, Loading
+from adaptune.batchnorm.layers import batchnorms
+from adaptune.data.domains import DomainData, Loading
 from adaptune.methods.daft import DAFT
-from adaptune.ops.batchnorm import batchnorms
-from adaptune.run import machine, plain, replace_text
-from adaptune.task import Task
-from adaptune.training import Setting
+from adaptune.runs.setup import Setup
+from adaptune.runtime.files import to_json, write_text
+from adaptune.runtime.machine import describe_machine
+from adaptune.tasks.classification import Task
 from benchmarks.run import ROOT, some
 from benchmarks.sources.emoji import open_source
 
@@ -53,15 +54,15 @@ def main(words: list[str]) -> None:
         }
         for size in SIZES
     }
-    results = {"about": __doc__, "rows": rows, "by_size": by_size, "machine": machine()}
-    replace_text(ROOT / "results" / "scan-size.json", json.dumps(plain(results), indent=1) + "\n")
+    results = {"about": __doc__, "rows": rows, "by_size": by_size, "machine": describe_machine()}
+    write_text(ROOT / "results" / "scan-size.json", json.dumps(to_json(results), indent=1) + "\n")
 
 
-def measured(data: ImageDomains) -> dict[str, Any]:
+def measured(data: DomainData) -> dict[str, Any]:
     """Prepare DAFT on the data; give the converted statistics and the head's curvature."""
-    net = Setting(image_size=64, crop=1.0).network(data.classes)
+    net = Setup(image_size=64, crop=1.0).network(data.classes)
     method = DAFT(net, Task(len(data.classes)))
-    notes = method.prepare(data.seen_through(net.preprocess))
+    notes = method.prepare(data.with_input(net.preprocess))
     norms = [norm for _, norm in batchnorms(net.body)]
     return {
         "mean": torch.cat([norm.running_mean for norm in norms]).double(),

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 
-from adaptune.judge import oracle_gaps
-from adaptune.run import plain, replace_text
+from adaptune.runtime.files import to_json, write_text
+from adaptune.studies.oracle import oracle_gaps
 from benchmarks.run import ROOT
 
 BAGS = ("emoji", "ablation", "rates")
@@ -25,7 +25,7 @@ def main() -> None:
         "selection": oracle_gaps(rows),
     }
     file = ROOT / "results" / "selection.json"
-    replace_text(file, json.dumps(plain(results), indent=1) + "\n")
+    write_text(file, json.dumps(to_json(results), indent=1) + "\n")
 
 
 if __name__ == "__main__":

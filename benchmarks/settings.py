@@ -18,14 +18,15 @@ from typing import Any
 
 from adaptune.commands.config import yaml_text
 from adaptune.commands.options import method_options
-from adaptune.data.domains import ImageDomains, Loading
+from adaptune.data.domains import DomainData, Loading
 from adaptune.data.listing import Listing
-from adaptune.descent import Plan
-from adaptune.grid import Cell, run_cells
-from adaptune.judge import oracle_gaps
-from adaptune.run import machine, plain, replace_text
-from adaptune.terminal import Terminal
-from adaptune.training import Setting
+from adaptune.engine.plan import Plan
+from adaptune.report.terminal import Terminal
+from adaptune.runs.setup import Setup
+from adaptune.runtime.files import to_json, write_text
+from adaptune.runtime.machine import describe_machine
+from adaptune.studies.grid import Cell, run_cells
+from adaptune.studies.oracle import oracle_gaps
 from benchmarks.gain import asked, gain, open_set, values
 from benchmarks.rejecting import at_best, confidence
 from benchmarks.sources.pairs import listings, pair
@@ -55,7 +56,7 @@ def main(words: list[str]) -> None:
         parts = [name for name in protocol["parts"] if name in (given.parts or protocol["parts"])]
         streamed = not given.parts or "streams" in given.parts
         results = run(bench, parts, given.jobs, terminal, streamed=streamed)
-    replace_text(given.out, json.dumps(plain(results), indent=1) + "\n")
+    write_text(given.out, json.dumps(to_json(results), indent=1) + "\n")
     print(given.out)
 
 
@@ -87,12 +88,12 @@ class Bench:
         seed: int,
         variant: str,
         said: dict[str, Any],
-        data: ImageDomains,
+        data: DomainData,
     ) -> Cell:
         part = self.part(name)
         place = f"{' and '.join(domains[:-1])} to {domains[-1]}"
         plan = Plan(**{**self.protocol["plan"], "epochs": self.epochs(part, said), "seed": seed})
-        setting = Setting(**self.protocol["setting"], **part.get("setting", {}))
+        setting = Setup(**self.protocol["setting"], **part.get("setting", {}))
         if "start" in part:
             before, _, its = part["start"].partition("/")
             setting = replace(setting, start=str(self.folder(before, place, its, seed)))
@@ -139,7 +140,7 @@ class Bench:
         own: int = said.pop("epochs", part.get("epochs", self.protocol["plan"]["epochs"]))
         return own
 
-    def data(self, part: Mapping[str, Any], sources: Sequence[str], target: str) -> ImageDomains:
+    def data(self, part: Mapping[str, Any], sources: Sequence[str], target: str) -> DomainData:
         """Open what a part may see of a pair."""
         classes = self.protocol["classes"]
         known = classes[: self.protocol["known"]] if part.get("open") else classes
@@ -187,7 +188,7 @@ def run(
         "thresholds": thresholds,
         "selection": {name: oracle_gaps(found[name]) for name in parts},
         "failures": failures,
-        "machine": machine(),
+        "machine": describe_machine(),
     }
 
 

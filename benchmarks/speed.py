@@ -12,7 +12,8 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
 
-from adaptune.run import machine, plain, replace_text
+from adaptune.runtime.files import to_json, write_text
+from adaptune.runtime.machine import describe_machine
 from benchmarks import conversion_speed, loading_speed, start_speed, step_speed
 from benchmarks.run import ROOT
 
@@ -27,7 +28,12 @@ PAIRED: tuple[Callable[[int], dict[str, dict[str, float]]], ...] = (
 
 def main(pairs: int) -> None:
     """Measure everything and write it."""
-    found: dict[str, Any] = {"about": __doc__, "pairs": pairs, "machine": machine(), "ratios": {}}
+    found: dict[str, Any] = {
+        "about": __doc__,
+        "pairs": pairs,
+        "machine": describe_machine(),
+        "ratios": {},
+    }
     for part in PAIRED:
         ratios = alone(part, pairs)
         for name, told in ratios.items():
@@ -37,7 +43,7 @@ def main(pairs: int) -> None:
     found["peaks"] = alone(conversion_speed.peaks)
     found["sampled"] = alone(conversion_speed.sampled)
     print(json.dumps({key: found[key] for key in ("peaks", "sampled")}, indent=1))
-    replace_text(ROOT / "results" / "speed.json", json.dumps(plain(found), indent=1) + "\n")
+    write_text(ROOT / "results" / "speed.json", json.dumps(to_json(found), indent=1) + "\n")
 
 
 def alone(part: Callable[..., Any], *given: Any) -> Any:

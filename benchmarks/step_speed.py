@@ -18,13 +18,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adaptune.descent import Plan
-from adaptune.loop import fit
-from adaptune.method import Method
+from adaptune.engine.loop import fit
+from adaptune.engine.method import Method
+from adaptune.engine.plan import Plan
 from adaptune.methods.daft import DAFT
 from adaptune.methods.ft import FineTune
-from adaptune.task import Task
-from adaptune.training import Setting
+from adaptune.runs.setup import Setup
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, Labeled, Needs, Split
 
 CLASSES, PIXELS, ROWS, STEPS = 10, 64, 64, 4
@@ -92,7 +92,7 @@ def _compared(
 ) -> dict[str, float]:
     torch.manual_seed(0)
     data = images()
-    net = Setting(image_size=PIXELS).network(tuple(map(str, range(CLASSES))))
+    net = Setup(image_size=PIXELS).network(tuple(map(str, range(CLASSES))))
     made = method(net, Task(CLASSES), lr=RATE)
     epochs = fit(made, data, Plan(epochs=pairs + 2))
     next(epochs)

@@ -15,16 +15,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adaptune.data.images import ImageFiles, transform_for
-from adaptune.data.loading import Serves
-from adaptune.descent import Plan
-from adaptune.grid import Failure, spread
+from adaptune.data.inputs.image import ImageFiles, transform_for
+from adaptune.data.loading import RowSource
+from adaptune.engine.plan import Plan
+from adaptune.engine.streaming import stream
 from adaptune.methods import METHODS
-from adaptune.network import Network
-from adaptune.run import best_network, plain, replace_text
-from adaptune.streams import stream
-from adaptune.task import Task
-from adaptune.terminal import Terminal
+from adaptune.networks.network import Network
+from adaptune.report.terminal import Terminal
+from adaptune.runs.folder import best_network
+from adaptune.runtime.files import to_json, write_text
+from adaptune.studies.grid import Failure, spread
+from adaptune.tasks.classification import Task
 from adaptune.types import Unlabeled
 from benchmarks.gain import gain
 from benchmarks.sources.corruptions import corrupted
@@ -40,7 +41,7 @@ class Meeting:
     file: Path
     run: Path
     place: str
-    images: Serves
+    images: RowSource
     seed: int
     batches: tuple[int, ...]
     variants: Variants
@@ -55,9 +56,9 @@ class Meeting:
         own = {"batches": list(self.batches), "seed": self.seed}
         own |= {"families": list(self.families), "severity": self.severity}
         trained = (self.run / "config.yaml").read_text()
-        return {**own, "variants": plain(self.variants), "place": self.place, "trained": trained}
+        return {**own, "variants": to_json(self.variants), "place": self.place, "trained": trained}
 
-    def streams(self) -> Iterator[tuple[str, Serves]]:
+    def streams(self) -> Iterator[tuple[str, RowSource]]:
         """Give the streams by name: the images as they are, or under each corruption."""
         if not self.families:
             yield self.place, self.images
@@ -107,11 +108,11 @@ def _met(one: Meeting, terminal: Terminal) -> list[dict[str, Any]]:
                 }
             )
     one.file.parent.mkdir(parents=True, exist_ok=True)
-    replace_text(one.file, json.dumps({"of": one.said(), "rows": rows}))
+    write_text(one.file, json.dumps({"of": one.said(), "rows": rows}))
     return rows
 
 
-def _tensors(net: Network, images: Serves, seed: int) -> tuple[Tensor, Tensor]:
+def _tensors(net: Network, images: RowSource, seed: int) -> tuple[Tensor, Tensor]:
     """Read all images as inputs, in an order that the seed decides."""
     assert isinstance(images, ImageFiles)
     seen = images.through(transform_for(net.preprocess))

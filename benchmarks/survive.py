@@ -24,7 +24,8 @@ import torch
 from safetensors.torch import load_file
 
 from adaptune.data.demo import build_demo
-from adaptune.run import machine, plain, read_lines, replace_text
+from adaptune.runtime.files import read_lines, to_json, write_text
+from adaptune.runtime.machine import describe_machine
 
 RESULTS = Path(__file__).parent / "results" / "survive.json"
 DIFFERENCES = ("tensors that differ", "metrics that differ", "results that differ")
@@ -57,8 +58,13 @@ def main(words: list[str]) -> None:
         for row in pool.map(one, given.methods.split(",")):
             rows.append(row)
             print(json.dumps(row), flush=True)
-    found = {"rows": rows, "epochs": given.epochs, "classes": given.classes, "machine": machine()}
-    replace_text(given.out, json.dumps(plain(found), indent=1) + "\n")
+    found = {
+        "rows": rows,
+        "epochs": given.epochs,
+        "classes": given.classes,
+        "machine": describe_machine(),
+    }
+    write_text(given.out, json.dumps(to_json(found), indent=1) + "\n")
 
 
 def survive(

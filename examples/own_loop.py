@@ -14,9 +14,9 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import v2
 
 from adaptune import Plan, convert_batchnorm
-from adaptune.backbone import BUILT_IN, packaged, read_weights
-from adaptune.data.images import read_image
-from adaptune.head import StandardizedLinear
+from adaptune.data.inputs.image import read_image
+from adaptune.networks.backbones import BUILT_IN, packaged, read_weights
+from adaptune.networks.heads import StandardizedLinear
 from adaptune.ops.conditioning import Spread
 from adaptune.types import Group
 

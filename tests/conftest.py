@@ -16,8 +16,8 @@ from machine import machine
 from matplotlib.figure import Figure
 from PIL import Image
 
-from adaptune import rehearsal
 from adaptune.commands import main
+from adaptune.engine import warmup
 
 torch.set_num_threads(1)
 
@@ -79,7 +79,7 @@ def _no_layout_by_luck():
     For the whole session, so that it holds for runs that tests share, too.
     """
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(rehearsal, "BRIEF", 10.0)
+        patched.setattr(warmup, "BRIEF", 10.0)
         yield
 
 

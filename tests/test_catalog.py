@@ -9,7 +9,7 @@ import pytest
 
 import adaptune
 from adaptune.catalog import _entry, catalog
-from adaptune.method import hyperparameters
+from adaptune.engine.method import hyperparameters
 from adaptune.methods import METHODS
 
 
@@ -40,7 +40,7 @@ def test_what_the_package_lacks_is_no_attribute_of_it():
 
 def test_a_class_that_does_not_describe_itself_is_refused():
     with pytest.raises(ValueError, match="Method in method must have"):
-        _entry("method", "Method", "method")
+        _entry("method", "Method", "engine.method")
 
 
 @pytest.mark.parametrize("words", [["--help"], ["methods"], ["methods", "--json"]])

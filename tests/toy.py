@@ -10,14 +10,14 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from adaptune.data import ImageDomains, Loading, from_datasets
-from adaptune.descent import Plan
-from adaptune.loop import fit
+from adaptune.data import DomainData, Loading, from_datasets
+from adaptune.engine.loop import fit
+from adaptune.engine.plan import Plan
 from adaptune.methods.ft import FineTune
-from adaptune.network import Network
-from adaptune.task import Task
-from adaptune.training import Setting
-from adaptune.types import Batch, Labeled, Needs, Split, Unlabeled, no_rows
+from adaptune.networks.network import Network
+from adaptune.runs.setup import Setup
+from adaptune.tasks.classification import Task
+from adaptune.types import Batch, Labeled, Needs, Split, Unlabeled, empty_unlabeled
 
 CLASSES = ("red", "green", "blue")
 
@@ -63,7 +63,7 @@ def tinted(x: torch.Tensor, tint: float) -> torch.Tensor:
     return x + tint * torch.tensor([1.0, -0.6, 0.2]).view(3, 1, 1)
 
 
-def domains(count: int = 70, *, batch_size: int = 16, seed: int = 0) -> ImageDomains:
+def domains(count: int = 70, *, batch_size: int = 16, seed: int = 0) -> DomainData:
     """Give train, val and test sets of the toy, and a shifted domain."""
     return from_datasets(
         images(count),
@@ -90,7 +90,7 @@ def _trained(seed: int, lr: float, epochs: int) -> Network:
     return net
 
 
-class Toy(Setting):
+class Toy(Setup):
     """The setting of the toy: its network, whatever backbone is named."""
 
     def network(self, classes: tuple[str, ...]) -> Network:
@@ -139,7 +139,9 @@ class TwoDomains:
                 for _ in range(needs.views)
             )
             labeled = self._labeled(mine[at % len(mine)] if needs.labeled else mine[:0])
-            yield Batch(labeled, self._unlabeled(some, views) if needs.unlabeled else no_rows())
+            yield Batch(
+                labeled, self._unlabeled(some, views) if needs.unlabeled else empty_unlabeled()
+            )
 
     def scan(self, split: Split, *, shuffled: bool = False) -> Iterator[Labeled]:
         del split, shuffled

@@ -11,7 +11,7 @@ import torch
 
 AFRESH = multiprocessing.get_context("forkserver")
 """Processes that begin with what takes seconds to import, and with nothing of the tests' own."""
-AFRESH.set_forkserver_preload(["adaptune.experiment", "adaptune.methods", "optuna"])
+AFRESH.set_forkserver_preload(["adaptune.runs.experiment", "adaptune.methods", "optuna"])
 
 
 def on_two(

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from adaptune.data.domains import ImageDomains, Loading
+from adaptune.data.domains import DomainData, Loading
 from adaptune.data.files import is_image
 from adaptune.data.listing import Example, Listing, Shares
 from adaptune.data.opening import domains_of
@@ -28,7 +28,7 @@ LAYOUT = "train/WNID/*.JPEG and val/WNID/*.JPEG, as ImageNet (ILSVRC 2012) is us
 
 def open_source(
     data: Path | None, work: Path, dataset: Literal["living17", "entity30"] = "living17"
-) -> dict[str, Callable[[Loading], ImageDomains]]:
+) -> dict[str, Callable[[Loading], DomainData]]:
     """Give ``source``, tested on the subclasses of the ``target``.
 
     Args:
@@ -54,7 +54,7 @@ def superclasses(dataset: str) -> dict[str, dict[Side, list[str]]]:
     return lists[dataset]
 
 
-def _opened(folder: Path, dataset: str, loading: Loading) -> ImageDomains:
+def _opened(folder: Path, dataset: str, loading: Loading) -> DomainData:
     chosen = superclasses(dataset)
     classes = tuple(chosen)
     own = [

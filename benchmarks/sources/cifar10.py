@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from adaptune.data.domains import ImageDomains, Loading, Serves
+from adaptune.data.domains import DomainData, Loading, RowSource
 from adaptune.data.listing import Shares
 from adaptune.types import Split
 from benchmarks.sources.rows import (
@@ -83,7 +83,7 @@ def open_source(
     work: Path,
     tests: Sequence[Test] = ("stl10", "cifar10.1", "cifar10-c"),
     classes: Literal["all", "shared"] = "all",
-) -> dict[str, Callable[[Loading], ImageDomains]]:
+) -> dict[str, Callable[[Loading], DomainData]]:
     """Give ``cifar10``, tested on the sets that are asked for.
 
     Args:
@@ -111,20 +111,20 @@ def _shared() -> set[str]:
 
 def _opened(
     folder: Path, tests: Sequence[Test], classes: Sequence[str], loading: Loading
-) -> ImageDomains:
+) -> DomainData:
     train, labels = _cifar([folder / name for name in TRAIN])
     held, held_labels = _cifar([folder / TEST])
     parts = divided("cifar10", range(len(labels)), SHARES)
-    sets: dict[Split, Serves] = {
+    sets: dict[Split, RowSource] = {
         "train": _kept(train, labels, classes, parts["train"]),
         "val": _kept(train, labels, classes, parts["val"]),
         "test": _kept(held, held_labels, classes),
     }
-    ood: dict[str, Serves] = {}
+    ood: dict[str, RowSource] = {}
     for test in tests:
         for name, (pixels, names) in OPENERS[test](folder).items():
             ood[name] = _kept(pixels, names, classes)
-    return ImageDomains(tuple(classes), sets, ood, sets["train"], loading)
+    return DomainData(tuple(classes), sets, ood, sets["train"], loading)
 
 
 Named = tuple[Pixels, list[str]]

@@ -21,8 +21,8 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as images
 
 from adaptune.data.demo import build_demo
-from adaptune.data.domains import ImageDomains, Loading, Serves
-from adaptune.data.images import ImageFiles
+from adaptune.data.domains import DomainData, Loading, RowSource
+from adaptune.data.inputs.image import ImageFiles
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains
 from adaptune.types import Split
@@ -46,7 +46,7 @@ SEVERITIES: dict[str, tuple[float, ...]] = {
 
 def open_source(
     data: Path | None, work: Path, side: int = SIDE
-) -> dict[str, Callable[[Loading], ImageDomains]]:
+) -> dict[str, Callable[[Loading], DomainData]]:
     """Give an image folder, tested on its own test images under every corruption.
 
     Args:
@@ -58,20 +58,20 @@ def open_source(
     return {folder.resolve().name: partial(_opened, folder, side)}
 
 
-def _opened(folder: Path, side: int, loading: Loading) -> ImageDomains:
+def _opened(folder: Path, side: int, loading: Loading) -> DomainData:
     plain = open_domains(folder, shares=SHARES, loading=loading)
-    sets: dict[Split, Serves] = {}
+    sets: dict[Split, RowSource] = {}
     for split, rows in plain.sets.items():
         sets[split] = _changed(rows, partial(squared, side))
-    ood: dict[str, Serves] = {}
+    ood: dict[str, RowSource] = {}
     for family, amounts in SEVERITIES.items():
         for severity in range(1, len(amounts) + 1):
             change = partial(corrupted, family, severity, side)
             ood[f"{family}-{severity}"] = _changed(plain.sets["test"], change)
-    return ImageDomains(plain.classes, sets, ood, sets["train"], loading, plain.notes)
+    return DomainData(plain.classes, sets, ood, sets["train"], loading, plain.notes)
 
 
-def _changed(rows: Serves, change: Change) -> Pictures:
+def _changed(rows: RowSource, change: Change) -> Pictures:
     if not isinstance(rows, ImageFiles):
         raise TypeError(f"only image files can be corrupted, not {type(rows).__name__}")
     return Pictures(Files(tuple(rows.paths)), rows.labels, change=change)

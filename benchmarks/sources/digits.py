@@ -20,7 +20,7 @@ from torch.nn import functional
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as images
 
-from adaptune.data.domains import ImageDomains, Loading, Serves
+from adaptune.data.domains import DomainData, Loading, RowSource
 from adaptune.data.listing import Shares
 from adaptune.types import Split
 from benchmarks.sources.rows import Change, Pictures, Pixels, divided
@@ -34,24 +34,24 @@ SHARES = Shares(val_share=0.15, test_share=0.25)
 CLASSES = tuple("0123456789")
 
 
-def open_source(data: Path | None, work: Path) -> dict[str, Callable[[Loading], ImageDomains]]:
+def open_source(data: Path | None, work: Path) -> dict[str, Callable[[Loading], DomainData]]:
     """Give ``optdigits``, tested on later writers and on its own test digits, changed."""
     del data, work
     return {"optdigits": opened}
 
 
-def opened(loading: Loading) -> ImageDomains:
+def opened(loading: Loading) -> DomainData:
     """Open the digits, white on black, scaled up to 32 pixels so that they can be bent."""
     pixels, labels = digits()
     parts = divided("optdigits", range(FORMS[TRAINED]), SHARES)
-    sets: dict[Split, Serves] = {
+    sets: dict[Split, RowSource] = {
         split: Pictures(pixels, labels, rows) for split, rows in parts.items()
     }
     later = range(FORMS[TRAINED], len(labels))
-    ood: dict[str, Serves] = {"later-writers": Pictures(pixels, labels, later)}
+    ood: dict[str, RowSource] = {"later-writers": Pictures(pixels, labels, later)}
     for name, change in SHIFTS.items():
         ood[name] = Pictures(pixels, labels, parts["test"], change)
-    return ImageDomains(CLASSES, sets, ood, sets["train"], loading)
+    return DomainData(CLASSES, sets, ood, sets["train"], loading)
 
 
 def digits() -> tuple[Pixels, list[int]]:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from adaptune.data.domains import ImageDomains, Loading
+from adaptune.data.domains import DomainData, Loading
 from adaptune.data.listing import Example, Listing, Shares
 from adaptune.data.opening import domains_of
 from benchmarks.sources.rows import given
@@ -27,7 +27,7 @@ LAYOUT = (
 )
 
 
-def open_source(data: Path | None, work: Path) -> dict[str, Callable[[Loading], ImageDomains]]:
+def open_source(data: Path | None, work: Path) -> dict[str, Callable[[Loading], DomainData]]:
     """Give each domain as ID domain in turn; of the others, the test images are OOD.
 
     Raises:
@@ -39,7 +39,7 @@ def open_source(data: Path | None, work: Path) -> dict[str, Callable[[Loading], 
     return {name: partial(_opened, folder, name) for name in DOMAINS}
 
 
-def _opened(folder: Path, name: str, loading: Loading) -> ImageDomains:
+def _opened(folder: Path, name: str, loading: Loading) -> DomainData:
     own = [*_examples(folder, name, "train"), *_examples(folder, name, "test")]
     others = [
         Listing(other, tuple(_examples(folder, other, "test")), CLASSES)

@@ -7,16 +7,16 @@ from functools import partial
 from pathlib import Path
 
 from adaptune.data.demo import build_demo
-from adaptune.data.domains import ImageDomains, Loading
-from adaptune.data.folder import read_folder
+from adaptune.data.domains import DomainData, Loading
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains
+from adaptune.data.readers.folder import read_folder
 from adaptune.data.rotation import shared_classes
 
 SHARES = Shares(val_share=0.15, test_share=0.25)
 
 
-def open_source(data: Path | None, work: Path) -> dict[str, Callable[[Loading], ImageDomains]]:
+def open_source(data: Path | None, work: Path) -> dict[str, Callable[[Loading], DomainData]]:
     """Give each vendor as ID domain in turn; all others are OOD.
 
     An emoji has the same file name everywhere, so none that is trained on is tested in another
@@ -61,6 +61,6 @@ def _further(data: Path, taken: set[str]) -> dict[str, Path]:
 
 def _opened(
     name: str, folders: dict[str, Path], classes: tuple[str, ...], loading: Loading
-) -> ImageDomains:
+) -> DomainData:
     others = {other: folder for other, folder in folders.items() if other != name}
     return open_domains(folders[name], others, shares=SHARES, loading=loading, classes=classes)

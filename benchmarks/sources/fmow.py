@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from adaptune.data.domains import ImageDomains, Loading
+from adaptune.data.domains import DomainData, Loading
 from adaptune.data.listing import Example, Listing, Shares
 from adaptune.data.opening import domains_of
 from adaptune.types import Split
@@ -41,7 +41,7 @@ class Photo:
     split: str
 
 
-def open_source(data: Path | None, work: Path) -> dict[str, Callable[[Loading], ImageDomains]]:
+def open_source(data: Path | None, work: Path) -> dict[str, Callable[[Loading], DomainData]]:
     """Give ``americas``, tested in Africa and Europe.
 
     Raises:
@@ -52,7 +52,7 @@ def open_source(data: Path | None, work: Path) -> dict[str, Callable[[Loading], 
     return {"americas": partial(_opened, folder)}
 
 
-def _opened(folder: Path, loading: Loading) -> ImageDomains:
+def _opened(folder: Path, loading: Loading) -> DomainData:
     found = photos(folder)
     classes = tuple(sorted({photo.category for photo in found}))
     own = tuple(

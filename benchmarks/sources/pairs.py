@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from adaptune.data.domains import ImageDomains
-from adaptune.data.folder import read_folder
+from adaptune.data.domains import DomainData
 from adaptune.data.listing import Listing, Shares, split_by_subject
-from adaptune.data.loading import Loading, Nothing
+from adaptune.data.loading import EmptyRows, Loading
 from adaptune.data.opening import domains_of
+from adaptune.data.readers.folder import read_folder
 from benchmarks.sources.emoji import vendors
 
 SHARES = Shares(val_share=0.1, test_share=0.5)
@@ -32,7 +32,7 @@ def pair(
     others: Sequence[str] = (),
     begun: bool = False,
     loading: Loading,
-) -> ImageDomains:
+) -> DomainData:
     """Give labelled sources and a target that is tested, all of it.
 
     Labels that a method asks for are given, where all classes are learnt.
@@ -65,4 +65,4 @@ def pair(
     )
     if not begun:
         return data
-    return replace(data, sets={"test": data.sets["test"]}, augmented=Nothing(), parts={})
+    return replace(data, sets={"test": data.sets["test"]}, augmented=EmptyRows(), parts={})

@@ -12,9 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adaptune.data.images import ImageFiles, Sample, Unreadable, read_image, transform_for
-from adaptune.data.listing import Shares, position
-from adaptune.network import Preprocess
+from adaptune.data.inputs.image import ImageFiles, Sample, Unreadable, read_image, transform_for
+from adaptune.data.listing import Shares, split_position
+from adaptune.networks.network import Preprocess
 from adaptune.types import Split
 
 Change = Callable[[Tensor], Tensor]
@@ -168,7 +168,7 @@ def divided(name: str, rows: Sequence[int], shares: Shares) -> dict[Split, list[
     """
     parts: dict[Split, list[int]] = {"train": [], "val": [], "test": []}
     for row in rows:
-        place = position(f"{name}-{row}")
+        place = split_position(f"{name}-{row}")
         part: Split = "train"
         if place < shares.val_share:
             part = "val"

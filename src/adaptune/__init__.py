@@ -6,47 +6,47 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adaptune.backbone import open_backbone as open_backbone
+    from adaptune.batchnorm.conversion import ConversionReport as ConversionReport
+    from adaptune.batchnorm.conversion import convert_batchnorm as convert_batchnorm
+    from adaptune.batchnorm.layers import describe_batchnorm as describe_batchnorm
+    from adaptune.batchnorm.layers import hold_batchnorm as hold_batchnorm
     from adaptune.data import Loading as Loading
     from adaptune.data import Shares as Shares
     from adaptune.data import from_datasets as from_datasets
     from adaptune.data import open_domains as open_domains
-    from adaptune.descent import Plan as Plan
-    from adaptune.loop import evaluate as evaluate
-    from adaptune.loop import fit as fit
-    from adaptune.method import Method as Method
+    from adaptune.engine.evaluate import evaluate as evaluate
+    from adaptune.engine.loop import fit as fit
+    from adaptune.engine.method import Method as Method
+    from adaptune.engine.plan import Plan as Plan
+    from adaptune.engine.streaming import stream as stream
     from adaptune.methods import *  # noqa: F403
     from adaptune.methods import METHODS as METHODS
-    from adaptune.network import Network as Network
-    from adaptune.ops.batchnorm import describe_batchnorm as describe_batchnorm
-    from adaptune.ops.batchnorm import hold_batchnorm as hold_batchnorm
-    from adaptune.ops.conversion import ConversionReport as ConversionReport
-    from adaptune.ops.conversion import convert_batchnorm as convert_batchnorm
+    from adaptune.networks.backbones import open_backbone as open_backbone
+    from adaptune.networks.network import Network as Network
     from adaptune.ops.distortion import feature_distortion as feature_distortion
-    from adaptune.streams import stream as stream
-    from adaptune.task import Task as Task
+    from adaptune.tasks.classification import Task as Task
 
 # Where each public name lives. It is imported when it is first used, so that the command line can
 # say what it has to say before torch is loaded. The methods are found by their list.
 _HOMES = {
-    "ConversionReport": "ops.conversion",
+    "ConversionReport": "batchnorm.conversion",
     "Loading": "data",
     "METHODS": "methods",
-    "Method": "method",
-    "Network": "network",
-    "Plan": "descent",
+    "Method": "engine.method",
+    "Network": "networks.network",
+    "Plan": "engine.plan",
     "Shares": "data",
-    "Task": "task",
-    "convert_batchnorm": "ops.conversion",
-    "describe_batchnorm": "ops.batchnorm",
-    "evaluate": "loop",
+    "Task": "tasks.classification",
+    "convert_batchnorm": "batchnorm.conversion",
+    "describe_batchnorm": "batchnorm.layers",
+    "evaluate": "engine.evaluate",
     "feature_distortion": "ops.distortion",
-    "fit": "loop",
+    "fit": "engine.loop",
     "from_datasets": "data",
-    "hold_batchnorm": "ops.batchnorm",
-    "open_backbone": "backbone",
+    "hold_batchnorm": "batchnorm.layers",
+    "open_backbone": "networks.backbones",
     "open_domains": "data",
-    "stream": "streams",
+    "stream": "engine.streaming",
 }
 
 

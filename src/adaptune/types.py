@@ -63,10 +63,10 @@ class Labeled(Unlabeled):
     y: Tensor
 
 
-def no_rows() -> Unlabeled:
+def empty_unlabeled() -> Unlabeled:
     """Give the side of a batch that a method does not need: zero rows, never None.
 
-    >>> len(no_rows())
+    >>> len(empty_unlabeled())
     0
     """
     none = torch.empty(0, dtype=torch.int64)
@@ -78,7 +78,7 @@ class Batch:
     """All that a method sees in one step; ``progress`` runs from 0 to 1 over the whole run."""
 
     labeled: Labeled
-    unlabeled: Unlabeled = field(default_factory=no_rows)
+    unlabeled: Unlabeled = field(default_factory=empty_unlabeled)
     progress: float = 0.0
 
 

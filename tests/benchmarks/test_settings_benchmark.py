@@ -6,10 +6,10 @@ import tomllib
 
 import pytest
 
-from adaptune.data.folder import read_folder
 from adaptune.data.loading import Loading
+from adaptune.data.readers.folder import read_folder
 from adaptune.methods import METHODS
-from adaptune.terminal import Terminal
+from adaptune.report.terminal import Terminal
 from benchmarks.gain import gain
 from benchmarks.settings import ROOT, Bench, run
 from benchmarks.sources.pairs import pair

@@ -10,8 +10,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from adaptune.data.domains import Loading
-from adaptune.data.images import Unreadable, read_image, transform_for
-from adaptune.network import Preprocess
+from adaptune.data.inputs.image import Unreadable, read_image, transform_for
+from adaptune.networks.network import Preprocess
 from adaptune.types import Needs
 from benchmarks.sources import digits, emoji
 from benchmarks.sources.rows import ArrayFile, Files, Joined, Pictures, Records
@@ -209,11 +209,11 @@ def test_changes_are_what_their_names_say(numerals):
 
 
 def test_digits_can_be_pickled_batched_and_seen_through_a_network(numerals):
-    data = pickle.loads(pickle.dumps(numerals)).seen_through(LOOK)
+    data = pickle.loads(pickle.dumps(numerals)).with_input(LOOK)
     batch = next(iter(data.batches(Needs(), 0))).labeled
     assert batch.x.shape == (16, 3, 8, 8)
     assert list(data.tests()) == ["id", "later-writers", *digits.SHIFTS]
-    first, again = (next(iter(one.seen_through(LOOK).scan("val"))) for one in (data, numerals))
+    first, again = (next(iter(one.with_input(LOOK).scan("val"))) for one in (data, numerals))
     assert torch.equal(first.x, again.x)
 
 

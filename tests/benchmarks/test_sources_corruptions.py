@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from adaptune.data.domains import Loading
-from adaptune.network import Preprocess
+from adaptune.networks.network import Preprocess
 from benchmarks.sources import corruptions
 from benchmarks.sources.corruptions import CORRUPTIONS, SEVERITIES, mean_corruption_error
 from benchmarks.sources.rows import seeded
@@ -69,7 +69,7 @@ def test_all_images_also_clean_ones_are_brought_to_one_size_first(data):
     for rows in (*data.sets.values(), data.ood["fog-1"], data.ood["pixelate-5"]):
         assert rows.picture(0).shape == (3, SIDE, SIDE)
         assert rows.picture(0).dtype == torch.uint8
-    seen = data.seen_through(Preprocess(size=16))
+    seen = data.with_input(Preprocess(size=16))
     assert next(iter(seen.tests()["jpeg-5"])).x.shape[1:] == (3, 16, 16)
 
 

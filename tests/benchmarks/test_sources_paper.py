@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from adaptune.data.domains import Loading
-from adaptune.network import Preprocess
+from adaptune.networks.network import Preprocess
 from adaptune.types import Needs
 from benchmarks.sources import breeds, cifar10, domainnet, fmow
 
@@ -170,8 +170,8 @@ def test_all_sets_are_there_and_no_image_is_in_two_of_them(trees, name):
 @pytest.mark.parametrize("name", WRITERS)
 def test_data_survive_the_way_to_another_process_and_come_as_a_network_wants_them(trees, name):
     data = trees(name)
-    again = pickle.loads(pickle.dumps(data)).seen_through(Preprocess(size=8))
-    here = data.seen_through(Preprocess(size=8))
+    again = pickle.loads(pickle.dumps(data)).with_input(Preprocess(size=8))
+    here = data.with_input(Preprocess(size=8))
     assert next(iter(again.batches(Needs(), 0))).labeled.x.shape == (8, 3, 8, 8)
     for test, rows in here.tests().items():
         first, second = next(iter(rows)), next(iter(again.tests()[test]))

@@ -9,9 +9,9 @@ import pytest
 
 import benchmarks.sources
 from adaptune.data.domains import Loading
-from adaptune.descent import Plan
-from adaptune.experiment import Setting
+from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
+from adaptune.runs.experiment import Setting
 
 PAPER = ("cifar10", "domainnet40", "entity30", "fmow", "living17")
 FOLDER = Path(benchmarks.sources.__file__).parents[1] / "protocols"

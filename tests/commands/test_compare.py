@@ -5,9 +5,9 @@ from shutil import copytree
 
 import pytest
 
-from adaptune import grid
 from adaptune.commands import main
-from adaptune.run import Run
+from adaptune.runs.folder import Run
+from adaptune.studies import grid
 
 ACCURACIES = {"id_accuracy", "ood", "ood_accuracy"}
 ROW = {"method", "domain", "seed", "distortion", "seconds", "config"} | ACCURACIES

@@ -7,9 +7,9 @@ import pytest
 import yaml
 from conftest import draw_domain
 
-from adaptune import grid
 from adaptune.commands import main
 from adaptune.report import page
+from adaptune.studies import grid
 
 NAMES = ("comic", "photo", "sketch")
 RATES = [10 ** (half / 2) for half in range(-8, 3)]

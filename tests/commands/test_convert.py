@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from adaptune.data.domains import Loading
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains
-from adaptune.network import Preprocess
+from adaptune.networks.network import Preprocess
 
 NAMES = ["test_efficientnet", "test_resnet"]
 
@@ -74,5 +74,5 @@ def test_converted_statistics_are_those_of_the_training_images(trained, photos, 
     settings = timm.data.resolve_data_config(model=net)
     look = Preprocess(32, settings["mean"], settings["std"], settings["interpolation"], 1.0)
     data = open_domains(photos, shares=Shares(0.1, 0.0), loading=loading)
-    (rows,) = data.seen_through(look, "none").scan("train")
+    (rows,) = data.with_input(look, "none").scan("train")
     assert jump(net, rows.x) < 0.02 < 0.2 < jump(before, rows.x)

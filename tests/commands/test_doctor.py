@@ -7,7 +7,7 @@ from shutil import copy2, copytree, rmtree
 import pytest
 import torch
 
-from adaptune.data.images import DAMAGED, EMPTY, FOREIGN, MISSING, SPECIAL
+from adaptune.data.inputs.image import DAMAGED, EMPTY, FOREIGN, MISSING, SPECIAL
 
 
 @pytest.fixture

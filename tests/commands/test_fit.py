@@ -13,9 +13,10 @@ from safetensors.torch import load_file
 from adaptune.commands import main
 from adaptune.data.cache import store_of
 from adaptune.methods.daft import DAFT
-from adaptune.network import Network
-from adaptune.run import Run, read_lines
-from adaptune.training import Setting
+from adaptune.networks.network import Network
+from adaptune.runs.folder import Run
+from adaptune.runs.setup import Setup
+from adaptune.runtime.files import read_lines
 
 TIMED = {"seconds", "config"}
 
@@ -226,14 +227,14 @@ def test_what_is_not_finite_stops_the_run_with_its_place_and_files(
     def break_it(layer, args, output):
         return output * float("nan") if layer.training else output
 
-    opened = Setting.network
+    opened = Setup.network
 
     def broken(setting, classes):
         net = opened(setting, classes)
         net.body.conv_stem.register_forward_hook(break_it)
         return net
 
-    monkeypatch.setattr(Setting, "network", broken)
+    monkeypatch.setattr(Setup, "network", broken)
     code, _, said = told(*fit_words, "--out", tmp_path / "run")
     assert code == 1
     assert "the term 'task' is nan in epoch 1, step 1" in said

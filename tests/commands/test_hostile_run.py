@@ -7,7 +7,7 @@ from shutil import copyfile
 
 import pytest
 
-from adaptune.data.images import DAMAGED, EMPTY, FOREIGN, LARGE, MISSING, NARROW, SPECIAL
+from adaptune.data.inputs.image import DAMAGED, EMPTY, FOREIGN, LARGE, MISSING, NARROW, SPECIAL
 
 BROKEN = os.fsdecode(b"caf\xe9")
 

@@ -10,8 +10,8 @@ from unicodedata import normalize
 
 import pytest
 
-from adaptune.checkpoint import Checkpoints
-from adaptune.network import Network
+from adaptune.networks.network import Network
+from adaptune.runs.checkpoint import Checkpoints
 
 LEFT = ["__MACOSX/dots/._dots-01.png", "dots/._dots-01.png", "dots/.DS_Store"]
 IMAGES = ["dots/.ipynb_checkpoints/a-checkpoint.png", ".cache/9.png", "$RECYCLE.BIN/1.png"]

@@ -7,7 +7,7 @@ import pytest
 
 from adaptune.catalog import catalog
 from adaptune.commands import main
-from adaptune.method import hyperparameters
+from adaptune.engine.method import hyperparameters
 from adaptune.methods import METHODS
 
 

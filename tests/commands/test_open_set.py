@@ -10,9 +10,9 @@ import torch
 from adaptune.commands import main
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains
-from adaptune.loop import evaluate
-from adaptune.network import Network
-from adaptune.ops.information import keeping, rejecting
+from adaptune.engine.evaluate import evaluate
+from adaptune.networks.network import Network
+from adaptune.ops.information import add_unknown_column, keeping
 
 KNOWN = ("dots", "rings")
 OPEN = ["--open-set", "--unknown-above=0.7"]
@@ -205,13 +205,15 @@ def validation(folder, photos):
     """Give what a run's best network says of its ID validation images."""
     net = Network.load(folder / "best")
     shares = Shares(val_share=0.3)
-    data = open_domains(photos, classes=KNOWN, shares=shares).seen_through(net.preprocess)
+    data = open_domains(photos, classes=KNOWN, shares=shares).with_input(net.preprocess)
     return evaluate(net, data.scan("val"))
 
 
 def kept(logits: torch.Tensor, threshold: float) -> float:
     """Give the share of predictions that are not rejected."""
-    return float((rejecting(logits, threshold).argmax(1) < logits.shape[1]).double().mean())
+    return float(
+        (add_unknown_column(logits, threshold).argmax(1) < logits.shape[1]).double().mean()
+    )
 
 
 @pytest.fixture(scope="module")

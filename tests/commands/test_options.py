@@ -4,12 +4,7 @@ import pytest
 import yaml
 
 from adaptune.commands.config import yaml_text
-from adaptune.commands.options import (
-    add_method,
-    chosen_method,
-    method_options,
-    training_parser,
-)
+from adaptune.commands.options import add_method, find_method_name, method_options, training_parser
 from adaptune.data.sources import named_folders
 from adaptune.methods import METHODS
 
@@ -69,9 +64,9 @@ def test_a_setting_that_does_not_fit_is_explained_with_those_that_there_are(sett
 def test_the_method_may_come_from_a_config_file_and_the_last_word_counts(tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text("method: lp\n")
-    assert chosen_method(["--config", str(config)]) == "lp"
-    assert chosen_method([f"--config={config}", "--method=ft"]) == "ft"
-    assert chosen_method(["photos"]) == "daft"
+    assert find_method_name(["--config", str(config)]) == "lp"
+    assert find_method_name([f"--config={config}", "--method=ft"]) == "ft"
+    assert find_method_name(["photos"]) == "daft"
 
 
 @pytest.mark.parametrize("text", ["a: [1\nb: :", "just words"])

@@ -8,12 +8,13 @@ from shutil import copytree
 import pytest
 import yaml
 
-from adaptune.checkpoint import Checkpoints
 from adaptune.commands import main
 from adaptune.commands.options import training_parser
 from adaptune.methods.ft import FineTune
-from adaptune.resume import FREE, PLACES
-from adaptune.run import Run, read_lines
+from adaptune.runs.checkpoint import Checkpoints
+from adaptune.runs.folder import Run
+from adaptune.runs.resume import FREE, PLACES
+from adaptune.runtime.files import read_lines
 
 WATCHED = ("config.yaml", "metrics.jsonl", "results.json", "best", "last", "checkpoints")
 

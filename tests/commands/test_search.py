@@ -7,7 +7,7 @@ import yaml
 
 from adaptune.commands import main
 from adaptune.commands.search import BODY_RATES, HEAD_RATES
-from adaptune.data import images
+from adaptune.data.inputs import image
 from adaptune.data.opening import open_domains
 from adaptune.methods import METHODS
 
@@ -21,9 +21,9 @@ def words(photos, sketches, tiny) -> list[str]:
 def searched(tmp_path_factory, words):
     """A finished search of three trials over two hyper-parameters, and the files it read."""
     folder = tmp_path_factory.mktemp("searched") / "all"
-    read, seen = images.read_image, set()
+    read, seen = image.read_image, set()
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(images, "read_image", lambda *args: seen.add(args[0]) or read(*args))
+        patched.setattr(image, "read_image", lambda *args: seen.add(args[0]) or read(*args))
         over = ["--method=ft", "--over", "lr", "weight_decay", "--budget=3", "--lr=0.05"]
         assert main([*words, *over, "--out", str(folder)]) == 0
     return folder, seen

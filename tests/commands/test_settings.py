@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from adaptune.commands import main
-from adaptune.method import Method
+from adaptune.engine.method import Method
 from adaptune.methods import METHODS
-from adaptune.network import Network
-from adaptune.run import read_lines
+from adaptune.networks.network import Network
+from adaptune.runtime.files import read_lines
 from adaptune.types import Batch, Group, Needs, Objective
 
 

@@ -9,10 +9,10 @@ from shutil import copyfile
 import pytest
 
 from adaptune.commands import main
-from adaptune.data import images
+from adaptune.data.inputs import image
 from adaptune.data.opening import other_domains
-from adaptune.loop import evaluate
-from adaptune.network import Network
+from adaptune.engine.evaluate import evaluate
+from adaptune.networks.network import Network
 from adaptune.ops.information import uncertainty
 
 
@@ -72,7 +72,7 @@ def test_at_alpha_1_it_says_what_predict_says(finished, sketches, tmp_path, told
 
 def test_a_network_that_rejects_says_unknown_as_predict_does(finished, sketches, tmp_path, told):
     net = Network.load(finished / "best")
-    rows = other_domains({"sketch": sketches}, classes=net.classes).seen_through(net.preprocess)
+    rows = other_domains({"sketch": sketches}, classes=net.classes).with_input(net.preprocess)
     unsure = uncertainty(evaluate(net, rows.tests()["sketch"]).logits).sort().values
     net.threshold = float(unsure[29:31].mean())
     net.save(tmp_path / "net")
@@ -128,7 +128,7 @@ def test_an_interrupted_stream_keeps_what_it_wrote(finished, sketches, out, told
     whole = out.with_name("whole.csv")
     words = [finished, sketches, "--method", "tent", "--batch-size", 8]
     assert told("stream", *words, "--out", whole)[0] == 0
-    read, read_image = [], images.read_image
+    read, read_image = [], image.read_image
 
     def interrupted(path, part=None):
         read.append(path)
@@ -136,7 +136,7 @@ def test_an_interrupted_stream_keeps_what_it_wrote(finished, sketches, out, told
             os.kill(os.getpid(), signal.SIGINT)
         return read_image(path, part)
 
-    monkeypatch.setattr(images, "read_image", interrupted)
+    monkeypatch.setattr(image, "read_image", interrupted)
     code, _, error = told("stream", *words, "--out", out)
     assert code == 130
     assert f"{out} keeps what was answered by then" in error
@@ -146,13 +146,13 @@ def test_an_interrupted_stream_keeps_what_it_wrote(finished, sketches, out, told
 def test_lines_are_in_the_file_as_soon_as_their_batch_is_answered(
     finished, sketches, out, told, monkeypatch
 ):
-    there, read_image = [], images.read_image
+    there, read_image = [], image.read_image
 
     def counting(path, part=None):
         there.append(len(lines(out)) if out.exists() else 0)
         return read_image(path, part)
 
-    monkeypatch.setattr(images, "read_image", counting)
+    monkeypatch.setattr(image, "read_image", counting)
     assert told("stream", finished, sketches, "--batch-size", 15, "--out", out)[0] == 0
     assert there == [0] * 15 + [15] * 15 + [30] * 15 + [45] * 15
 

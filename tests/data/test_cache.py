@@ -10,13 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from adaptune.data import cache, images
-from adaptune.data.cache import Disk, store_of
+from adaptune.data import cache
+from adaptune.data.cache import DiskCache, store_of
 from adaptune.data.domains import Loading
-from adaptune.data.images import ImageFiles, Unreadable, transform_for
+from adaptune.data.inputs import image
+from adaptune.data.inputs.image import ImageFiles, Unreadable, transform_for
 from adaptune.data.listing import Example
 from adaptune.data.opening import open_domains
-from adaptune.network import Preprocess
+from adaptune.networks.network import Preprocess
 from adaptune.types import Needs
 
 NEEDS = Needs()
@@ -38,13 +39,13 @@ def folder(tmp_path, monkeypatch):
 @pytest.fixture
 def decoded(monkeypatch) -> Counter:
     """How often each file is decoded in this process."""
-    read, seen = images.read_image, Counter()
+    read, seen = image.read_image, Counter()
 
     def counting(path, part=None):
         seen[path] += 1
         return read(path, part)
 
-    monkeypatch.setattr(images, "read_image", counting)
+    monkeypatch.setattr(image, "read_image", counting)
     return seen
 
 
@@ -67,7 +68,7 @@ def opened(mixed, augment="flip", size=16, **loading):
     loading = Loading(batch_size=4, **loading)
     data = open_domains(mixed / "photo", {"sketch": mixed / "sketch"}, loading=loading)
     look = Preprocess(size=size, interpolation="bicubic", crop=0.875)
-    return data.seen_through(look, augment)
+    return data.with_input(look, augment)
 
 
 def everything(data) -> list[torch.Tensor]:
@@ -198,9 +199,9 @@ def test_images_in_tars_are_kept_each_by_itself(mixed, kind):
         open_domains(mixed / "photo.tar", loading=Loading(batch_size=4, cache=kind))
         for kind in ("none", kind, kind)
     )
-    wanted = everything(plain.seen_through(Preprocess(size=8)))
-    assert same(everything(kept.seen_through(Preprocess(size=8))), wanted)
-    assert same(everything(again.seen_through(Preprocess(size=8))), wanted)
+    wanted = everything(plain.with_input(Preprocess(size=8)))
+    assert same(everything(kept.with_input(Preprocess(size=8))), wanted)
+    assert same(everything(again.with_input(Preprocess(size=8))), wanted)
 
 
 def test_a_full_memory_is_said_once_and_all_images_still_come(mixed, monkeypatch):
@@ -251,7 +252,7 @@ def test_other_processes_get_the_place_and_not_the_images(mixed):
 
 
 def test_what_a_kill_left_beside_an_image_is_not_taken_for_one(tmp_path):
-    store = Disk(tmp_path / "kept")
+    store = DiskCache(tmp_path / "kept")
     store.put("ab" * 16, np.ones((2, 2, 3), np.uint8))
     file = store.file("ab" * 16)
     file.rename(file.with_name(f"{file.name}.1.new"))

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from adaptune.data import Loading, from_datasets
-from adaptune.data.images import transform_for
-from adaptune.network import Preprocess
+from adaptune.data.inputs.image import transform_for
+from adaptune.networks.network import Preprocess
 
 CLASSES = ("cat", "dog", "emu")
 LOOK = Preprocess(size=8, crop=0.9, mean=(0.1, 0.2, 0.3), std=(0.5, 0.6, 0.7))
@@ -113,7 +113,7 @@ ITEMS = {
 
 @pytest.mark.parametrize("name", ITEMS)
 def test_images_of_any_kind_of_item_are_seen_as_the_network_wants_them(name):
-    data = serving(ITEMS[name]()).seen_through(LOOK)
+    data = serving(ITEMS[name]()).with_input(LOOK)
     (rows,) = data.scan("train")
     torch.testing.assert_close(rows.x[0], transform_for(LOOK)(as_tensor()))
     assert rows.y.tolist() == [1]
@@ -123,12 +123,12 @@ def test_inputs_that_are_no_images_any_more_stay_as_they_are():
     made = torch.randn(3, 8, 8)
     for item in ((made, 0), {"pixel_values": made, "labels": 0}, {"pixel_values": made.numpy()}):
         data = serving({"labels": 0, **item} if isinstance(item, dict) else item)
-        (rows,) = data.seen_through(LOOK).scan("train")
+        (rows,) = data.with_input(LOOK).scan("train")
         assert torch.equal(rows.x[0], made)
 
 
 def test_training_images_are_varied_as_files_are_and_others_are_not():
-    data = serving(*[(picture(), 0)] * 4).seen_through(LOOK, "crop")
+    data = serving(*[(picture(), 0)] * 4).with_input(LOOK, "crop")
     (scanned,) = data.scan("train")
     assert (scanned.x == scanned.x[:1]).all()
     from adaptune.types import Needs
@@ -145,16 +145,16 @@ def test_pil_images_of_every_mode_look_as_files_do(tmp_path, mode):
         image = picture().convert(mode)
     file = tmp_path / ("1.tif" if mode == "CMYK" else "1.png")
     image.save(file)
-    from adaptune.data.images import read_image
+    from adaptune.data.inputs.image import read_image
 
-    (rows,) = serving((image, 0)).seen_through(LOOK).scan("train")
+    (rows,) = serving((image, 0)).with_input(LOOK).scan("train")
     torch.testing.assert_close(rows.x[0], transform_for(LOOK)(read_image(file)))
 
 
 def test_grey_tensors_have_three_channels():
     grey = torch.full((1, 9, 9), 51, dtype=torch.uint8)
     for one in (grey, grey[0]):
-        (rows,) = serving((one, 0)).seen_through(LOOK).scan("train")
+        (rows,) = serving((one, 0)).with_input(LOOK).scan("train")
         expected = (0.2 - torch.tensor(LOOK.mean)) / torch.tensor(LOOK.std)
         torch.testing.assert_close(rows.x[0, :, 4, 4], expected)
 

@@ -9,7 +9,7 @@ from adaptune.data.datasets import from_datasets
 from adaptune.data.domains import Loading
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains, other_domains
-from adaptune.network import Preprocess
+from adaptune.networks.network import Preprocess
 from adaptune.types import Needs
 
 NEEDS = Needs()
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threade
 def opened(folder, *, ood=None, augment="crop", shares=None, **loading):
     loading = Loading(**({"batch_size": 8} | loading))
     data = open_domains(folder, ood, shares=shares, loading=loading)
-    return data.seen_through(LOOK, augment)
+    return data.with_input(LOOK, augment)
 
 
 def rows_of(data, epoch: int = 0) -> list[list[int]]:
@@ -239,7 +239,7 @@ def test_bad_files_are_left_out_and_named_with_a_reason(own_photos, workers):
 def test_problems_stay_known_when_data_are_seen_through_another_network(own_photos):
     broken = damage(own_photos)
     data = opened(own_photos)
-    read_all(data.seen_through(Preprocess(size=4)))
+    read_all(data.with_input(Preprocess(size=4)))
     assert sorted(data.problems) == sorted(broken)
 
 
@@ -257,7 +257,7 @@ def test_loading_refuses_what_cannot_be(wrong):
 
 def test_data_are_seen_as_each_network_wants_them(photos, sketches):
     data = open_domains(photos, {"sketch": sketches})
-    small = data.seen_through(Preprocess(size=6))
+    small = data.with_input(Preprocess(size=6))
     for rows in (*small.tests().values(), small.scan("val"), small.scan("train")):
         assert next(iter(rows)).x.shape[1:] == (3, 6, 6)
     assert next(iter(small.batches(NEEDS, 0))).labeled.x.shape[1:] == (3, 6, 6)
@@ -291,7 +291,7 @@ def test_any_data_set_of_pairs_is_served(photos):
     assert val.y.tolist() == [0, 1, 2, 0, 1]
     assert {name: sum(map(len, rows)) for name, rows in data.tests().items()} == {"id": 7, "far": 3}
     assert data.paths("far") == []
-    assert torch.equal(next(iter(data.seen_through(LOOK).scan("val"))).x, val.x)
+    assert torch.equal(next(iter(data.with_input(LOOK).scan("val"))).x, val.x)
 
 
 def test_measuring_passes_read_the_set_without_augmentation_where_it_is_given():
@@ -348,7 +348,9 @@ def as_process(monkeypatch):
     def run(world: int, what):
         told = []
         for rank in range(world):
-            monkeypatch.setattr("adaptune.data.domains.place", lambda rank=rank: (rank, world))
+            monkeypatch.setattr(
+                "adaptune.data.domains.rank_and_world", lambda rank=rank: (rank, world)
+            )
             told.append(what())
         monkeypatch.undo()
         return told

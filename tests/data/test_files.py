@@ -12,12 +12,12 @@ import torch
 from PIL import Image
 
 from adaptune.data.files import ENDINGS, image_files, is_image
-from adaptune.data.folder import is_flat, read_flat, read_folder
-from adaptune.data.images import FOREIGN, read_image
-from adaptune.data.manifest import read_manifest
-from adaptune.data.rotation import listed_below
+from adaptune.data.inputs.image import FOREIGN, read_image
+from adaptune.data.readers.folder import is_flat, read_flat, read_folder
+from adaptune.data.readers.manifest import read_manifest
+from adaptune.data.readers.tars import read_tars
+from adaptune.data.rotation import list_domains_below
 from adaptune.data.sources import read_source
-from adaptune.data.tars import read_tars
 
 LEFT = [
     "__MACOSX/cat/._1.png",
@@ -126,7 +126,7 @@ def test_what_is_left_behind_in_a_split_does_not_keep_it_from_being_one(tmp_path
 def test_what_is_left_behind_is_no_domain_and_no_tar(tmp_path):
     root = write(tmp_path, "photo/cat/1.png", "ink/cat/2.png", "__MACOSX/cat/1.png", ".git/a/1.png")
     write(root, "photo/._shards.tar")
-    assert [one.name for one in listed_below(root)] == ["ink", "photo"]
+    assert [one.name for one in list_domains_below(root)] == ["ink", "photo"]
 
 
 def test_rows_of_a_table_that_name_what_was_left_behind_are_counted_and_hidden_ones_are_read(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from adaptune.data.folder import read_folder
+from adaptune.data.readers.folder import read_folder
 
 
 @pytest.fixture

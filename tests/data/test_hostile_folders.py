@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from adaptune.data.folder import read_folder
-from adaptune.data.images import FOREIGN
+from adaptune.data.inputs.image import FOREIGN
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains
-from adaptune.network import Preprocess
-from adaptune.run import replace_text
+from adaptune.data.readers.folder import read_folder
+from adaptune.networks.network import Preprocess
+from adaptune.runtime.files import write_text
 
 
 def picture() -> Image.Image:
@@ -140,11 +140,11 @@ BROKEN = os.fsdecode(b"caf\xe9")
 def test_names_in_broken_utf8_are_read_reported_and_saved(made, tmp_path):
     root = made("dog/1.png", f"{BROKEN}/{BROKEN}.png", f"{BROKEN}/2.png")
     (root / BROKEN / f"{BROKEN}-bad\x1b[31m.png").write_bytes(b"none")
-    data = open_domains(root, shares=Shares(0, 0)).seen_through(Preprocess(size=4))
+    data = open_domains(root, shares=Shares(0, 0)).with_input(Preprocess(size=4))
     assert data.classes == ("caf\\udce9", "dog")
     assert sum(map(len, data.scan("train"))) == 3
     assert data.problems == {f"{root}/caf\\udce9/caf\\udce9-bad\\x1b[31m.png": FOREIGN}
-    replace_text(tmp_path / "page.html", " ".join([*data.problems, *data.notes, *data.classes]))
+    write_text(tmp_path / "page.html", " ".join([*data.problems, *data.notes, *data.classes]))
     json.dumps(data.problems, ensure_ascii=False).encode()
 
 

@@ -14,9 +14,9 @@ import pytest
 import torch
 from PIL import Image
 
-from adaptune.data.images import PIXELS, ImageFiles, Unreadable, read_image, transform_for
+from adaptune.data.inputs.image import PIXELS, ImageFiles, Unreadable, read_image, transform_for
 from adaptune.data.listing import Example
-from adaptune.network import Preprocess
+from adaptune.networks.network import Preprocess
 
 MISSING = "there is no such file: put it back, or take it out of the data"
 SPECIAL = "it is a folder, a pipe or a device, not a file: put an image in its place"

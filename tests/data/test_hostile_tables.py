@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from adaptune.data.images import MISSING, SPECIAL
+from adaptune.data.inputs.image import MISSING, SPECIAL
 from adaptune.data.listing import Shares
-from adaptune.data.manifest import read_manifest
 from adaptune.data.opening import open_domains
+from adaptune.data.readers.manifest import read_manifest
 
 HEAD = "path,label,domain,split\n"
 GOOD = "1.png,cat,photo,train\n"

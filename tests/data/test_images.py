@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from adaptune.data.images import ImageFiles, Unreadable, read_image, transform_for
+from adaptune.data.dataset_rows import DatasetRows
+from adaptune.data.inputs.image import ImageFiles, Unreadable, read_image, transform_for
 from adaptune.data.listing import Example
-from adaptune.data.rows import Rows
-from adaptune.network import Preprocess
+from adaptune.networks.network import Preprocess
 
 
 def flat(mode: str, colour, size: tuple[int, int] = (6, 4)) -> Image.Image:
@@ -267,7 +267,7 @@ def test_augmentation_depends_on_the_seed_alone(augmented):
 def test_augmentation_leaves_all_other_random_numbers_alone(augmented):
     before = torch.random.get_rng_state()
     augmented[0, 5]
-    Rows([(torch.zeros(1), 0)], ["cat"], transform_for(Preprocess()), name="train")[0, 5]
+    DatasetRows([(torch.zeros(1), 0)], ["cat"], transform_for(Preprocess()), name="train")[0, 5]
     assert torch.equal(torch.random.get_rng_state(), before)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from adaptune.data.listing import Example, Listing, Shares, map_to, position, split_by_subject
+from adaptune.data.listing import Example, Listing, Shares, map_to, split_by_subject, split_position
 
 
 def listing(*examples: tuple[str, str, str | None], name: str = "photo") -> Listing:
@@ -36,7 +36,7 @@ def splits(listing: Listing) -> dict[str, str | None]:
     ],
 )
 def test_a_subject_has_the_same_place_on_every_machine_for_ever(subject, place):
-    assert position(subject) == pytest.approx(place, abs=1e-15)
+    assert split_position(subject) == pytest.approx(place, abs=1e-15)
 
 
 def test_the_same_subject_is_in_the_same_split_in_every_folder():

@@ -2,8 +2,8 @@
 
 import pytest
 
-from adaptune.data.manifest import read_manifest
 from adaptune.data.opening import open_domains
+from adaptune.data.readers.manifest import read_manifest
 
 ROWS = [
     {"path": "a/1.png", "label": "cat", "domain": "photo", "split": "train"},

@@ -12,17 +12,17 @@ from unicodedata import normalize
 
 import pytest
 
-from adaptune.data.answers import People
-from adaptune.data.folder import read_folder
-from adaptune.data.images import ImageFiles, transform_for
-from adaptune.data.listing import Example, Shares, map_to, position, split_by_subject
-from adaptune.data.manifest import read_manifest
-from adaptune.data.names import in_order
+from adaptune.data.annotators import PeopleAnnotator
+from adaptune.data.inputs.image import ImageFiles, transform_for
+from adaptune.data.listing import Example, Shares, map_to, split_by_subject, split_position
+from adaptune.data.names import class_order
 from adaptune.data.opening import open_domains, other_domains
-from adaptune.data.rotation import leave_one_out, listed_below
+from adaptune.data.readers.folder import read_folder
+from adaptune.data.readers.manifest import read_manifest
+from adaptune.data.readers.tars import read_tars
+from adaptune.data.rotation import leave_one_out, list_domains_below
 from adaptune.data.sources import named_folders, read_source, read_target
-from adaptune.data.tars import read_tars
-from adaptune.network import Preprocess
+from adaptune.networks.network import Preprocess
 
 COMPOSED, APART = normalize("NFC", "café"), normalize("NFD", "café")
 
@@ -90,7 +90,7 @@ def test_the_order_does_not_depend_on_the_hash_seed():
 
 
 def test_a_name_of_very_many_digits_is_ordered_too():
-    assert in_order(["9" * 5000, "1"]) == ("1", "9" * 5000)
+    assert class_order(["9" * 5000, "1"]) == ("1", "9" * 5000)
 
 
 @pytest.mark.parametrize("write_as", WRITERS)
@@ -134,7 +134,7 @@ def test_classes_and_subjects_meet_across_domains(tmp_path, trained, tested):
 
 def test_a_subject_keeps_the_place_that_its_composed_name_always_had():
     subject = Example(Path(f"{APART}-1.png"), "").subject
-    assert position(subject) == position(f"{COMPOSED}-1")
+    assert split_position(subject) == split_position(f"{COMPOSED}-1")
 
 
 @pytest.mark.parametrize("asked", [COMPOSED, APART, f" {COMPOSED}"])
@@ -162,13 +162,13 @@ def test_two_domains_of_one_name_are_refused_whatever_their_form(tmp_path):
         named_folders([f"{COMPOSED}=a", f"{APART}=b"])
     root = write(tmp_path, f"{COMPOSED}/cat/1.png", f"{APART}/cat/2.png", "b/cat/3.png")
     with pytest.raises(ValueError, match="two folders in .* are called"):
-        listed_below(root)
+        list_domains_below(root)
 
 
 def test_domains_whose_folders_the_disk_writes_otherwise_are_rotated(tmp_path):
     root = write(tmp_path, *(f"{APART}/{APART}/{n}.png" for n in range(20)))
     write(root, *(f"b/{COMPOSED}/b{n}.png" for n in range(20)))
-    found = leave_one_out(listed_below(root))
+    found = leave_one_out(list_domains_below(root))
     assert set(found) == {COMPOSED, "b"}
     assert all(path.exists() for data in found.values() for path in data.sets["train"].paths)
 
@@ -210,7 +210,7 @@ def test_answers_are_found_whatever_form_a_spreadsheet_gave_them(tmp_path):
     images = ImageFiles([Example(file, "")], [""], transform_for(Preprocess()))
     row = f"{normalize('NFC', str(file))},{APART}"
     (tmp_path / "q.csv").write_text(f"path,label\n{row}\n", "utf-8")
-    assert People(tmp_path / "q.csv")([0], images, ["dog", COMPOSED]) == [1]
+    assert PeopleAnnotator(tmp_path / "q.csv")([0], images, ["dog", COMPOSED]) == [1]
 
 
 @pytest.mark.parametrize(("names", "said"), [(["a", " a"], "'a' twice"), (["a", " "], "without a")])

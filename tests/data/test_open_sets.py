@@ -6,13 +6,13 @@ import torch
 from adaptune.data.listing import Shares, map_to
 from adaptune.data.opening import open_domains, other_domains
 from adaptune.data.sources import read_source
-from adaptune.network import Preprocess
+from adaptune.networks.network import Preprocess
 
 KNOWN = ("dots", "rings")
 
 
 def labels(data, name):
-    rows = data.seen_through(Preprocess(size=16)).tests()[name]
+    rows = data.with_input(Preprocess(size=16)).tests()[name]
     return torch.cat([batch.y for batch in rows])
 
 

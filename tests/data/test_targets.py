@@ -10,9 +10,9 @@ from torch.utils.data import TensorDataset
 from adaptune.data.datasets import from_datasets
 from adaptune.data.domains import Loading
 from adaptune.data.listing import Shares
-from adaptune.data.loading import in_random_order
+from adaptune.data.loading import shuffled_keys
 from adaptune.data.opening import open_domains, other_domains
-from adaptune.network import Preprocess
+from adaptune.networks.network import Preprocess
 from adaptune.types import Needs
 
 BOTH = Needs(unlabeled=True)
@@ -26,9 +26,7 @@ pytestmark = pytest.mark.filterwarnings(
 
 def opened(folder, *, augment="crop", shares=None, batch_size=8, workers=0, seed=0, **others):
     loading = Loading(batch_size=batch_size, workers=workers, seed=seed)
-    return open_domains(folder, loading=loading, shares=shares, **others).seen_through(
-        LOOK, augment
-    )
+    return open_domains(folder, loading=loading, shares=shares, **others).with_input(LOOK, augment)
 
 
 def tensors(data, needs, epoch=1, start=0):
@@ -105,7 +103,7 @@ def test_a_manifest_names_further_sources_and_the_target(photos, sketches, tmp_p
 
 def test_without_a_target_a_batch_has_no_unlabelled_rows_and_one_source_is_as_it_ever_was(photos):
     data = opened(photos)
-    order = in_random_order(len(data.augmented), 0, 3)
+    order = shuffled_keys(len(data.augmented), 0, 3)
     for number, batch in enumerate(data.batches(Needs(), 3)):
         keys = order[number * 8 : number * 8 + 8]
         assert torch.equal(batch.labeled.x, torch.stack([data.augmented[key][0] for key in keys]))
@@ -215,7 +213,7 @@ def test_processes_share_both_sides_of_every_batch(photos, sketches, world, monk
     data = opened(photos, target=sketches)
     whole, shares = list(data.batches(BOTH, 1, 1)), []
     for rank in range(world):
-        monkeypatch.setattr("adaptune.data.domains.place", lambda rank=rank: (rank, world))
+        monkeypatch.setattr("adaptune.data.domains.rank_and_world", lambda rank=rank: (rank, world))
         shares.append(list(data.batches(BOTH, 1, 1)))
     for batch, *parts in zip(whole, *shares, strict=True):
         for rank, part in enumerate(parts):
@@ -236,7 +234,7 @@ def test_a_file_of_the_target_that_is_broken_is_left_out_and_named(photos, flat)
 
 def test_a_target_alone_needs_no_source(sketches, flat):
     classes = ("dots", "rings", "stripes")
-    data = other_domains({"more": sketches}, classes=classes, target=flat).seen_through(LOOK)
+    data = other_domains({"more": sketches}, classes=classes, target=flat).with_input(LOOK)
     assert [len(list(data.scan(split))) for split in ("train", "val", "test")] == [0, 0, 0]
     assert list(data.tests()) == ["more"]
     assert data.steps(ALONE) == 1

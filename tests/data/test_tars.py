@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from adaptune.data import open_domains
-from adaptune.data.tars import read_tars
+from adaptune.data.readers.tars import read_tars
 from adaptune.types import Needs
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from adaptune.commands import main
 from adaptune.commands.config import config_of, yaml_text
 from adaptune.commands.options import named_folders, read_config, training_parser
-from adaptune.network import Network
-from adaptune.run import replace_text
+from adaptune.networks.network import Network
+from adaptune.runtime.files import write_text
 
 LIKE_OTHERS = (
     *(
@@ -106,7 +106,7 @@ def check(folder, classes: list[str], domain: str) -> None:
     asked.classes, asked.domain = classes, domain
     asked.ood, asked.source, asked.target = ["ood=/x"], [domain], f"{domain}=/t"
     file = folder / "config.yaml"
-    replace_text(file, yaml_text(config_of(asked, leave_out=("out",))))
+    write_text(file, yaml_text(config_of(asked, leave_out=("out",))))
     back = parsed("--config", str(file), "--out=run")
     assert (back.classes, back.domain, back.source) == (classes, domain, asked.source)
     assert config_of(back, leave_out=("out",)) == config_of(asked, leave_out=("out",))

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from adaptune.commands import main
-from adaptune.descent import Descent
+from adaptune.engine.descent import Descent
 from adaptune.methods.ft import FineTune
-from adaptune.run import read_lines
+from adaptune.runtime.files import read_lines
 
 VALUES = {
     "lr": (0.02, 0.003, 0.5),

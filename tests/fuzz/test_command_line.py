@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from adaptune.commands import COMMANDS, main
-from adaptune.network import Network
+from adaptune.networks.network import Network
 
 # torch warns of more --workers than the machine has cores.
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")

@@ -14,9 +14,9 @@ from rounding import Rounding, inputs_of, largest, rows
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from adaptune.ops.batchnorm import batchnorms
-from adaptune.ops.conversion import WITNESSES, convert_batchnorm
-from adaptune.ops.conversion_report import LayerConversion
+from adaptune.batchnorm.conversion import WITNESSES, convert_batchnorm
+from adaptune.batchnorm.layers import batchnorms
+from adaptune.batchnorm.report import LayerConversion
 
 pytestmark = pytest.mark.no_cover
 

@@ -20,16 +20,16 @@ from damage import damaged, encoded, images, table
 from PIL import Image
 from safetensors.torch import save
 
-from adaptune.data import images as words
 from adaptune.data.files import ENDINGS
-from adaptune.data.images import read_image, transform_for
+from adaptune.data.inputs import image as words
+from adaptune.data.inputs.image import read_image, transform_for
+from adaptune.data.inputs.pixels import FRACTIONS
 from adaptune.data.listing import Shares
 from adaptune.data.loading import Loading
-from adaptune.data.manifest import read_manifest
 from adaptune.data.opening import open_domains
-from adaptune.data.pixels import FRACTIONS
-from adaptune.network import FORMAT, Origin, Preprocess
-from adaptune.saved import read_description, read_weights
+from adaptune.data.readers.manifest import read_manifest
+from adaptune.networks.network import FORMAT, Origin, Preprocess
+from adaptune.networks.serialization import read_description, read_weights
 
 pytestmark = [pytest.mark.alone, pytest.mark.no_cover]
 
@@ -134,7 +134,7 @@ def test_among_damaged_images_every_other_one_keeps_its_row_and_label(tmp_path, 
         file.write_bytes(raw)
     look = Preprocess(size=6)
     data = open_domains(tmp_path, shares=Shares(0, 0), loading=Loading(batch_size=7))
-    data = data.seen_through(look)
+    data = data.with_input(look)
     files = data.sets["train"]
     seen = []
     for rows in data.scan("train"):

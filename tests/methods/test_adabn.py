@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from toy import CLASSES, TwoDomains, trained
 
-from adaptune.descent import Plan
-from adaptune.loop import fit
+from adaptune.batchnorm.layers import batchnorms
+from adaptune.batchnorm.renewal import renew_statistics
+from adaptune.engine.loop import fit
+from adaptune.engine.plan import Plan
 from adaptune.methods.adabn import AdaBN
-from adaptune.network import Network
-from adaptune.ops.batchnorm import batchnorms
-from adaptune.ops.statistics import renew_statistics
-from adaptune.task import Task
+from adaptune.networks.network import Network
+from adaptune.tasks.classification import Task
 
 TASK = Task(len(CLASSES))
 

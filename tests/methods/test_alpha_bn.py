@@ -9,12 +9,12 @@ import torch
 from torch import nn
 from toy import CLASSES, images, tinted, trained
 
-from adaptune.descent import Plan
+from adaptune.batchnorm.layers import batchnorms
+from adaptune.engine.plan import Plan
+from adaptune.engine.streaming import stream
 from adaptune.methods.alpha_bn import AlphaBN, class_correlation
-from adaptune.network import Network
-from adaptune.ops.batchnorm import batchnorms
-from adaptune.streams import stream
-from adaptune.task import Task
+from adaptune.networks.network import Network
+from adaptune.tasks.classification import Task
 from adaptune.types import Unlabeled
 
 TASK = Task(len(CLASSES))

@@ -9,15 +9,17 @@ import torch
 import torch.nn.functional as F
 from toy import CLASSES, domains, network
 
-from adaptune.descent import Descent, Plan
-from adaptune.head import StandardizedLinear
-from adaptune.loop import evaluate, fit
+from adaptune.batchnorm.layers import batchnorms
+from adaptune.engine.descent import Descent
+from adaptune.engine.evaluate import evaluate
+from adaptune.engine.loop import fit
+from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.methods.daft import DAFT
 from adaptune.methods.ft import FineTune
 from adaptune.methods.lp_ft import LinearProbeFineTune
-from adaptune.ops.batchnorm import batchnorms
-from adaptune.task import Task
+from adaptune.networks.heads import StandardizedLinear
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, Domains
 
 TASK = Task(len(CLASSES))

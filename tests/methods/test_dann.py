@@ -8,13 +8,13 @@ import pytest
 import torch
 from toy import CLASSES, TwoDomains, network
 
-from adaptune.descent import Plan
-from adaptune.loop import fit
+from adaptune.batchnorm.layers import batchnorms
+from adaptune.engine.loop import fit
+from adaptune.engine.plan import Plan
 from adaptune.methods.dann import DANN
 from adaptune.methods.ft import FineTune
 from adaptune.ops.adversary import critic, domain_loss, ramp, reverse
-from adaptune.ops.batchnorm import batchnorms
-from adaptune.task import Task
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, Needs
 
 TASK = Task(len(CLASSES))

@@ -8,13 +8,14 @@ import pytest
 import torch
 from toy import CLASSES, TwoDomains, body, network
 
-from adaptune.descent import Plan
-from adaptune.loop import evaluate, fit
+from adaptune.engine.evaluate import evaluate
+from adaptune.engine.loop import fit
+from adaptune.engine.plan import Plan
 from adaptune.methods.drm import DRM
 from adaptune.methods.ft import FineTune
-from adaptune.network import Network
-from adaptune.ops.mixture import shares
-from adaptune.task import Task
+from adaptune.networks.layers.domain_heads import shares
+from adaptune.networks.network import Network
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, Labeled
 
 TASK = Task(len(CLASSES), domains=3)

@@ -6,15 +6,16 @@ import pytest
 import torch
 from toy import CLASSES, TwoDomains, body, network
 
-from adaptune.descent import Descent, Plan
-from adaptune.loop import fit
+from adaptune.batchnorm.layers import batchnorms
+from adaptune.engine.descent import Descent
+from adaptune.engine.loop import fit
+from adaptune.engine.plan import Plan
 from adaptune.methods.ft import FineTune
 from adaptune.methods.gdcan import GDCAN
-from adaptune.network import Network
-from adaptune.ops.attention import attentions, source_first
-from adaptune.ops.batchnorm import batchnorms
+from adaptune.networks.layers.domain_attention import attentions, source_first
+from adaptune.networks.network import Network
 from adaptune.ops.discrepancy import mmd, subset_mmd
-from adaptune.task import Task
+from adaptune.tasks.classification import Task
 from adaptune.types import Needs
 
 TASK = Task(len(CLASSES))

@@ -11,13 +11,14 @@ import torch.nn.functional as F
 from sklearn.cluster import KMeans
 from toy import CLASSES, TwoDomains, trained
 
-from adaptune.descent import Plan
-from adaptune.loop import evaluate, fit
+from adaptune.batchnorm.layers import batchnorms
+from adaptune.engine.evaluate import evaluate
+from adaptune.engine.loop import fit
+from adaptune.engine.plan import Plan
 from adaptune.methods.glc import GLC
-from adaptune.ops.batchnorm import batchnorms
 from adaptune.ops.clustering import cluster_count, kmeans, one_vs_all
-from adaptune.ops.information import rejecting
-from adaptune.task import Task
+from adaptune.ops.information import add_unknown_column
+from adaptune.tasks.classification import Task
 from adaptune.types import Labeled
 
 TASK = Task(len(CLASSES))
@@ -39,7 +40,7 @@ class Open(TwoDomains):
         rows = torch.arange(len(self.target))
         batch = Labeled(self.target, rows * 0, rows, y=self.truth)
         outputs = evaluate(method, [batch])
-        said = replace(outputs, logits=method.net.answers(outputs.logits))
+        said = replace(outputs, logits=method.net.with_unknown(outputs.logits))
         return method.task.score(said)
 
 
@@ -103,7 +104,7 @@ def test_unknown_means_an_entropy_above_the_threshold():
     logits = 3 * torch.randn(200, 5)
     p = logits.double().softmax(1)
     unsure = -(p * p.log()).sum(1) / math.log(5) > 0.55
-    said = rejecting(logits, 0.55).argmax(1)
+    said = add_unknown_column(logits, 0.55).argmax(1)
     assert torch.equal(said == 5, unsure)
     assert torch.equal(said[~unsure], logits[~unsure].argmax(1))
     assert 0 < unsure.sum() < 200
@@ -113,7 +114,7 @@ def test_what_is_trained_has_no_column_for_unknown_and_the_networks_answers_have
     x = TwoDomains().target[:4]
     method = GLC(rejecting_net(), OPEN).eval()
     assert method(x).shape == (4, 3)
-    assert torch.equal(method.net.answers(method(x)), rejecting(method(x), 0.55))
+    assert torch.equal(method.net.answers(method(x)), add_unknown_column(method(x), 0.55))
 
 
 @pytest.mark.parametrize("batchnorm", ["train", "eval"])

@@ -9,13 +9,13 @@ import torch
 from toy import CLASSES, TwoDomains, body, network
 
 from adaptune.commands import main
-from adaptune.descent import Plan
-from adaptune.loop import fit
+from adaptune.engine.loop import fit
+from adaptune.engine.plan import Plan
 from adaptune.methods.ft import FineTune
 from adaptune.methods.ibn import IBN
-from adaptune.network import Network
-from adaptune.ops.ibn import InstanceBatchNorm
-from adaptune.task import Task
+from adaptune.networks.layers.instance_batchnorm import InstanceBatchNorm
+from adaptune.networks.network import Network
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, Labeled
 
 TASK = Task(len(CLASSES), domains=2)

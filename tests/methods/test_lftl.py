@@ -9,18 +9,18 @@ import pytest
 import torch
 from toy import CLASSES, TwoDomains, images, trained
 
-from adaptune.batches import Placed
+from adaptune.batchnorm.layers import batchnorms
 from adaptune.data import from_datasets
-from adaptune.data.answers import Oracle
-from adaptune.descent import Plan
-from adaptune.faults import NonFinite
-from adaptune.loop import fit
+from adaptune.data.annotators import OracleAnnotator
+from adaptune.engine.batches import DataOnDevice
+from adaptune.engine.loop import fit
+from adaptune.engine.nonfinite import NonFiniteError
+from adaptune.engine.plan import Plan
 from adaptune.methods.lftl import LFTL
-from adaptune.ops.banks import collected
-from adaptune.ops.batchnorm import batchnorms
-from adaptune.ops.mixing import mixed, partners
+from adaptune.ops.banks import collect
+from adaptune.ops.mixing import mixup, partners
 from adaptune.ops.queries import contrastive_margin, margin
-from adaptune.task import Task
+from adaptune.tasks.classification import Task
 
 TASK = Task(len(CLASSES))
 
@@ -104,7 +104,7 @@ def test_a_target_smaller_than_the_budget_is_asked_for_as_a_whole():
 
 def test_anchors_follow_the_features_of_their_images():
     method, data = refreshed()
-    seen = collected(method.net.body, method.net.head, data.unlabeled())
+    seen = collect(method.net.body, method.net.head, data.unlabeled())
     first = seen.features[method.answers.rows[:4]]
     assert torch.allclose(method.answers.anchors[:4], 0.9 * first)
     method.refresh(data)
@@ -122,7 +122,7 @@ def test_rows_are_mixed_with_others_and_stay_mostly_what_they_are():
     torch.manual_seed(0)
     x, y = torch.randn(40, 2, 3), torch.eye(40)
     share, partner = partners(40)
-    found, shares = (mixed(rows, rows[partner], share) for rows in (x, y))
+    found, shares = (mixup(rows, rows[partner], share) for rows in (x, y))
     assert torch.allclose(shares.sum(1), torch.ones(40))
     assert (shares.diagonal() >= 0.5).all()
     assert torch.allclose(found, torch.einsum("nm,mcd->ncd", shares, x), atol=1e-6)
@@ -146,9 +146,9 @@ def test_what_was_asked_is_not_asked_again_on_going_on_within_an_epoch():
 def test_what_is_not_finite_is_said_though_data_serve_no_labelled_rows():
     target = images(30)
     data = from_datasets(*[target] * 3, classes=CLASSES, target=target)
-    data = replace(data, answers=Oracle(target.tensors[1].tolist()))
+    data = replace(data, answers=OracleAnnotator(target.tensors[1].tolist()))
     method = LFTL(trained(), TASK, ask=12, rounds=2, persist=float("nan"))
-    with pytest.raises(NonFinite, match="the term 'persist' is nan in epoch 1, step 1"):
+    with pytest.raises(NonFiniteError, match="the term 'persist' is nan in epoch 1, step 1"):
         list(fit(method, data, Plan(epochs=1)))
 
 
@@ -163,7 +163,7 @@ def test_answers_come_to_where_the_method_is():
     from lightning_fabric import Fabric
 
     method, data = refreshed()
-    placed = Placed(data, method, Fabric(accelerator="cpu", devices=1))
+    placed = DataOnDevice(data, method, Fabric(accelerator="cpu", devices=1))
     assert placed.ask(torch.tensor([5])).tolist() == [data.truth[5]]
 
 

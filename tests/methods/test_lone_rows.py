@@ -8,13 +8,13 @@ from torch import nn
 from toy import CLASSES, images, network
 
 from adaptune.data import Loading, from_datasets
-from adaptune.data.answers import Oracle
-from adaptune.descent import Plan
-from adaptune.loop import fit
-from adaptune.method import hyperparameters
+from adaptune.data.annotators import OracleAnnotator
+from adaptune.engine.loop import fit
+from adaptune.engine.method import hyperparameters
+from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
-from adaptune.network import Network
-from adaptune.task import Task
+from adaptune.networks.network import Network
+from adaptune.tasks.classification import Task
 
 OPTIONS = {"lftl": {"ask": 3, "rounds": 1}}
 LISTED = [name for name, method in METHODS.items() if method.setting != "test-time"]
@@ -31,7 +31,7 @@ def trained(name: str, net: Network, count: int, batch_size: int, **plan) -> Non
     rows = images(count)
     loading = Loading(batch_size=batch_size)
     data = from_datasets(rows, rows, rows, classes=CLASSES, target=rows, loading=loading)
-    data = replace(data, answers=Oracle(rows.tensors[1].tolist()))
+    data = replace(data, answers=OracleAnnotator(rows.tensors[1].tolist()))
     held = {"batchnorm": plan.pop("batchnorm")} if "batchnorm" in plan else {}
     method = METHODS[name](net, Task(len(CLASSES)), **OPTIONS.get(name, {}), **held)
     for _ in fit(method, data, Plan(epochs=1, layout="contiguous", **plan)):

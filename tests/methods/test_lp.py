@@ -8,12 +8,13 @@ from sklearn.linear_model import LogisticRegression
 from toy import CLASSES, domains, network
 
 from adaptune.data import from_datasets
-from adaptune.descent import Plan
-from adaptune.loop import evaluate, fit
+from adaptune.engine.evaluate import evaluate
+from adaptune.engine.loop import fit
+from adaptune.engine.plan import Plan
 from adaptune.methods import lp
 from adaptune.methods.lp import LinearProbe
 from adaptune.methods.lp_ft import LinearProbeFineTune
-from adaptune.task import Task
+from adaptune.tasks.classification import Task
 
 TASK = Task(len(CLASSES))
 

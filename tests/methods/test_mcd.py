@@ -10,13 +10,14 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from toy import CLASSES, TwoDomains, network
 
-from adaptune.descent import Descent, Plan
-from adaptune.loop import fit
-from adaptune.method import Method
+from adaptune.batchnorm.layers import batchnorms
+from adaptune.engine.descent import Descent
+from adaptune.engine.loop import fit
+from adaptune.engine.method import Method
+from adaptune.engine.plan import Plan
 from adaptune.methods.ft import FineTune
 from adaptune.methods.mcd import MCD, classifier_discrepancy
-from adaptune.ops.batchnorm import batchnorms
-from adaptune.task import Task
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, Labeled, Needs, Objective, Unlabeled
 
 TASK = Task(len(CLASSES))

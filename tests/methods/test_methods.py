@@ -10,14 +10,16 @@ import pytest
 import torch
 from toy import CLASSES, TwoDomains, domains, network, trained
 
-from adaptune.descent import Descent, Plan, trainable
-from adaptune.loop import evaluate, fit
-from adaptune.method import Method, hyperparameters
+from adaptune.batchnorm.layers import batchnorms
+from adaptune.engine.descent import Descent, trainable
+from adaptune.engine.evaluate import evaluate
+from adaptune.engine.loop import fit
+from adaptune.engine.method import Method, hyperparameters
+from adaptune.engine.plan import Plan
+from adaptune.engine.streaming import stream
 from adaptune.methods import METHODS
-from adaptune.network import Network
-from adaptune.ops.batchnorm import batchnorms
-from adaptune.streams import stream
-from adaptune.task import Task
+from adaptune.networks.network import Network
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, Domains, Labeled, Needs, Split, Unlabeled
 
 TASK = Task(len(CLASSES))

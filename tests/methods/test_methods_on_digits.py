@@ -11,14 +11,14 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from toy import TwoDomains
 
-from adaptune.descent import Plan
-from adaptune.loop import fit
-from adaptune.method import Method
+from adaptune.engine.loop import fit
+from adaptune.engine.method import Method
+from adaptune.engine.plan import Plan
+from adaptune.engine.streaming import stream
 from adaptune.methods import METHODS
 from adaptune.methods.ft import FineTune
-from adaptune.network import Network
-from adaptune.streams import stream
-from adaptune.task import Task
+from adaptune.networks.network import Network
+from adaptune.tasks.classification import Task
 
 CLASSES = tuple("0123456789")
 SOURCE, TARGET = 600, 400

@@ -9,13 +9,13 @@ import torch
 from toy import CLASSES, images, network, tinted, trained
 from two import on_two
 
-from adaptune.data import ImageDomains, Loading, from_datasets
-from adaptune.data.answers import Oracle
-from adaptune.descent import Plan
-from adaptune.loop import fit
-from adaptune.method import Method
+from adaptune.data import DomainData, Loading, from_datasets
+from adaptune.data.annotators import OracleAnnotator
+from adaptune.engine.loop import fit
+from adaptune.engine.method import Method
+from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
-from adaptune.task import Task
+from adaptune.tasks.classification import Task
 
 ADAPTING = [
     name
@@ -30,7 +30,7 @@ UNEVEN = 15
 """Images in a batch, which two processes cannot share evenly."""
 
 
-def data() -> ImageDomains:
+def data() -> DomainData:
     """Give a source and a target in float64, and an oracle."""
     x, y = images(70, shift=-0.4, seed=30).tensors
     sets = [images(70), images(30, seed=1), images(30, seed=2)]
@@ -39,7 +39,7 @@ def data() -> ImageDomains:
         one.tensors = (one.tensors[0].double(), one.tensors[1])
     loading = Loading(batch_size=UNEVEN)
     served = from_datasets(*sets, classes=CLASSES, target=target, loading=loading)
-    return replace(served, answers=Oracle(y.tolist()))
+    return replace(served, answers=OracleAnnotator(y.tolist()))
 
 
 def made(name: str, **options: object) -> Method:

@@ -6,11 +6,12 @@ import pytest
 import torch
 from toy import CLASSES, domains, network
 
-from adaptune.descent import Plan
-from adaptune.loop import evaluate, fit
+from adaptune.engine.evaluate import evaluate
+from adaptune.engine.loop import fit
+from adaptune.engine.plan import Plan
 from adaptune.methods.ft import FineTune
 from adaptune.methods.sam import SAM
-from adaptune.task import Task
+from adaptune.tasks.classification import Task
 
 TASK = Task(len(CLASSES))
 

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from toy import CLASSES, TwoDomains, trained
 
-from adaptune.descent import Plan
-from adaptune.head import StandardizedLinear
-from adaptune.loop import fit
+from adaptune.batchnorm.layers import batchnorms
+from adaptune.engine.loop import fit
+from adaptune.engine.plan import Plan
 from adaptune.methods.sfda2 import SFDA2
-from adaptune.ops.batchnorm import batchnorms
-from adaptune.ops.covariances import augmented_loss, class_moments, merged, separation
-from adaptune.task import Task
+from adaptune.networks.heads import StandardizedLinear
+from adaptune.ops.covariances import augmented_loss, class_moments, merge_moments, separation
+from adaptune.tasks.classification import Task
 
 TASK = Task(len(CLASSES))
 
@@ -95,7 +95,7 @@ def test_covariances_of_batches_merge_to_that_of_all_rows():
     rows, labels = torch.randn(40, 3).double() * 3 + 7, torch.randint(2, (40,))
     moments = class_moments(rows[:0], labels[:0], 3)
     for part in torch.arange(40).split(7):
-        moments = merged(moments, class_moments(rows[part], labels[part], 3))
+        moments = merge_moments(moments, class_moments(rows[part], labels[part], 3))
     for c in range(2):
         own = rows[labels == c]
         assert torch.allclose(moments.mean[c], own.mean(0))

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from toy import CLASSES, TwoDomains, trained
 
-from adaptune.descent import Plan
-from adaptune.loop import fit
+from adaptune.batchnorm.layers import batchnorms
+from adaptune.engine.loop import fit
+from adaptune.engine.plan import Plan
 from adaptune.methods.shot import SHOT
-from adaptune.ops.batchnorm import batchnorms
-from adaptune.task import Task
+from adaptune.tasks.classification import Task
 from adaptune.types import Needs
 
 TASK = Task(len(CLASSES))

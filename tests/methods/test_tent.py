@@ -8,11 +8,11 @@ import pytest
 import torch
 from toy import CLASSES, images, tinted, trained
 
-from adaptune.descent import Plan
+from adaptune.batchnorm.layers import batchnorms
+from adaptune.engine.plan import Plan
+from adaptune.engine.streaming import stream
 from adaptune.methods.tent import Tent
-from adaptune.ops.batchnorm import batchnorms
-from adaptune.streams import stream
-from adaptune.task import Task
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, Labeled, Unlabeled
 
 TASK = Task(len(CLASSES))

@@ -11,14 +11,15 @@ from lightning_fabric import Fabric
 from torch import nn
 from toy import CLASSES, domains, images, network
 
+from adaptune.batchnorm.layers import batchnorms
 from adaptune.data import Loading, from_datasets
-from adaptune.descent import Descent, Plan, trainable
-from adaptune.loop import fit
+from adaptune.engine.descent import Descent, trainable
+from adaptune.engine.loop import fit
+from adaptune.engine.plan import Plan
 from adaptune.methods.ft import FineTune
 from adaptune.methods.sam import SAM
 from adaptune.methods.tram import TRAM, divergence
-from adaptune.ops.batchnorm import batchnorms
-from adaptune.task import Task
+from adaptune.tasks.classification import Task
 
 TASK = Task(len(CLASSES))
 PLAN = Plan(momentum=0.0)

@@ -8,7 +8,7 @@ import torch
 from adaptune.methods.tram import divergence
 from adaptune.ops.information import entropy, marginal_entropy
 from adaptune.ops.rows import rows
-from adaptune.task import Task
+from adaptune.tasks.classification import Task
 from adaptune.types import Outputs
 
 DENSE = torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)

@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from adaptune.ops.memory import kept_memory
+from adaptune.runtime.memory import keep_freed_memory
 
 COMMANDS = {
     "fit": "take a pretrained network to your images with one method",
@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"adaptune: no command {name!r}\n\n{_help()}", file=sys.stderr)
         return 2
     try:
-        with kept_memory():
+        with keep_freed_memory():
             importlib.import_module(f"adaptune.commands.{name}").run(rest)
     except Exception as error:
         if debug:

@@ -25,10 +25,10 @@ MOST_TRIALS = 100_000
 """The most trials of a search."""
 
 
-def shown(names: Sequence[str]) -> str:
+def as_choices(names: Sequence[str]) -> str:
     """Write names as the help of an option shows choices.
 
-    >>> shown(["ft", "lp"])
+    >>> as_choices(["ft", "lp"])
     '{ft,lp}'
     """
     return f"{{{','.join(names)}}}"

@@ -12,30 +12,30 @@ from jsonargparse import Namespace
 
 from adaptune.commands.choices import MOST_JOBS, MOST_SEEDS, MOST_TRIALS, STREAMING, TRAINING
 from adaptune.commands.config import config_of, config_text, yaml_text
+from adaptune.commands.open_data import loading_of, open_data
 from adaptune.commands.options import (
-    loading,
-    made,
+    make_folder,
     method_options,
-    opened,
     print_json,
-    record,
+    record_of,
     required,
     setting_of,
     training_parser,
 )
-from adaptune.comparison import RATES, robustness, standings, tune, tunings
-from adaptune.data.domains import ImageDomains
+from adaptune.data.domains import DomainData
 from adaptune.data.listing import Listing, Shares
-from adaptune.data.rotation import domain_folders, leave_one_out, listed_below
-from adaptune.data.sources import listed, named_folders
-from adaptune.descent import Plan
-from adaptune.grid import Cell, Failure, run_cells
-from adaptune.judge import oracle_gaps
+from adaptune.data.rotation import domain_folders, leave_one_out, list_domains_below
+from adaptune.data.sources import list_domains, named_folders
+from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.report.page import write_comparison_report
-from adaptune.run import machine, plain, replace_text
-from adaptune.summary import row_of
-from adaptune.terminal import Terminal
+from adaptune.report.terminal import Terminal
+from adaptune.results.summary import row_of
+from adaptune.runtime.files import to_json, write_text
+from adaptune.runtime.machine import describe_machine
+from adaptune.studies.comparison import RATES, plan_tuning, robustness, summary_of, tune
+from adaptune.studies.grid import Cell, Failure, run_cells
+from adaptune.studies.oracle import oracle_gaps
 
 OWN = ("out", "methods", "seeds", "set", "domains", "tune", "untuned", "rates", "jobs")
 """Options that a single run has no use for."""
@@ -113,7 +113,7 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
     _check(given)
     names = [name.strip() for name in given.methods.split(",")]
     options = _options(names, given.set)
-    folder = made(given.out)
+    folder = make_folder(given.out)
     with Terminal() as terminal:
         sources = _sources(given, terminal)
         domains = {name: source.data for name, source in sources.items()}
@@ -121,8 +121,8 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
             terminal.say(f"note: {note}")
         tuned: dict[str, dict[str, dict[str, Any]]] = {}
         if given.tune:
-            setting, plan = setting_of(given), record(Plan, given)
-            plans = tunings(
+            setting, plan = setting_of(given), record_of(Plan, given)
+            plans = plan_tuning(
                 options, domains, setting, plan, budget=given.tune, folder=folder / "tuning"
             )
             tuned = tune(plans, jobs=given.jobs, terminal=terminal)
@@ -138,8 +138,8 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
             raise ValueError(f"every run failed, the first with {why}")
         results = {
             "rows": [row_of(one, folder) for one in found],
-            **standings(found),
-            "machine": machine(),
+            **summary_of(found),
+            "machine": describe_machine(),
         }
         if found[0]["label_free"]:
             results["selection"] = oracle_gaps(found)
@@ -147,8 +147,8 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
             results["tuned"] = tuned
         if given.rates:
             results["rates"] = robustness(found)
-        replace_text(folder / "config.yaml", config_text(given, leave_out=("out", "jobs")))
-        replace_text(folder / "results.json", json.dumps(plain(results), indent=1) + "\n")
+        write_text(folder / "config.yaml", config_text(given, leave_out=("out", "jobs")))
+        write_text(folder / "results.json", json.dumps(to_json(results), indent=1) + "\n")
         page = write_comparison_report(folder)
         terminal.results(found, results["summary"])
         terminal.say(f"report  {page}")
@@ -176,20 +176,20 @@ def _check(given: Namespace) -> None:
 class Source:
     """The data of one training domain, and what of a config file names it."""
 
-    data: ImageDomains
+    data: DomainData
     named: Mapping[str, Any]
 
 
 def _sources(given: Namespace, terminal: Terminal) -> dict[str, Source]:
     """Open the data: the domain given, or each in turn."""
     if given.domains == "own":
-        data = opened(given, seed=0, track=terminal.track)
+        data = open_data(given, seed=0, track=terminal.track)
         return {given.domain or Path(given.get("data") or given["from"]).stem: Source(data, {})}
     listings, named = _rotation(given)
     opened_ = leave_one_out(
         listings,
-        shares=record(Shares, given),
-        loading=loading(given, seed=0, track=terminal.track),
+        shares=record_of(Shares, given),
+        loading=loading_of(given, seed=0, track=terminal.track),
     )
     return {
         name: Source(data, named[name] | {"classes": list(data.classes)})
@@ -201,10 +201,10 @@ def _rotation(given: Namespace) -> tuple[list[Listing], dict[str, dict[str, Any]
     """List all domains; say for each what a run that trains on it must be given."""
     data, ood = Path(given.data), named_folders(given.ood)
     if data.is_dir() and not ood:
-        listings = listed_below(data)
+        listings = list_domains_below(data)
         places = domain_folders(data)
     else:
-        listings = listed(data, ood)
+        listings = list_domains(data, ood)
         if len(listings) > 1 and not ood:
             return listings, {one.name: {"domain": one.name} for one in listings}
         places = {listings[0].name: data, **ood}
@@ -227,7 +227,7 @@ def _cells(
     tuned: Mapping[str, Mapping[str, Mapping[str, Any]]],
 ) -> Iterator[Cell]:
     """Lay out the runs: domain by domain, seed by seed, method by method."""
-    setting, plan = setting_of(given), record(Plan, given)
+    setting, plan = setting_of(given), record_of(Plan, given)
     runs, common = Path(given.out) / "runs", config_of(given, leave_out=OWN)
     for domain, source in sources.items():
         place = runs / domain if len(sources) > 1 else runs

@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 
 from adaptune.commands.parser import NUMBER
 from adaptune.data.sources import named_folders
-from adaptune.run import plain
+from adaptune.runtime.files import to_json
 
 
 class Writer(yaml.SafeDumper):
@@ -31,14 +31,16 @@ def config_of(given: Namespace, *, leave_out: Sequence[str]) -> dict[str, Any]:
     if given.get("weights") and Path(given.weights).is_file():
         kept["weights"] = Path(given.weights).absolute()
     kept["ood"] = [f"{k}={path.absolute()}" for k, path in named_folders(given.ood).items()]
-    kept["source"] = [located(word) for word in given.source]
+    kept["source"] = [with_absolute_path(word) for word in given.source]
     if given.target:
         whole = Path(given.target)
-        kept["target"] = str(whole.absolute()) if whole.exists() else located(given.target)
+        kept["target"] = (
+            str(whole.absolute()) if whole.exists() else with_absolute_path(given.target)
+        )
     return kept
 
 
-def located(word: str) -> str:
+def with_absolute_path(word: str) -> str:
     """Write NAME=DIR so that it can be found from any folder; NAME alone stays as it is."""
     name, equals, place = word.partition("=")
     return f"{name}={Path(place).absolute()}" if equals else word
@@ -55,5 +57,5 @@ def yaml_text(settings: Mapping[str, Any]) -> str:
     >>> yaml_text({"lr": 0.1, "clip": None, "domain": "1e3"})
     "lr: 0.1\\ndomain: '1e3'\\n"
     """
-    known = {key: value for key, value in plain(settings).items() if value is not None}
+    known = {key: value for key, value in to_json(settings).items() if value is not None}
     return yaml.dump(known, Dumper=Writer, sort_keys=False)

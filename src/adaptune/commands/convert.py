@@ -9,25 +9,18 @@ from dataclasses import fields
 import torch
 from safetensors.torch import save_file
 
-from adaptune.batches import place
-from adaptune.commands.options import (
-    Parser,
-    add_json,
-    fabric_on,
-    loading,
-    print_json,
-    record,
-    required,
-)
-from adaptune.commands.outputs import writable
+from adaptune.batchnorm.conversion import convert_batchnorm
+from adaptune.commands.open_data import loading_of
+from adaptune.commands.options import Parser, add_json, fabric_on, print_json, record_of, required
+from adaptune.commands.outputs import writable_file
 from adaptune.data.domains import Loading
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains
-from adaptune.method import hyperparameters
+from adaptune.engine.batches import to_device
+from adaptune.engine.method import hyperparameters
 from adaptune.methods.daft import DAFT
-from adaptune.ops.conversion import convert_batchnorm
-from adaptune.terminal import Terminal
-from adaptune.training import Setting
+from adaptune.report.terminal import Terminal
+from adaptune.runs.setup import Setup
 
 
 def run(words: Sequence[str]) -> None:
@@ -51,7 +44,7 @@ def run(words: Sequence[str]) -> None:
         help="end once every channel is known to within this; 0 uses all images",
     )
     left_out = {"augment", "devices", "precision", "select", "open_set", "unknown_above"}
-    parser.add_class_arguments(Setting, skip=left_out)
+    parser.add_class_arguments(Setup, skip=left_out)
     parser.add_class_arguments(Loading, skip={"seed", "track"})
     parser.add_class_arguments(
         Shares,
@@ -61,19 +54,19 @@ def run(words: Sequence[str]) -> None:
     add_json(parser)
     given = parser.parse_args(list(words))
     required(parser, given, "out")
-    out, setting = writable(given.out, "net.safetensors"), record(Setting, given)
+    out, setting = writable_file(given.out, "net.safetensors"), record_of(Setup, given)
     with Terminal() as terminal:
         data = open_domains(
             given.data,
             shares=Shares(val_share=given.val_share, test_share=0.0),
-            loading=loading(given, seed=0, track=terminal.track),
+            loading=loading_of(given, seed=0, track=terminal.track),
         )
         torch.manual_seed(0)
         net = setting.network(data.classes)
         for note in net.notes:
             terminal.say(f"note: {note}")
-        place(net, fabric_on(setting.device))
-        data = data.seen_through(net.preprocess)
+        to_device(net, fabric_on(setting.device))
+        data = data.with_input(net.preprocess)
         images = data.scan("train", shuffled=True)
         report = convert_batchnorm(
             net.body, images, pooling=given.pooling, tolerance=given.tolerance

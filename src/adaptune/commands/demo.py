@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 from adaptune.commands import compare
 from adaptune.commands.choices import MOST_SEEDS
-from adaptune.commands.options import Parser, add_json, made
+from adaptune.commands.options import Parser, add_json, make_folder
 from adaptune.data.demo import build_demo
-from adaptune.limits import MOST
-from adaptune.terminal import Terminal
+from adaptune.report.terminal import Terminal
+from adaptune.runtime.limits import MOST
 
 
 def run(words: Sequence[str]) -> None:
@@ -28,7 +28,7 @@ def run(words: Sequence[str]) -> None:
     )
     add_json(parser)
     given = parser.parse_args(list(words))
-    folder = made(given.out)
+    folder = make_folder(given.out)
     with Terminal() as terminal:
         domains = build_demo(folder / "data", track=terminal.track)
         terminal.say(f"domains {domains['twemoji']} (ID), {domains['openmoji']} (OOD)")

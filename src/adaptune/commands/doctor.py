@@ -11,28 +11,22 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from adaptune.commands.options import (
-    Parser,
-    add_json,
-    add_ood,
-    loading,
-    print_json,
-    record,
-)
-from adaptune.data.domains import ImageDomains
-from adaptune.data.duplicates import duplicates, told
-from adaptune.data.images import ImageFiles
-from adaptune.data.lacks import lacks
+from adaptune.batchnorm.conversion import ConversionReport, convert_batchnorm
+from adaptune.batchnorm.layers import describe_batchnorm, other_norms
+from adaptune.commands.open_data import loading_of
+from adaptune.commands.options import Parser, add_json, add_ood, print_json, record_of
+from adaptune.data.domains import DomainData
+from adaptune.data.duplicates import describe_duplicates, find_duplicates
+from adaptune.data.inputs.image import ImageFiles
 from adaptune.data.listing import Listing, Shares
 from adaptune.data.loading import Loading
+from adaptune.data.missing import missing_parts
 from adaptune.data.names import printable
 from adaptune.data.opening import domains_of
-from adaptune.data.sources import listed, named_folders, read_source
-from adaptune.network import Network
-from adaptune.ops.batchnorm import describe_batchnorm, other_norms
-from adaptune.ops.conversion import ConversionReport, convert_batchnorm
-from adaptune.terminal import Terminal
-from adaptune.training import Setting
+from adaptune.data.sources import list_domains, named_folders, read_source
+from adaptune.networks.network import Network
+from adaptune.report.terminal import Terminal
+from adaptune.runs.setup import Setup
 from adaptune.types import Labeled
 
 FEW = 5
@@ -56,7 +50,7 @@ def run(words: Sequence[str]) -> None:
     add_ood(parser)
     parser.add_argument("--backbone", type=str, help="a network whose batch norms to look at")
     own = {"weights", "image_size", "crop", "device"}
-    parser.add_class_arguments(Setting, skip={f.name for f in fields(Setting)} - own)
+    parser.add_class_arguments(Setup, skip={f.name for f in fields(Setup)} - own)
     parser.add_class_arguments(Loading, skip={"seed", "track"})
     parser.add_class_arguments(Shares)
     add_json(parser)
@@ -87,20 +81,20 @@ def _noting(wrong: list[Exception]) -> Iterator[None]:
             wrong.append(error)
 
 
-def _opened(given: Namespace, terminal: Terminal, wrong: list[Exception]) -> ImageDomains | None:
+def _opened(given: Namespace, terminal: Terminal, wrong: list[Exception]) -> DomainData | None:
     """Open the data without the domains that cannot be; each of those is noted."""
-    shares, loads = record(Shares, given), loading(given, seed=0, track=terminal.track)
+    shares, loads = record_of(Shares, given), loading_of(given, seed=0, track=terminal.track)
     listings: list[Listing] = []
     others: list[Listing] = []
     with _noting(wrong):
-        listings = listed(Path(given.data), {})
+        listings = list_domains(Path(given.data), {})
     for name, path in named_folders(given.ood).items():
         with _noting(wrong):
             others += read_source(path, name)
     if not listings:
         return None
     own, *more = listings
-    data: ImageDomains | None = None
+    data: DomainData | None = None
     kept: list[Listing] = []
     with _noting(wrong):
         data = domains_of(own, [], shares=shares, loading=loads)
@@ -116,20 +110,20 @@ def _network(given: Namespace, classes: tuple[str, ...], wrong: list[Exception])
     if given.backbone is None and given.weights is None:
         return None
     with _noting(wrong):
-        named = {"backbone": given.backbone or Setting.backbone}
-        return record(Setting, given, **named).network(classes)
+        named = {"backbone": given.backbone or Setup.backbone}
+        return record_of(Setup, given, **named).network(classes)
     return None
 
 
 def _looked_through(
-    data: ImageDomains, net: Network | None, wrong: list[Exception]
+    data: DomainData, net: Network | None, wrong: list[Exception]
 ) -> dict[str, Any]:
     """Read everything once, and say what there is and what is odd about it."""
     found: dict[str, Any] = {}
     norms: list[str] = []
-    wrong += map(ValueError, lacks(data.classes, data.sets))
+    wrong += map(ValueError, missing_parts(data.classes, data.sets))
     if net is not None:
-        data = data.seen_through(net.preprocess)
+        data = data.with_input(net.preprocess)
         with _noting(wrong):
             found["conversion"], norms = _norms(net, data.scan("train"))
     _read_all(data, wrong, scanned=bool(found.get("conversion", {}).get("batches")))
@@ -139,16 +133,21 @@ def _looked_through(
         if isinstance(rows, ImageFiles)
     }
     counts = _counts(data, files)
-    same = duplicates(files, data.classes)
+    same = find_duplicates(files, data.classes)
     return found | {
         "counts": counts,
         "problems": dict(data.problems),
-        "findings": [*data.notes, *_findings(data, files, counts), *told(same), *norms],
+        "findings": [
+            *data.notes,
+            *_findings(data, files, counts),
+            *describe_duplicates(same),
+            *norms,
+        ],
         "duplicates": [[printable(place.path) for place in group] for group in same],
     }
 
 
-def _counts(data: ImageDomains, files: Mapping[str, ImageFiles]) -> dict[str, dict[str, int]]:
+def _counts(data: DomainData, files: Mapping[str, ImageFiles]) -> dict[str, dict[str, int]]:
     """Count images that can be read of each class, split by split and domain by domain."""
     return {
         name: dict(
@@ -162,7 +161,7 @@ def _counts(data: ImageDomains, files: Mapping[str, ImageFiles]) -> dict[str, di
     }
 
 
-def _read_all(data: ImageDomains, wrong: list[Exception], *, scanned: bool) -> None:
+def _read_all(data: DomainData, wrong: list[Exception], *, scanned: bool) -> None:
     """Read what no scan has read yet; the data notes by themselves what cannot be read."""
     sets: list[Iterable[Labeled]] = [*data.tests().values(), data.scan("val")]
     for rows in sets if scanned else [*sets, data.scan("train")]:
@@ -172,7 +171,7 @@ def _read_all(data: ImageDomains, wrong: list[Exception], *, scanned: bool) -> N
 
 
 def _findings(
-    data: ImageDomains, files: Mapping[str, ImageFiles], counts: dict[str, dict[str, int]]
+    data: DomainData, files: Mapping[str, ImageFiles], counts: dict[str, dict[str, int]]
 ) -> list[str]:
     train = counts.get("train", {})
     said = []
@@ -214,7 +213,7 @@ def _norms(net: Network, rows: Iterable[Labeled]) -> tuple[dict[str, Any], list[
     return {**report.to_dict(), "states": [asdict(state) for state in states]}, said
 
 
-def _tell(terminal: Terminal, data: ImageDomains, found: dict[str, Any], *, healthy: bool) -> None:
+def _tell(terminal: Terminal, data: DomainData, found: dict[str, Any], *, healthy: bool) -> None:
     counts: dict[str, dict[str, int]] = found["counts"]
     names = list(counts)
     terminal.table(

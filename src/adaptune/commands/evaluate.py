@@ -17,18 +17,18 @@ from adaptune.commands.options import (
     print_json,
     read_config,
 )
-from adaptune.data.domains import ImageDomains, Loading
+from adaptune.data.domains import DomainData, Loading
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains, other_domains
 from adaptune.data.sources import named_folders
-from adaptune.limits import MOST, within
-from adaptune.loop import evaluate
-from adaptune.network import Network
-from adaptune.rejection import UNKNOWN_ABOVE, calibrated, told
-from adaptune.run import best_network
-from adaptune.task import Task
-from adaptune.terminal import Terminal
-from adaptune.training import answered
+from adaptune.engine.evaluate import evaluate
+from adaptune.networks.network import Network
+from adaptune.ops.rejection import UNKNOWN_ABOVE, calibrate_threshold, describe_threshold
+from adaptune.report.terminal import Terminal
+from adaptune.runs.folder import best_network
+from adaptune.runs.setup import answered
+from adaptune.runtime.limits import MOST, check_range
+from adaptune.tasks.classification import Task
 
 KINDS: dict[str, Any] = {
     "data": str,
@@ -69,7 +69,7 @@ def run(words: Sequence[str]) -> None:
     )
     add_json(parser)
     given = parser.parse_args(list(words))
-    within("--unknown-above", given.unknown_above, 0, 1, above=True, below=True)
+    check_range("--unknown-above", given.unknown_above, 0, 1, above=True, below=True)
     folder = Path(given.run)
     net = Network.load(best_network(folder))
     net.threshold, calibrates = _threshold(given, net)
@@ -81,8 +81,8 @@ def run(words: Sequence[str]) -> None:
             terminal.say(f"note: {note}")
         if calibrates and len(data.sets.get("val", ())):
             val = evaluate(net, data.scan("val"), fabric=fabric)
-            net.threshold = calibrated(val.logits)
-            terminal.say(f"note: {told(net.threshold, len(val.y))}")
+            net.threshold = calibrate_threshold(val.logits)
+            terminal.say(f"note: {describe_threshold(net.threshold, len(val.y))}")
         scores: dict[str, dict[str, Any]] = {}
         for name, rows in data.tests().items():
             outputs = answered(net, evaluate(net, rows, fabric=fabric))
@@ -116,7 +116,7 @@ def _threshold(given: Namespace, net: Network) -> tuple[float, bool]:
     return UNKNOWN_ABOVE if opens else net.threshold, opens
 
 
-def _opened(folder: Path, named: dict[str, Path], net: Network, loading: Loading) -> ImageDomains:
+def _opened(folder: Path, named: dict[str, Path], net: Network, loading: Loading) -> DomainData:
     """Open the run's own data, or the data that is named; keep trained subjects out of tests."""
     config = _settings(folder / "config.yaml")
     own = Path(config["data"]) if "data" in config else None
@@ -147,7 +147,7 @@ def _opened(folder: Path, named: dict[str, Path], net: Network, loading: Loading
         raise ValueError(
             f"{folder} does not know its data any more: name some with --data NAME=DIR"
         )
-    return data.seen_through(net.preprocess)
+    return data.with_input(net.preprocess)
 
 
 def _settings(file: Path) -> dict[str, Any]:

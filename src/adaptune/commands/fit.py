@@ -8,36 +8,36 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from adaptune.commands.choices import TRAINING, shown
+from adaptune.commands.choices import TRAINING, as_choices
 from adaptune.commands.config import config_text
+from adaptune.commands.open_data import open_data
 from adaptune.commands.options import (
     add_method,
-    chosen_method,
-    opened,
+    find_method_name,
     print_json,
-    record,
+    record_of,
     required,
     setting_of,
     training_parser,
 )
-from adaptune.data.answers import People
-from adaptune.descent import Plan
-from adaptune.experiment import experiment
-from adaptune.method import hyperparameters
+from adaptune.data.annotators import PeopleAnnotator
+from adaptune.engine.method import hyperparameters
+from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.report.page import write_run_report
 from adaptune.report.questions import write_questions
-from adaptune.run import Run
-from adaptune.signals import Stopped
-from adaptune.summary import summarize
-from adaptune.terminal import Terminal
+from adaptune.report.terminal import Terminal
+from adaptune.results.summary import summarize
+from adaptune.runs.experiment import experiment
+from adaptune.runs.folder import Run
+from adaptune.runtime.signals import Stopped
 from adaptune.types import Needs
 
 
 def run(words: Sequence[str]) -> None:
     """Train, measure, report."""
     words = _resumed(list(words))
-    name = chosen_method(words)
+    name = find_method_name(words)
     parser = training_parser(
         "fit",
         f"Fine-tune a pretrained network with one method (options shown: those of {name}).",
@@ -46,7 +46,7 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument(
         "--method",
         choices=sorted(METHODS),  # what cannot be trained is refused where it is said why
-        metavar=shown(TRAINING),
+        metavar=as_choices(TRAINING),
         default="daft",
         help="what to do",
     )
@@ -64,14 +64,14 @@ def run(words: Sequence[str]) -> None:
         raise ValueError(
             f"{folder} holds a run already: choose another --out, or go on with --resume"
         )
-    plan, setting = record(Plan, given), setting_of(given)
+    plan, setting = record_of(Plan, given), setting_of(given)
     fabric = setting.fabric()  # before anything is written: it may bring up other processes
     out = Run(folder, tensorboard=given.tensorboard)
     quiet = not out.writes
     with out.locked(), Terminal(quiet=quiet) as terminal, _saying_how_to_go_on(folder):
-        data = opened(given, seed=plan.seed, track=terminal.track)
+        data = open_data(given, seed=plan.seed, track=terminal.track)
         if not given.oracle:
-            data = replace(data, answers=People(folder / "questions.csv", write_questions))
+            data = replace(data, answers=PeopleAnnotator(folder / "questions.csv", write_questions))
         for note in data.notes:
             terminal.say(f"note: {note}")
         results = experiment(

@@ -13,20 +13,17 @@ import yaml
 from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
 from lightning_fabric import Fabric
 
-from adaptune.commands.outputs import made as made
+from adaptune.commands.outputs import make_folder as make_folder
 from adaptune.commands.parser import Parser as Parser
-from adaptune.commands.parser import load
-from adaptune.commands.parser import record as record
-from adaptune.data.domains import ImageDomains, Loading, Track
+from adaptune.commands.parser import load_yaml
+from adaptune.commands.parser import record_of as record_of
+from adaptune.data.domains import Loading
 from adaptune.data.listing import Shares
-from adaptune.data.opening import open_domains, other_domains
-from adaptune.data.sources import classes_of, named_folders
-from adaptune.descent import Plan
-from adaptune.method import Method, hyperparameters
+from adaptune.engine.method import Method, hyperparameters
+from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
-from adaptune.network import Network
-from adaptune.run import best_network, plain
-from adaptune.training import Setting
+from adaptune.runs.setup import Setup
+from adaptune.runtime.files import to_json
 
 
 def training_parser(command: str, description: str, *, skip: frozenset[str]) -> Parser:
@@ -79,7 +76,7 @@ def training_parser(command: str, description: str, *, skip: frozenset[str]) -> 
     if "open_set" not in skip:
         add_open_set(parser)
     parser.add_argument("--config", action=ActionConfigFile, help="a config.yaml to start from")
-    for part in (Setting, Plan, Loading, Shares):
+    for part in (Setup, Plan, Loading, Shares):
         taken = {"seed", "track"} if part is Loading else {"start", "open_set", *skip}
         parser.add_class_arguments(part, skip={f.name for f in fields(part)} & taken)
     add_json(parser)
@@ -140,54 +137,15 @@ def fabric_on(device: str) -> Fabric:
         ) from error
 
 
-def loading(given: Namespace, *, seed: int, track: Track) -> Loading:
-    """Say how batches are made."""
-    return record(Loading, given, seed=seed, track=track)
-
-
-def setting_of(given: Namespace) -> Setting:
+def setting_of(given: Namespace) -> Setup:
     """Say what is adapted, as the arguments do."""
-    return record(Setting, given, start=given.get("from") or "")
+    return record_of(Setup, given, start=given.get("from") or "")
 
 
-def opened(given: Namespace, *, seed: int, track: Track) -> ImageDomains:
-    """Open the data that the arguments name; without DATA, the target and other domains alone.
-
-    Raises:
-        ValueError: If the classes are others than those of the network to start from.
-    """
-    ood, classes = named_folders(given.ood), given.classes
-    if given.get("from"):
-        own = list(Network.load(best_network(Path(given["from"]))).classes)
-        if classes and classes_of(classes) != classes_of(own):
-            raise ValueError(
-                f"--classes are those of the network that is started from: {', '.join(own)}; leave "
-                "them out"
-            )
-        classes = own
-    common: dict[str, Any] = {
-        "target": given.target or "",
-        "loading": loading(given, seed=seed, track=track),
-        "classes": classes,
-        "open_set": given.get("open_set", False),
-        "oracle": given.get("oracle", False),
-    }
-    if given.get("data") is None:
-        return other_domains(ood, **common)
-    return open_domains(
-        given.data,
-        ood,
-        sources=given.source,
-        shares=record(Shares, given),
-        domain=given.domain,
-        **common,
-    )
-
-
-def chosen_method(words: Sequence[str], default: str = "daft") -> str:
+def find_method_name(words: Sequence[str], default: str = "daft") -> str:
     """Find the method that the words ask for, by option or by config file, before they are parsed.
 
-    >>> chosen_method(["data", "--method", "ft"]), chosen_method(["--method=lp"])
+    >>> find_method_name(["data", "--method", "ft"]), find_method_name(["--method=lp"])
     ('ft', 'lp')
     """
     name = default
@@ -210,7 +168,7 @@ def read_config(file: Path) -> dict[str, Any]:
         ValueError: If it is no YAML, or holds anything but settings.
     """
     try:
-        config = load(file.read_text(encoding="utf-8")) or {}
+        config = load_yaml(file.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeError, RecursionError) as error:
         raise ValueError(f"{file} could not be read as YAML: {error}") from error
     if not isinstance(config, dict):
@@ -239,4 +197,4 @@ def method_options(name: str, settings: Sequence[str]) -> dict[str, Any]:
 
 def print_json(results: Mapping[str, Any]) -> None:
     """Print results as JSON on stdout."""
-    print(json.dumps(plain(results), indent=1))
+    print(json.dumps(to_json(results), indent=1))

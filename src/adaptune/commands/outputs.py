@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 
-def made(folder: str) -> Path:
+def make_folder(folder: str) -> Path:
     """Make the folder that results go to.
 
     Raises:
@@ -20,7 +20,7 @@ def made(folder: str) -> Path:
     return path
 
 
-def writable(name: str, such_as: str) -> Path:
+def writable_file(name: str, such_as: str) -> Path:
     """Make room for a file that is to be written, with the folders that it lies in.
 
     Raises:
@@ -30,7 +30,7 @@ def writable(name: str, such_as: str) -> Path:
     file = Path(name)
     if file.is_dir():
         raise ValueError(f"{file} is a folder: name a file to write with --out, such as {such_as}")
-    folder = made(str(file.parent))
+    folder = make_folder(str(file.parent))
     if not os.access(file if file.exists() else folder, os.W_OK):
         raise OSError(f"{file} cannot be written to: choose another --out, or give yourself rights")
     return file

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_loader
 
-from adaptune.limits import within
-from adaptune.method import hyperparameters, refuse_options
+from adaptune.engine.method import hyperparameters, refuse_options
+from adaptune.runtime.limits import check_range
 
 Record = TypeVar("Record")
 
@@ -32,10 +32,10 @@ class Reader(yaml.SafeLoader):
 Reader.add_implicit_resolver("tag:yaml.org,2002:float", NUMBER, list("-+0123456789"))
 
 
-def load(text: str) -> Any:
+def load_yaml(text: str) -> Any:
     """Read YAML; what stands for names stays as it is written.
 
-    >>> load("{lr: 1e-3, domain: 1e3, classes: [yes, 0x10, null]}")
+    >>> load_yaml("{lr: 1e-3, domain: 1e3, classes: [yes, 0x10, null]}")
     {'lr': 0.001, 'domain': '1e3', 'classes': ['yes', '0x10', 'null']}
     """
     node = yaml.compose(text, Loader=Reader)
@@ -61,7 +61,7 @@ def _keep(node: yaml.Node) -> None:
             one.tag = "tag:yaml.org,2002:str"
 
 
-set_loader("adaptune", load, exceptions=(yaml.YAMLError,))
+set_loader("adaptune", load_yaml, exceptions=(yaml.YAMLError,))
 
 
 class Parser(ArgumentParser):
@@ -86,10 +86,10 @@ class Parser(ArgumentParser):
         except (RuntimeError, UnicodeError) as error:  # what the parser stumbles over itself
             self.error(f"a value, or a file that --config names, cannot be read: {error}")
         for name, (low, high) in self.bounds.items():
-            within(name, given[name.removeprefix("--").replace("-", "_")], low, high)
+            check_range(name, given[name.removeprefix("--").replace("-", "_")], low, high)
         for kind, fixed in self.kinds:
             if is_dataclass(kind):
-                record(kind, given, **fixed)
+                record_of(kind, given, **fixed)
             else:
                 own = {name: given[name] for name in hyperparameters(kind) if name in given}
                 refuse_options(kind, own)
@@ -112,7 +112,7 @@ class Parser(ArgumentParser):
         return super().add_class_arguments(kind, *args, **settings)
 
 
-def record(kind: type[Record], given: Namespace, **more: Any) -> Record:
+def record_of(kind: type[Record], given: Namespace, **more: Any) -> Record:
     """Build a dataclass from the arguments that carry the names of its fields."""
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
     known = {name: given[name] for name in names if name in given}

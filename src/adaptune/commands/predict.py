@@ -10,15 +10,15 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from adaptune.batches import layout_of
 from adaptune.commands.options import Parser, add_json, fabric_on, print_json
-from adaptune.commands.outputs import writable
+from adaptune.commands.outputs import writable_file
 from adaptune.data.files import image_files
-from adaptune.data.images import read_image, transform_for
-from adaptune.limits import MOST
-from adaptune.network import Network
-from adaptune.run import best_network
-from adaptune.terminal import Terminal
+from adaptune.data.inputs.image import read_image, transform_for
+from adaptune.engine.batches import layout_of
+from adaptune.networks.network import Network
+from adaptune.report.terminal import Terminal
+from adaptune.runs.folder import best_network
+from adaptune.runtime.limits import MOST
 from adaptune.types import UNKNOWN
 
 
@@ -37,7 +37,7 @@ def run(words: Sequence[str]) -> None:
     files, notes = image_files(given.files)
     if not files:
         raise ValueError("; ".join([f"no image files in {', '.join(given.files)}", *notes]))
-    place = writable(given.out, "predictions.csv")
+    place = writable_file(given.out, "predictions.csv")
     net = Network.load(best_network(Path(given.run)))
     fabric = fabric_on(given.device)
     net.to(device=fabric.device).eval()
@@ -79,7 +79,7 @@ def _predicted(net: Network, files: Sequence[Path], fabric: Fabric) -> list[list
         x = torch.stack(list(inputs.values())).to(fabric.device)
         x = x.contiguous(memory_format=layout_of(net))
         logits = net(x)
-        confidence, guess = logits.softmax(1).amax(1), net.answers(logits).argmax(1)
+        confidence, guess = logits.softmax(1).amax(1), net.with_unknown(logits).argmax(1)
         for file, sure, label in zip(inputs, confidence.tolist(), guess.tolist(), strict=True):
             told[file] = [(*net.classes, UNKNOWN)[label], f"{sure:.4f}", ""]
     return [[str(file), *told[file]] for file in files]

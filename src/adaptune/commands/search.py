@@ -10,28 +10,29 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from adaptune.commands.choices import MOST_JOBS, MOST_TRIALS, SEARCHED, TRAINING, shown
+from adaptune.commands.choices import MOST_JOBS, MOST_TRIALS, SEARCHED, TRAINING, as_choices
 from adaptune.commands.config import config_of, yaml_text
+from adaptune.commands.open_data import open_data
 from adaptune.commands.options import (
     add_method,
-    chosen_method,
-    made,
-    opened,
+    find_method_name,
+    make_folder,
     print_json,
-    record,
+    record_of,
     required,
     training_parser,
 )
-from adaptune.comparison import unseen
-from adaptune.descent import Plan
-from adaptune.grid import Failure, spread
-from adaptune.method import hyperparameters
+from adaptune.engine.method import hyperparameters
+from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.report.page import write_search_report
-from adaptune.run import machine, plain, replace_text
-from adaptune.search import Search, best_of, search, space, standing
-from adaptune.terminal import Terminal
-from adaptune.training import Setting
+from adaptune.report.terminal import Terminal
+from adaptune.runs.setup import Setup
+from adaptune.runtime.files import to_json, write_text
+from adaptune.runtime.machine import describe_machine
+from adaptune.studies.comparison import without_tests
+from adaptune.studies.grid import Failure, spread
+from adaptune.studies.search import Search, best_of, search, space, trial_order
 
 BODY_RATES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6)
 HEAD_RATES = (10.0, 3.0, 1.0, 0.3, 0.1)
@@ -57,7 +58,7 @@ class Study:
 def run(words: Sequence[str]) -> None:
     """Search, and write the config of the best trial."""
     words = list(words)
-    name = chosen_method(words)
+    name = find_method_name(words)
     parser = training_parser(
         "search",
         f"Find the hyper-parameters of one method on ID validation; no test image is read (options "
@@ -67,7 +68,7 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument(
         "--method",
         choices=sorted(METHODS),  # what cannot be trained is refused where it is said why
-        metavar=shown(SEARCHED),
+        metavar=as_choices(SEARCHED),
         default="daft",
         help="what to tune",
     )
@@ -107,12 +108,12 @@ def run(words: Sequence[str]) -> None:
             f"compare DATA --from RUN --target DIR --methods {name} --tune {given.budget} tunes it"
         )
     required(parser, given, "data", "out")
-    folder = made(given.out)
+    folder = make_folder(given.out)
     with Terminal() as terminal:
         found = _paper(given, terminal) if given.paper else _searched(given, terminal)
         config = folder / "config.yaml"
-        replace_text(config, yaml_text(config_of(given, leave_out=OWN) | found["values"]))
-        replace_text(folder / "results.json", json.dumps(plain(found), indent=1) + "\n")
+        write_text(config, yaml_text(config_of(given, leave_out=OWN) | found["values"]))
+        write_text(folder / "results.json", json.dumps(to_json(found), indent=1) + "\n")
         _tell(terminal, found["trials"])
         page = write_search_report(folder)
         terminal.say(f"config  {config}\nreport  {page}")
@@ -128,7 +129,7 @@ def _searched(given: Namespace, terminal: Terminal) -> dict[str, Any]:
     study = _study(given, "", options, over, given.budget, terminal)
     trials = _share(study, given.jobs, terminal)
     best = best_of(trials)
-    return {"values": best["values"], "best": best, "trials": trials, "machine": machine()}
+    return {"values": best["values"], "best": best, "trials": trials, "machine": describe_machine()}
 
 
 def _paper(given: Namespace, terminal: Terminal) -> dict[str, Any]:
@@ -147,7 +148,12 @@ def _paper(given: Namespace, terminal: Terminal) -> dict[str, Any]:
     more = _share(second, given.jobs, terminal)
     best = best_of(more)
     values = {**options, **best["values"]}
-    return {"values": values, "best": best, "trials": [*trials, *more], "machine": machine()}
+    return {
+        "values": values,
+        "best": best,
+        "trials": [*trials, *more],
+        "machine": describe_machine(),
+    }
 
 
 def _study(
@@ -158,11 +164,11 @@ def _study(
     budget: int,
     terminal: Terminal,
 ) -> Study:
-    plan = record(Plan, given)
-    data = opened(given, seed=plan.seed, track=terminal.track)
-    data = unseen(data) if given.jobs > 1 else data.without_tests()
+    plan = record_of(Plan, given)
+    data = open_data(given, seed=plan.seed, track=terminal.track)
+    data = without_tests(data) if given.jobs > 1 else data.without_tests()
     name = given.study or f"{given.method}-{Path(given.data).stem}"
-    setting = record(Setting, given)
+    setting = record_of(Setup, given)
     what = Search(name + part, given.method, options, over, data, setting, plan, budget)
     return Study(what, Path(given.out), given.storage)
 
@@ -194,6 +200,6 @@ def _tell(terminal: Terminal, trials: Sequence[Mapping[str, Any]]) -> None:
                 str(trial["epochs"]),
                 "diverged" if trial["diverged"] else trial["state"],
             ]
-            for trial in sorted(trials, key=standing, reverse=True)
+            for trial in sorted(trials, key=trial_order, reverse=True)
         ],
     )

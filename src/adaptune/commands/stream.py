@@ -14,34 +14,35 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from adaptune.batches import layout_of, place, placed
 from adaptune.commands.choices import STREAMING
+from adaptune.commands.open_data import loading_of
 from adaptune.commands.options import (
     Parser,
     add_json,
     add_method,
-    chosen_method,
     fabric_on,
-    loading,
+    find_method_name,
     print_json,
-    record,
+    record_of,
 )
-from adaptune.commands.outputs import writable
+from adaptune.commands.outputs import writable_file
 from adaptune.data.domains import Loading
 from adaptune.data.files import image_files
-from adaptune.data.images import ImageFiles, transform_for
+from adaptune.data.inputs.image import ImageFiles, transform_for
 from adaptune.data.listing import Example
-from adaptune.data.loading import in_groups, in_random_order, loaded
+from adaptune.data.loading import group_keys, load_groups, shuffled_keys
 from adaptune.data.names import class_finder, printable
-from adaptune.descent import Plan
-from adaptune.method import hyperparameters
+from adaptune.engine.batches import layout_of, rows_to_device, to_device
+from adaptune.engine.method import hyperparameters
+from adaptune.engine.plan import Plan
+from adaptune.engine.streaming import Prediction, stream
 from adaptune.methods import METHODS
-from adaptune.network import Network
-from adaptune.run import best_network
-from adaptune.signals import Signals, Stopped
-from adaptune.streams import Answer, stream
-from adaptune.task import Task, wilson
-from adaptune.terminal import NAMED, Terminal
+from adaptune.metrics.classification import wilson
+from adaptune.networks.network import Network
+from adaptune.report.terminal import NAMED, Terminal
+from adaptune.runs.folder import best_network
+from adaptune.runtime.signals import Signals, Stopped
+from adaptune.tasks.classification import Task
 from adaptune.types import UNKNOWN, Unlabeled
 
 TAKEN = {
@@ -56,23 +57,23 @@ LATE = 0.25
 
 def run(words: Sequence[str]) -> None:
     """Write each image's line as soon as its batch is answered; score where labels are known."""
-    name = chosen_method(words, default="alpha-bn")
+    name = find_method_name(words, default="alpha-bn")
     given = _parser(name).parse_args(list(words))
     folder = Path(given.images)
     files, notes = image_files([folder])
     if not files:
         raise ValueError("; ".join([f"no image files in {folder}", *notes]))
-    out = writable(given.out, "predictions.csv")
-    plan, fabric = record(Plan, given), fabric_on(given.device)
+    out = writable_file(given.out, "predictions.csv")
+    plan, fabric = record_of(Plan, given), fabric_on(given.device)
     if given.shuffle:
-        files = [files[row] for row, _ in in_random_order(len(files), plan.seed, 0)]
+        files = [files[row] for row, _ in shuffled_keys(len(files), plan.seed, 0)]
     net = Network.load(best_network(Path(given.run)))
     options = {key: given[key] for key in hyperparameters(METHODS[name])}
     with Terminal() as terminal:
         for note in notes:
             terminal.say(f"note: {note}")
-        ways = loading(given, seed=plan.seed, track=terminal.track)
-        coming = Coming(files, folder, deepcopy(net).eval(), fabric, ways)
+        ways = loading_of(given, seed=plan.seed, track=terminal.track)
+        coming = StreamReader(files, folder, deepcopy(net).eval(), fabric, ways)
         method = METHODS[name](net, Task(len(net.classes)), **options)
         with _kept(out), out.open("w", 1, "utf-8", "surrogateescape", newline="") as lines:
             writer = csv.writer(lines)
@@ -133,7 +134,7 @@ def _kept(out: Path) -> Iterator[None]:
 
 
 @dataclass
-class Coming:
+class StreamReader:
     """Images on their way, and what is known of those that came.
 
     Rows of ``files``: ``problems`` holds why one could not be read, ``alone`` what the network says
@@ -159,15 +160,15 @@ class Coming:
             found = [known for known in map(find, names) if known]
             if found:
                 self.labels[at] = self.net.classes.index(found[0])
-        place(self.net, self.fabric)
+        to_device(self.net, self.fabric)
 
     def rows(self) -> Iterator[Unlabeled]:
         """Read batch after batch; ask the network that does not adapt where labels are known."""
         look = transform_for(self.net.preprocess)
         examples = [Example(path, "") for path in self.files]  # no label, so that none can leak
         images = ImageFiles(examples, [""], look, self.loading.cache)
-        groups = in_groups([(row, 0) for row in range(len(examples))], self.loading.batch_size)
-        read = loaded(images, groups, self.loading, "answering")
+        groups = group_keys([(row, 0) for row in range(len(examples))], self.loading.batch_size)
+        read = load_groups(images, groups, self.loading, "answering")
         for group, (stack, broken) in zip(groups, read, strict=True):
             index = stack[2] if stack else torch.empty(0, dtype=torch.int64)
             lost = [row for row, _ in group if row not in set(index.tolist())]
@@ -181,16 +182,16 @@ class Coming:
     def _ask(self, batch: Unlabeled) -> None:
         rows = batch.index.tolist()
         if any(row in self.labels for row in rows):
-            x = placed(batch, self.fabric, layout_of(self.net)).x
+            x = rows_to_device(batch, self.fabric, layout_of(self.net)).x
             with self.fabric.autocast():
                 logits = self.net(x).float()
-            said = self.net.answers(logits).argmax(1)
+            said = self.net.with_unknown(logits).argmax(1)
             self.alone |= zip(rows, said.tolist(), strict=True)
 
-    def lines(self, answer: Answer) -> Iterator[list[str]]:
+    def lines(self, answer: Prediction) -> Iterator[list[str]]:
         """Give the lines of a batch, and of files before its end that could not be read."""
         logits = answer.logits.float()
-        sure, guess = logits.softmax(1).amax(1), self.net.answers(logits).argmax(1)
+        sure, guess = logits.softmax(1).amax(1), self.net.with_unknown(logits).argmax(1)
         said = {
             row: [(*self.net.classes, UNKNOWN)[label], f"{confidence:.4f}", ""]
             for row, label, confidence in zip(

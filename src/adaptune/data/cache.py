@@ -21,7 +21,7 @@ import torchvision
 from numpy.typing import NDArray
 from torch import Tensor
 
-from adaptune.durable import write_whole
+from adaptune.runtime.files import write_atomically
 
 Cache = Literal["none", "ram", "disk"]
 
@@ -128,7 +128,7 @@ class Store(ABC):
         return self.lack()
 
 
-class Nothing(Store):
+class NoCache(Store):
     """Keeps nothing."""
 
     kind = "none"
@@ -149,7 +149,7 @@ class Nothing(Store):
         return ""
 
 
-class Memory(Store):
+class MemoryCache(Store):
     """Keeps images in this process; workers that are forked from it see them without a copy."""
 
     kind = "ram"
@@ -168,7 +168,7 @@ class Memory(Store):
 
     def lack(self) -> str:
         """Say so where half the memory is filled, or less than a fifth of it is free."""
-        allowed, free = memory()
+        allowed, free = memory_bytes()
         if self.kept > SHARE * allowed:
             return f"they fill {SHARE:.0%} of the memory (--cache disk would keep all)"
         if free < LEFT:
@@ -176,7 +176,7 @@ class Memory(Store):
         return ""
 
 
-class Disk(Store):
+class DiskCache(Store):
     """Keeps images in a folder, for all processes and later runs; a file of its own for each.
 
     A file holds height, width and a checksum before the pixels; one that is damaged counts as not
@@ -215,7 +215,7 @@ class Disk(Store):
         file, raw = self.file(key), pixels.tobytes()
         file.parent.mkdir(parents=True, exist_ok=True)
         head = self.head.pack(self.mark, *pixels.shape[:2], zlib.crc32(raw))
-        write_whole(file, head + raw, forced=False)  # after a power cut the checksum tells
+        write_atomically(file, head + raw, forced=False)  # after a power cut the checksum tells
 
     def lack(self) -> str:
         """Say so where the disk is nearly full."""
@@ -234,8 +234,8 @@ def store_of(kind: Cache) -> Store:
     """
     if kind == "disk":
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return Disk(Path(home) / "adaptune" / "images")
-    return Memory() if kind == "ram" else Nothing()
+        return DiskCache(Path(home) / "adaptune" / "images")
+    return MemoryCache() if kind == "ram" else NoCache()
 
 
 def key_of(file: Path, offset: int, made: str) -> str:
@@ -254,12 +254,12 @@ def key_of(file: Path, offset: int, made: str) -> str:
     return blake2b(name + repr(said).encode(), digest_size=16).hexdigest()
 
 
-def memory() -> tuple[int, float]:
+def memory_bytes() -> tuple[int, float]:
     """Give the bytes of memory that this process may use, and the share of the machine's left.
 
     Where the system does not say, it is taken to have 4 GB, all of it free.
 
-    >>> 0 <= memory()[1] <= 1
+    >>> 0 <= memory_bytes()[1] <= 1
     True
     """
     allowed, free = 2**32, 1.0

@@ -8,11 +8,12 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from adaptune.data.domains import ImageDomains, Loading, Serves, Target
-from adaptune.data.images import transform_for
+from adaptune.data.dataset_rows import DatasetRows
+from adaptune.data.domains import DomainData, Loading, RowSource
+from adaptune.data.inputs.image import transform_for
 from adaptune.data.names import refuse_taken
-from adaptune.data.rows import Rows
-from adaptune.network import Preprocess
+from adaptune.data.target import Target
+from adaptune.networks.network import Preprocess
 from adaptune.types import UNKNOWN, Split
 
 
@@ -27,11 +28,11 @@ def from_datasets(
     target: Dataset[Any] | None = None,
     loading: Loading | None = None,
     open_set: bool = False,
-) -> ImageDomains:
+) -> DomainData:
     """Serve any torch data sets of pairs (image, label), or of dicts that hold both.
 
     Images that are PIL images, or 8-bit tensors (C, H, W) from 0 to 255, are resized and normalised
-    as the network wants it (as for ImageNet until `ImageDomains.seen_through` says how); other
+    as the network wants it (as for ImageNet until `ImageDomains.with_input` says how); other
     tensors are inputs as they are. Dicts have ``image``, ``img`` or ``pixel_values`` and ``label``
     or ``labels``. A label is the number of a class, its name or a one-hot row; one that is none
     of these ends the pass that reads it.
@@ -51,14 +52,14 @@ def from_datasets(
         ValueError: If a name of ``ood`` is that of another set.
     """
     refuse_taken(ood or {})
-    rows = partial(Rows, transform=transform_for(Preprocess()), classes=tuple(classes))
-    sets: dict[Split, Serves] = {
+    rows = partial(DatasetRows, transform=transform_for(Preprocess()), classes=tuple(classes))
+    sets: dict[Split, RowSource] = {
         "train": rows(scanned if scanned is not None else train, name="train"),
         "val": rows(val, name="val"),
         "test": rows(test, name="test"),
     }
     names = (*classes, UNKNOWN) if open_set else tuple(classes)
-    others: dict[str, Serves] = {
+    others: dict[str, RowSource] = {
         name: rows(one, name=name, classes=names) for name, one in (ood or {}).items()
     }
     goal = Target()
@@ -66,4 +67,4 @@ def from_datasets(
         images = rows(target, name="target", labeled=False)
         goal = Target("target", images, images)
     learnt = rows(train, name="train")
-    return ImageDomains(tuple(classes), sets, others, learnt, loading or Loading(), target=goal)
+    return DomainData(tuple(classes), sets, others, learnt, loading or Loading(), target=goal)

@@ -9,50 +9,46 @@ from pathlib import Path
 
 import torch
 
-from adaptune.data.answers import Answering, Nobody
-from adaptune.data.images import Augment, ImageFiles, Sample, Transform, Unreadable, transform_for
-from adaptune.data.lacks import refuse_unreadable
+from adaptune.data.annotators import Annotator, NoAnnotator
+from adaptune.data.dataset_rows import DatasetRows
+from adaptune.data.inputs.image import (
+    Augment,
+    ImageFiles,
+    Sample,
+    Transform,
+    Unreadable,
+    transform_for,
+)
 from adaptune.data.loading import (
+    EmptyRows,
     Key,
     Loading,
-    Nothing,
-    Serves,
-    Stack,
+    MultiView,
+    RowSource,
+    Stacked,
     Track,
-    Viewed,
-    in_groups,
-    in_random_order,
-    loaded,
+    group_keys,
+    load_groups,
     quietly,
-    stacked,
+    shuffled_keys,
+    stack_samples,
 )
-from adaptune.data.order import Order, Share, laid_out, shared_out, shares_of
-from adaptune.data.rows import Rows
+from adaptune.data.missing import refuse_unreadable
+from adaptune.data.order import BatchPlan, BatchShare, batch_plan, batch_shares, share_of_process
 from adaptune.data.sides import NO_LABELS, labeled_side, unlabeled_side
-from adaptune.network import Preprocess
-from adaptune.ops.processes import from_first, gathered_objects, place
-from adaptune.types import Batch, Labeled, Needs, Split, Unlabeled, no_rows
+from adaptune.data.target import Target
+from adaptune.networks.network import Preprocess
+from adaptune.runtime.processes import broadcast_from_first, gather_objects, rank_and_world
+from adaptune.types import Batch, Labeled, Needs, Split, Unlabeled, empty_unlabeled
 
-__all__ = ["ImageDomains", "Loading", "Serves", "Target", "Track", "quietly"]
+__all__ = ["DomainData", "Loading", "RowSource", "Track", "quietly"]
 
 TARGET = -2
 """What sets the target's order and augmentation apart from those of labelled domains."""
 
 
-@dataclass(frozen=True)
-class Target:
-    """Images of a domain whose labels nobody may see: as they are, and varied for training."""
-
-    name: str = ""
-    rows: Serves = field(default_factory=Nothing)
-    augmented: Serves = field(default_factory=Nothing)
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-
 @dataclass
-class ImageDomains:
+class DomainData:
     """Sets of images under one list of classes: train, val and test, and one test set a domain.
 
     Build one with `open_domains` or `from_datasets`. Several labelled domains lie one after the
@@ -63,15 +59,15 @@ class ImageDomains:
     """
 
     classes: tuple[str, ...]
-    sets: dict[Split, Serves]
-    ood: dict[str, Serves]
-    augmented: Serves
+    sets: dict[Split, RowSource]
+    ood: dict[str, RowSource]
+    augmented: RowSource
     loading: Loading
     notes: tuple[str, ...] = ()
     problems: dict[str, str] = field(default_factory=dict)
     parts: Mapping[Split, tuple[int, ...]] = field(default_factory=dict)
     target: Target = field(default_factory=Target)
-    answers: Answering = field(default_factory=Nobody)
+    answers: Annotator = field(default_factory=NoAnnotator)
     asked: set[int] = field(default_factory=set)
 
     @property
@@ -104,11 +100,11 @@ class ImageDomains:
         labeled, target = self._shares(needs)
         steps, alone = self.steps(needs), len(labeled) + len(target) == 1
 
-        def read(rows: Serves, shares: list[Share], label: str) -> Iterator[Stack]:
-            order = laid_out(shares, steps, self.loading.seed, epoch, alone=alone)
+        def read(rows: RowSource, shares: list[BatchShare], label: str) -> Iterator[Stacked]:
+            order = batch_plan(shares, steps, self.loading.seed, epoch, alone=alone)
             return self._read(rows, order, start, label)
 
-        seen = Viewed(self.target.augmented, 1 + needs.views)
+        seen = MultiView(self.target.augmented, 1 + needs.views)
         return self._batches(
             read(self.augmented, labeled, "training") if labeled else iter(()),
             read(seen, target, "target") if target else iter(()),
@@ -120,10 +116,10 @@ class ImageDomains:
         Of w processes, process r gets the whole batches r, r + w, ..., which may be none.
         ``index`` tells where a row belongs.
         """
-        rows, ends = self.sets.get(split, Nothing()), self._ends(split)
+        rows, ends = self.sets.get(split, EmptyRows()), self._ends(split)
         if not shuffled:
             return self._scan(rows, split, 0, ends)
-        keys = in_random_order(len(rows), self.loading.seed, -1)
+        keys = shuffled_keys(len(rows), self.loading.seed, -1)
         return (
             labeled_side(stack, 0, ends) for stack in self._pass(rows, keys, f"reading {split}")
         )
@@ -131,19 +127,19 @@ class ImageDomains:
     def unlabeled(self) -> Iterator[Unlabeled]:
         """Give every image of the target once, in order, without augmentation; shared as a scan."""
         keys = [(row, 0) for row in range(len(self.target))]
-        for stack in self._pass(Viewed(self.target.rows, 1), keys, "reading target"):
+        for stack in self._pass(MultiView(self.target.rows, 1), keys, "reading target"):
             yield unlabeled_side(stack, self.domains)
 
     def ask(self, index: torch.Tensor) -> torch.Tensor:
         """Give labels of images of the target, as whoever answers tells the first process."""
         rows = index.tolist()
-        labels = from_first(lambda: self.answers(rows, self.target.rows, self.classes))
+        labels = broadcast_from_first(lambda: self.answers(rows, self.target.rows, self.classes))
         self.asked.update(rows)
         return torch.tensor(labels, dtype=torch.int64)
 
     def sample(self, split: Split, number: int) -> Iterable[Labeled]:
         """Give at most ``number`` rows of a split, spread evenly over it, shared out as a scan."""
-        rows = self.sets.get(split, Nothing())
+        rows = self.sets.get(split, EmptyRows())
         every = max(1.0, len(rows) / number)
         keys = [(int(at * every), 0) for at in range(min(number, len(rows)))]
         for stack in self._pass(rows, keys, f"reading {split}"):
@@ -160,7 +156,7 @@ class ImageDomains:
         number = {name: at for at, name in enumerate(others, start=self.domains + hidden)}
         return own | {name: self._scan(one, name, number[name]) for name, one in self.ood.items()}
 
-    def seen_through(self, preprocess: Preprocess, augment: Augment = "none") -> ImageDomains:
+    def with_input(self, preprocess: Preprocess, augment: Augment = "none") -> DomainData:
         """Give the same data as the inputs of a network; data sets without files stay as they are.
 
         Args:
@@ -180,19 +176,19 @@ class ImageDomains:
             ),
         )
 
-    def seeded(self, seed: int) -> ImageDomains:
+    def seeded(self, seed: int) -> DomainData:
         """Give the same data in the order, and with the augmentation, of another seed."""
         return replace(self, loading=replace(self.loading, seed=seed))
 
-    def tracked(self, track: Track) -> ImageDomains:
+    def tracked(self, track: Track) -> DomainData:
         """Give the same data with another way of showing progress."""
         return replace(self, loading=replace(self.loading, track=track))
 
-    def without_tests(self) -> ImageDomains:
+    def without_tests(self) -> DomainData:
         """Give the same data without any test set: what a search may see."""
         return replace(self.without_own_test(), ood={})
 
-    def without_own_test(self) -> ImageDomains:
+    def without_own_test(self) -> DomainData:
         """Give the same data without the training domain's own test set."""
         return replace(self, sets={k: rows for k, rows in self.sets.items() if k != "test"})
 
@@ -208,15 +204,15 @@ class ImageDomains:
 
     def gathered_problems(self) -> dict[str, str]:
         """Give what all processes could not read, by path; all must ask, and all are told."""
-        return {path: why for own in gathered_objects(self.problems) for path, why in own.items()}
+        return {path: why for own in gather_objects(self.problems) for path, why in own.items()}
 
-    def _shares(self, needs: Needs) -> tuple[list[Share], list[Share]]:
+    def _shares(self, needs: Needs) -> tuple[list[BatchShare], list[BatchShare]]:
         """Say what each side of a batch takes from each domain."""
         size = self.loading.batch_size
         counts = self.parts.get("train", (len(self.augmented),))
-        target = [Share(0, len(self.target), size, (TARGET,))]
+        target = [BatchShare(0, len(self.target), size, (TARGET,))]
         return (
-            shares_of(counts, size) if needs.labeled else [],
+            batch_shares(counts, size) if needs.labeled else [],
             target if needs.unlabeled else [],
         )
 
@@ -225,15 +221,15 @@ class ImageDomains:
         return list(accumulate(self.parts.get(split, ())))[:-1]
 
     def _scan(
-        self, rows: Serves, label: str, domain: int, ends: Sequence[int] = ()
+        self, rows: RowSource, label: str, domain: int, ends: Sequence[int] = ()
     ) -> Iterator[Labeled]:
         keys = [(row, 0) for row in range(len(rows))]
         stacks = self._pass(rows, keys, f"reading {label}")
         return (labeled_side(stack, domain, ends) for stack in stacks)
 
-    def _pass(self, rows: Serves, keys: list[Key], label: str) -> Iterator[Stack]:
-        rank, world = place()
-        groups = in_groups(keys, self.loading.batch_size)[rank::world]
+    def _pass(self, rows: RowSource, keys: list[Key], label: str) -> Iterator[Stacked]:
+        rank, world = rank_and_world()
+        groups = group_keys(keys, self.loading.batch_size)[rank::world]
         readable = not groups
         for stack in self._load(rows, groups, label):
             if stack is not None:
@@ -242,27 +238,31 @@ class ImageDomains:
         if not readable:
             refuse_unreadable(rows, label)
 
-    def _batches(self, labeled: Iterable[Stack], target: Iterable[Stack]) -> Iterator[Batch]:
+    def _batches(self, labeled: Iterable[Stacked], target: Iterable[Stacked]) -> Iterator[Batch]:
         """Put the two sides together; one that is not needed has no stacks."""
         for one, other in zip_longest(labeled, target):
             yield Batch(
                 NO_LABELS if one is None else labeled_side(one, 0, self._ends("train")),
-                no_rows() if other is None else unlabeled_side(other, self.domains),
+                empty_unlabeled() if other is None else unlabeled_side(other, self.domains),
             )
 
-    def _read(self, rows: Serves, order: Order, start: int, label: str) -> Iterator[Stack]:
+    def _read(self, rows: RowSource, order: BatchPlan, start: int, label: str) -> Iterator[Stacked]:
         """Read this process's part of every batch of one side, from number ``start`` on."""
-        return self._whole(rows, order, shared_out(order.groups[start:], *place()), start, label)
+        return self._whole(
+            rows, order, share_of_process(order.groups[start:], *rank_and_world()), start, label
+        )
 
     def _whole(
-        self, rows: Serves, order: Order, groups: list[list[Key]], start: int, label: str
-    ) -> Iterator[Stack]:
+        self, rows: RowSource, order: BatchPlan, groups: list[list[Key]], start: int, label: str
+    ) -> Iterator[Stacked]:
         for number, stack in enumerate(self._load(rows, groups, label)):
             yield stack or self._instead(rows, order, len(groups[number]), start + number, label)
 
-    def _instead(self, rows: Serves, order: Order, wanted: int, number: int, label: str) -> Stack:
+    def _instead(
+        self, rows: RowSource, order: BatchPlan, wanted: int, number: int, label: str
+    ) -> Stacked:
         """Read the images that come after a batch of which nothing could be read."""
-        after = (number + 1) * len(order.groups[0]) + place()[0]
+        after = (number + 1) * len(order.groups[0]) + rank_and_world()[0]
         found: list[Sample] = []
         for at in range(len(order.spare)):
             item = rows[order.spare[(after + at) % len(order.spare)]]
@@ -272,14 +272,16 @@ class ImageDomains:
                 found.append(item)
             if len(found) == wanted:
                 break
-        stack, _ = stacked(found)
+        stack, _ = stack_samples(found)
         if stack is None:
             refuse_unreadable(rows, label)
             raise ValueError(f"none of the {label} images that come next could be read")
         return stack
 
-    def _load(self, rows: Serves, groups: list[list[Key]], label: str) -> Iterator[Stack | None]:
-        for stack, broken in loaded(rows, groups, self.loading, label):
+    def _load(
+        self, rows: RowSource, groups: list[list[Key]], label: str
+    ) -> Iterator[Stacked | None]:
+        for stack, broken in load_groups(rows, groups, self.loading, label):
             self._note(broken)
             yield stack
 
@@ -292,5 +294,5 @@ class ImageDomains:
             self.problems[one.path] = one.reason
 
 
-def _through(look: Transform, rows: Serves) -> Serves:
-    return rows.through(look) if isinstance(rows, ImageFiles | Rows) else rows
+def _through(look: Transform, rows: RowSource) -> RowSource:
+    return rows.through(look) if isinstance(rows, ImageFiles | DatasetRows) else rows

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adaptune.data.images import ImageFiles
-from adaptune.data.names import few, printable
+from adaptune.data.inputs.image import ImageFiles
+from adaptune.data.names import first_few, printable
 
 
 @dataclass(frozen=True)
-class Place:
+class Occurrence:
     """A file, the set that it is served in, and its class."""
 
     path: Path
@@ -21,13 +21,15 @@ class Place:
     label: str
 
 
-def duplicates(sets: Mapping[str, ImageFiles], classes: Sequence[str]) -> list[tuple[Place, ...]]:
+def find_duplicates(
+    sets: Mapping[str, ImageFiles], classes: Sequence[str]
+) -> list[tuple[Occurrence, ...]]:
     """Group files of the same contents that are in several sets, or under several classes.
 
     Only files of one size are read; those that cannot be are left to whoever reads images.
     """
     places = [
-        Place(path, name, classes[label])
+        Occurrence(path, name, classes[label])
         for name, rows in sets.items()
         for path, label in zip(rows.paths, rows.labels, strict=True)
     ]
@@ -39,33 +41,35 @@ def duplicates(sets: Mapping[str, ImageFiles], classes: Sequence[str]) -> list[t
     ]
 
 
-def told(groups: Sequence[Sequence[Place]]) -> list[str]:
+def describe_duplicates(groups: Sequence[Sequence[Occurrence]]) -> list[str]:
     """Say in sentences which files are in several sets, and which under several classes."""
     said = []
     apart = [group for group in groups if len({place.split for place in group}) > 1]
     if apart:
         said.append(
             f"{len(apart)} images are in more than one of the sets, which makes scores too high: "
-            f"{few([_named(group, 'split') for group in apart], '; ')}: keep each in one"
+            f"{first_few([_named(group, 'split') for group in apart], '; ')}: keep each in one"
         )
     torn = [group for group in groups if len({place.label for place in group}) > 1]
     if torn:
         said.append(
             f"{len(torn)} images are in more than one class: "
-            f"{few([_named(group, 'label') for group in torn], '; ')}: keep each in one"
+            f"{first_few([_named(group, 'label') for group in torn], '; ')}: keep each in one"
         )
     return said
 
 
-def _named(group: Sequence[Place], by: str) -> str:
+def _named(group: Sequence[Occurrence], by: str) -> str:
     """Name one file for each set, or for each class."""
     places = {getattr(place, by): place for place in reversed(group)}
     return " = ".join(f"{printable(places[key].path)} ({key})" for key in reversed(places))
 
 
-def _grouped(places: Iterable[Place], key: Callable[[Path], object]) -> Iterator[list[Place]]:
+def _grouped(
+    places: Iterable[Occurrence], key: Callable[[Path], object]
+) -> Iterator[list[Occurrence]]:
     """Give the groups of two or more whose files have one key; those that raise have none."""
-    found: defaultdict[object, list[Place]] = defaultdict(list)
+    found: defaultdict[object, list[Occurrence]] = defaultdict(list)
     for place in places:
         try:
             found[key(place.path)].append(place)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 
 from PIL import Image
 
-from adaptune.data.names import few, place_among, printable
+from adaptune.data.names import first_few, printable, sort_key
 
 KINDS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """What is opened, whatever its name ends in; some other kinds would start programs."""
@@ -126,7 +126,7 @@ class Passed:
 
     def named_in(self, name: str) -> list[str]:
         """Name what could not be listed, in a sentence."""
-        said = f"{name}: passed over with all that is in it: {few(self.named)}"
+        said = f"{name}: passed over with all that is in it: {first_few(self.named)}"
         return [said] if self.named else []
 
     def notes(self, name: str) -> list[str]:
@@ -136,7 +136,7 @@ class Passed:
 
 def _most(counted: Counter[str]) -> str:
     ranked = sorted(counted.items(), key=lambda one: (-one[1], one[0]))
-    return few([f"{name} {count}" for name, count in ranked])
+    return first_few([f"{name} {count}" for name, count in ranked])
 
 
 def end_of(link: Path) -> Path | None:
@@ -177,7 +177,7 @@ def images_below(folder: Path, passed: Passed) -> list[Path]:
                 passed.named.append(f"{printable(path)} (a link that leads nowhere)")
             else:
                 passed.other(entry.name)
-    return sorted(files, key=place_among)
+    return sorted(files, key=sort_key)
 
 
 def image_files(given: Iterable[Path | str]) -> tuple[list[Path], list[str]]:

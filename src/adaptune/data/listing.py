@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from adaptune.data.names import class_finder, composed
+from adaptune.data.names import class_finder, compose
 from adaptune.types import UNKNOWN, Split
 
 
@@ -37,7 +37,7 @@ class Example:
     @property
     def subject(self) -> str:
         """What the image shows: the file's stem, the same in every domain and on every disk."""
-        return composed(self.path.stem).casefold()
+        return compose(self.path.stem).casefold()
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ class Shares:
             )
 
 
-def position(subject: str) -> float:
+def split_position(subject: str) -> float:
     """Give a subject its place between 0 and 1, by a stable hash: the same on every machine.
 
-    >>> round(position("1f600"), 4) == round(position("1f600"), 4)
+    >>> round(split_position("1f600"), 4) == round(split_position("1f600"), 4)
     True
     """
     digest = hashlib.sha256(subject.encode("utf-8", "surrogateescape")).digest()
@@ -117,7 +117,7 @@ def split_by_subject(listing: Listing, shares: Shares) -> Listing:
     def decide(example: Example) -> Example:
         if example.split not in free:
             return example
-        place = position(example.subject)
+        place = split_position(example.subject)
         split: Split = "train"
         if place < divides.val_share:
             split = "val"

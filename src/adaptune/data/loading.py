@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from adaptune.data.cache import Cache, Fresh, Store, store_of
-from adaptune.data.images import Sample, Unreadable
-from adaptune.limits import MOST, SEEDS, within
-from adaptune.ops.seeds import mixed
-from adaptune.signals import ignore_signals
+from adaptune.data.inputs.image import Sample, Unreadable
+from adaptune.runtime.limits import MOST, SEEDS, check_range
+from adaptune.runtime.seeds import seed_for
+from adaptune.runtime.signals import ignore_signals
 
 Item = TypeVar("Item")
 Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
@@ -22,18 +22,18 @@ Track = Callable[[Iterable[Any], str, int], Iterable[Any]]
 Key = tuple[int, int]
 """A row, and the seed of what is random about it."""
 
-Stack = tuple[Tensor, Tensor, Tensor]
+Stacked = tuple[Tensor, Tensor, Tensor]
 """Inputs (N, ...), labels (N,) and rows of the data set (N,)."""
 
 
-class Serves(Protocol):
+class RowSource(Protocol):
     """Rows that are asked for by number and by the seed of what is random about them."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, key: Key) -> Sample | Unreadable: ...
 
 
-class Nothing:
+class EmptyRows:
     """No rows at all."""
 
     def __len__(self) -> int:
@@ -43,13 +43,13 @@ class Nothing:
         raise IndexError(f"there are no rows here, and row {key[0]} was asked for")
 
 
-class Viewed:
+class MultiView:
     """Rows that come as several independent views, the first as it would come alone.
 
     ``x`` is then (views, ...).
     """
 
-    def __init__(self, rows: Serves, views: int) -> None:
+    def __init__(self, rows: RowSource, views: int) -> None:
         self.rows, self.views = rows, views
         self.store: Store = getattr(rows, "store", store_of("none"))
 
@@ -60,7 +60,7 @@ class Viewed:
         row, seed = key
         seen: list[Sample] = []
         for view in range(self.views):
-            item = self.rows[row, mixed(seed, view) if view else seed]
+            item = self.rows[row, seed_for(seed, view) if view else seed]
             if isinstance(item, Unreadable):
                 return item
             seen.append(item)
@@ -100,9 +100,9 @@ class Loading:
     track: Track = quietly
 
     def __post_init__(self) -> None:
-        within("--batch-size", self.batch_size, 1, MOST)
-        within("--workers", self.workers, 0)
-        within("--seed", self.seed, *SEEDS)
+        check_range("--batch-size", self.batch_size, 1, MOST)
+        check_range("--workers", self.workers, 0)
+        check_range("--seed", self.seed, *SEEDS)
         if self.workers > MOST_WORKERS:
             raise ValueError(
                 f"{self.workers} workers would fill the memory: give at most {MOST_WORKERS}, and "
@@ -110,29 +110,29 @@ class Loading:
             )
 
 
-def in_random_order(count: int, seed: int, epoch: int, *salt: int) -> list[Key]:
+def shuffled_keys(count: int, seed: int, epoch: int, *salt: int) -> list[Key]:
     """Give the rows of an epoch in its order, which depends on seed, epoch and salt alone.
 
-    >>> sorted(row for row, _ in in_random_order(4, seed=0, epoch=1))
+    >>> sorted(row for row, _ in shuffled_keys(4, seed=0, epoch=1))
     [0, 1, 2, 3]
     """
-    generator = torch.Generator().manual_seed(mixed(seed, epoch, -1, *salt))
+    generator = torch.Generator().manual_seed(seed_for(seed, epoch, -1, *salt))
     order = torch.randperm(count, generator=generator).tolist()
-    return [(row, mixed(seed, epoch, row, *salt)) for row in order]
+    return [(row, seed_for(seed, epoch, row, *salt)) for row in order]
 
 
-def in_groups(keys: Sequence[Key], size: int) -> list[list[Key]]:
+def group_keys(keys: Sequence[Key], size: int) -> list[list[Key]]:
     """Cut rows into groups of ``size``; the last has what is left.
 
-    >>> in_groups([(0, 0), (1, 0), (2, 0)], 2)
+    >>> group_keys([(0, 0), (1, 0), (2, 0)], 2)
     [[(0, 0), (1, 0)], [(2, 0)]]
     """
     return [list(keys[at : at + size]) for at in range(0, len(keys), size)]
 
 
-def loaded(
-    rows: Serves, groups: Sequence[list[Key]], loading: Loading, label: str
-) -> Iterator[tuple[Stack | None, list[Unreadable]]]:
+def load_groups(
+    rows: RowSource, groups: Sequence[list[Key]], loading: Loading, label: str
+) -> Iterator[tuple[Stacked | None, list[Unreadable]]]:
     """Read rows group by group: what could be read of each, nothing if that is none, and the rest.
 
     The random numbers of whoever reads along are left alone.
@@ -142,7 +142,7 @@ def loaded(
         Groups(rows, store),
         batch_sampler=groups,
         num_workers=min(loading.workers, len(groups)),
-        collate_fn=as_it_is,
+        collate_fn=identity,
         worker_init_fn=ignore_signals,
         generator=torch.Generator().manual_seed(loading.seed),  # else it draws from the global one
         # Not is_available: by now the network lies where batches will go.
@@ -156,25 +156,25 @@ def loaded(
 class Groups(Dataset[Any]):
     """Rows that are read a group at a time, with what was decoded for the first time."""
 
-    def __init__(self, rows: Serves, store: Store) -> None:
+    def __init__(self, rows: RowSource, store: Store) -> None:
         self.rows, self.store = rows, store
 
-    def __getitems__(self, keys: list[Key]) -> tuple[Stack | None, list[Unreadable], list[Fresh]]:
+    def __getitems__(self, keys: list[Key]) -> tuple[Stacked | None, list[Unreadable], list[Fresh]]:
         """Give what could be read of a group, what could not, and what is to be kept."""
-        stack, broken = stacked([self.rows[key] for key in keys])
+        stack, broken = stack_samples([self.rows[key] for key in keys])
         return stack, broken, self.store.handed_over()
 
 
-def as_it_is(group: Item) -> Item:
+def identity(group: Item) -> Item:
     """Give a group as it was read.
 
-    >>> as_it_is((1, []))
+    >>> identity((1, []))
     (1, [])
     """
     return group
 
 
-def stacked(items: Sequence[Sample | Unreadable]) -> tuple[Stack | None, list[Unreadable]]:
+def stack_samples(items: Sequence[Sample | Unreadable]) -> tuple[Stacked | None, list[Unreadable]]:
     """Stack what could be read; list what could not."""
     broken = [item for item in items if isinstance(item, Unreadable)]
     good = [item for item in items if not isinstance(item, Unreadable)]

@@ -31,40 +31,40 @@ def printable(name: object) -> str:
     return CONTROL.sub(lambda found: ascii(found[0])[1:-1], str(name))
 
 
-def few(names: Sequence[str], between: str = ", ") -> str:
+def first_few(names: Sequence[str], between: str = ", ") -> str:
     """Name the first few and count the rest.
 
-    >>> few(list("abcdefg"))
+    >>> first_few(list("abcdefg"))
     'a, b, c, d, e and 2 more'
     """
     rest = len(names) - FEW
     return between.join(names[:FEW]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def composed(name: str) -> str:
+def compose(name: str) -> str:
     r"""Write letters with accents as one character each, as not every disk and program does.
 
-    >>> composed("cafe\u0301") == "caf\u00e9"
+    >>> compose("cafe\u0301") == "caf\u00e9"
     True
     """
     return unicodedata.normalize("NFC", name)
 
 
-def name_of(said: str) -> str:
+def normal_name(said: str) -> str:
     r"""Give the name of a class or a domain as it is known from here on, wherever it was read.
 
     Blanks around it, and how its accents are written, make no other name.
 
-    >>> name_of(" cafe\u0301 ") == "caf\u00e9"
+    >>> normal_name(" cafe\u0301 ") == "caf\u00e9"
     True
     """
-    return printable(composed(said).strip())
+    return printable(compose(said).strip())
 
 
-def in_order(names: Iterable[str]) -> tuple[str, ...]:
+def class_order(names: Iterable[str]) -> tuple[str, ...]:
     """Sort the names of classes: by value where all are whole numbers, or else as text.
 
-    >>> in_order({"10", "2", "01", "1"}), in_order({"10", "2", "b"})
+    >>> class_order({"10", "2", "01", "1"}), class_order({"10", "2", "b"})
     (('01', '1', '2', '10'), ('10', '2', 'b'))
     """
     chosen = sorted(set(names))
@@ -72,16 +72,16 @@ def in_order(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(chosen, key=int)) if numbers else tuple(chosen)
 
 
-def place_among(path: Path) -> tuple[tuple[str, ...], str]:
+def sort_key(path: Path) -> tuple[tuple[str, ...], str]:
     """Give what files are sorted by: their names, however the disk writes accents."""
     text = str(path)
-    return (path if text.isascii() else Path(composed(text))).parts, text
+    return (path if text.isascii() else Path(compose(text))).parts, text
 
 
-def alike(names: Iterable[str]) -> list[tuple[str, ...]]:
+def similar_names(names: Iterable[str]) -> list[tuple[str, ...]]:
     """Group the names that differ by case or blanks alone.
 
-    >>> alike(["cat", "new york", "Cat", "New  York", "dog"])
+    >>> similar_names(["cat", "new york", "Cat", "New  York", "dog"])
     [('cat', 'Cat'), ('new york', 'New  York')]
     """
     groups: defaultdict[str, list[str]] = defaultdict(list)
@@ -97,11 +97,11 @@ def class_finder(classes: Sequence[str]) -> Callable[[str], str]:
     >>> find("Cat"), find("emu")
     ('cat', '')
     """
-    folded = {name_of(name).casefold(): name for name in classes}
-    folded |= {name_of(name): name for name in classes}
+    folded = {normal_name(name).casefold(): name for name in classes}
+    folded |= {normal_name(name): name for name in classes}
 
     def find(said: str) -> str:
-        name = name_of(said)
+        name = normal_name(said)
         return folded.get(name) or folded.get(name.casefold(), "")
 
     return find
@@ -143,7 +143,7 @@ def on_disk(path: Path) -> Path:
 def _same(folder: Path, part: str) -> Path | None:
     """Find what is called the same in a folder when accents are composed."""
     try:
-        found = _listed(folder, folder.stat().st_mtime_ns).get(composed(part))
+        found = _listed(folder, folder.stat().st_mtime_ns).get(compose(part))
     except OSError:
         return None
     return None if found is None else folder / found
@@ -153,4 +153,4 @@ def _same(folder: Path, part: str) -> Path | None:
 def _listed(folder: Path, changed: int) -> dict[str, str]:
     """List a folder as it was when it last ``changed``: once, though a table has many rows."""
     names = sorted((path.name for path in folder.iterdir()), reverse=True)
-    return {composed(name): name for name in names}
+    return {compose(name): name for name in names}

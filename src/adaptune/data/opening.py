@@ -6,25 +6,26 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from adaptune.data.answers import oracle_of
-from adaptune.data.domains import ImageDomains, Target
-from adaptune.data.images import ImageFiles, transform_for
+from adaptune.data.annotators import oracle_of
+from adaptune.data.domains import DomainData
+from adaptune.data.inputs.image import ImageFiles, transform_for
 from adaptune.data.listing import Example, Listing, Shares, split_by_subject
-from adaptune.data.loading import Loading, Nothing, Serves
-from adaptune.data.names import name_of
+from adaptune.data.loading import EmptyRows, Loading, RowSource
+from adaptune.data.names import normal_name
 from adaptune.data.sources import (
     classes_of,
     differing_little,
-    further,
-    kept_to,
-    listed,
-    named_as,
+    further_domains,
+    keep_classes,
+    list_domains,
     read_source,
     read_target,
+    spell_as,
     target_tests,
     tests_of,
 )
-from adaptune.network import Preprocess
+from adaptune.data.target import Target
+from adaptune.networks.network import Preprocess
 from adaptune.types import UNKNOWN, Split
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -43,10 +44,10 @@ def open_domains(
     domain: str | None = None,
     open_set: bool = False,
     oracle: bool = False,
-) -> ImageDomains:
+) -> DomainData:
     """Open what to learn from, and what to test on; no image is read yet.
 
-    Images come preprocessed as for ImageNet; `ImageDomains.seen_through` gives them as a network
+    Images come preprocessed as for ImageNet; `ImageDomains.with_input` gives them as a network
     wants them.
 
     Args:
@@ -70,11 +71,11 @@ def open_domains(
             have one name, no image of one maps, the classes are none for an open set, or an oracle
             lacks a label.
     """
-    own, *others = listed(Path(source), {}, domain)
-    more = further(sources, others)
+    own, *others = list_domains(Path(source), {}, domain)
+    more = further_domains(sources, others)
     goal = NO_TARGET
     if target:
-        named = [one for one in others if one.name == name_of(str(target))]
+        named = [one for one in others if one.name == normal_name(str(target))]
         goal = named[0] if named else read_target(str(target))
     twice = [one.name for one in more if one.name in (own.name, goal.name) or more.count(one) > 1]
     if twice:
@@ -106,14 +107,14 @@ def domains_of(
     classes: Sequence[str] | None = None,
     open_set: bool = False,
     oracle: bool = False,
-) -> ImageDomains:
+) -> DomainData:
     """Train on one listing and ``more``, test on others; else as `open_domains`."""
     classes = classes_of(classes or own.classes)
     shares, loading = shares or Shares(), loading or Loading()
-    split = [split_by_subject(one, shares) for one in (own, *(named_as(classes, m) for m in more))]
-    kept, said = zip(*(kept_to(classes, one) for one in split), strict=True)
+    split = [split_by_subject(one, shares) for one in (own, *(spell_as(classes, m) for m in more))]
+    kept, said = zip(*(keep_classes(classes, one) for one in split), strict=True)
     notes = [*(note for own_notes in said for note in own_notes), *differing_little(classes)]
-    sets: dict[Split, Serves] = {}
+    sets: dict[Split, RowSource] = {}
     parts: dict[Split, tuple[int, ...]] = {}
     for name in SPLITS:
         sets[name] = _files([e for one in kept for e in one.of(name)], classes, loading)
@@ -128,7 +129,7 @@ def domains_of(
         notes.append(f"domains to train on, with their training images: {', '.join(counted)}")
     unseen = shares.ood_images == "unseen"
     trained = [e for one in kept for e in (*one.of("train"), *one.of("val")) if unseen]
-    data = ImageDomains(classes, sets, {}, sets["train"], loading, tuple(notes), parts=parts)
+    data = DomainData(classes, sets, {}, sets["train"], loading, tuple(notes), parts=parts)
     return _with_others(data, target, others, trained, open_set=open_set, oracle=oracle)
 
 
@@ -140,27 +141,27 @@ def other_domains(
     loading: Loading | None = None,
     open_set: bool = False,
     oracle: bool = False,
-) -> ImageDomains:
+) -> DomainData:
     """Open a target and folders or manifests to test on, where there are no training data.
 
     Raises:
         ValueError: As `open_domains`.
     """
     others = [one for name, path in sources.items() for one in read_source(Path(path), name)]
-    data = ImageDomains(classes_of(classes), {}, {}, Nothing(), loading or Loading())
+    data = DomainData(classes_of(classes), {}, {}, EmptyRows(), loading or Loading())
     goal = read_target(str(target)) if target else NO_TARGET
     return _with_others(data, goal, others, (), open_set=open_set, oracle=oracle)
 
 
 def _with_others(
-    data: ImageDomains,
+    data: DomainData,
     target: Listing,
     others: Sequence[Listing],
     trained: Sequence[Example],
     *,
     open_set: bool,
     oracle: bool,
-) -> ImageDomains:
+) -> DomainData:
     """Add the target and the other test sets.
 
     The target's labels are left behind but in its test set, and in the oracle where there is one.

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from adaptune.data.loading import Key, in_groups, in_random_order
+from adaptune.data.loading import Key, group_keys, shuffled_keys
 
 
 @dataclass(frozen=True)
-class Share:
+class BatchShare:
     """One domain's share of every batch: ``size`` of its ``count`` rows, which begin at ``first``.
 
     ``salt`` makes its order and its augmentation others than those of other shares.
@@ -24,7 +24,7 @@ class Share:
     def steps(self) -> int:
         """Count the batches that its rows fill; a share that fills none is one.
 
-        >>> Share(0, 10, 4).steps, Share(0, 3, 4).steps
+        >>> BatchShare(0, 10, 4).steps, BatchShare(0, 3, 4).steps
         (2, 1)
         """
         return max(1, self.count // self.size)
@@ -40,17 +40,17 @@ class Share:
         while self.count and len(keys) < steps * self.size:
             keys += self._round(number, seed, epoch)
             number += 1
-        return in_groups(keys[: steps * self.size], self.size)
+        return group_keys(keys[: steps * self.size], self.size)
 
     def _round(self, number: int, seed: int, epoch: int) -> list[Key]:
         salt = (*(self.salt or (0,)), number) if self.salt or number else ()
         return [
-            (self.first + row, own) for row, own in in_random_order(self.count, seed, epoch, *salt)
+            (self.first + row, own) for row, own in shuffled_keys(self.count, seed, epoch, *salt)
         ]
 
 
 @dataclass(frozen=True)
-class Order:
+class BatchPlan:
     """The rows of each batch of an epoch, and ``spare`` ones in the order in which they step in.
 
     What follows batch n in the epoch begins at n + 1 times the first batch's length.
@@ -60,7 +60,7 @@ class Order:
     spare: list[Key]
 
 
-def shares_of(counts: Sequence[int], size: int) -> list[Share]:
+def batch_shares(counts: Sequence[int], size: int) -> list[BatchShare]:
     """Cut batches of ``size`` into equal parts for domains that lie one after the other.
 
     What is left over goes to the first ones.
@@ -68,7 +68,7 @@ def shares_of(counts: Sequence[int], size: int) -> list[Share]:
     Raises:
         ValueError: If a batch has fewer rows than there are domains.
 
-    >>> [(share.first, share.count, share.size) for share in shares_of([30, 8], 5)]
+    >>> [(share.first, share.count, share.size) for share in batch_shares([30, 8], 5)]
     [(0, 30, 3), (30, 8, 2)]
     """
     if size < len(counts):
@@ -78,12 +78,14 @@ def shares_of(counts: Sequence[int], size: int) -> list[Share]:
         )
     each, rest = divmod(size, len(counts))
     return [
-        Share(sum(counts[:at]), count, each + (at < rest), (at,) if at else ())
+        BatchShare(sum(counts[:at]), count, each + (at < rest), (at,) if at else ())
         for at, count in enumerate(counts)
     ]
 
 
-def laid_out(shares: Sequence[Share], steps: int, seed: int, epoch: int, *, alone: bool) -> Order:
+def batch_plan(
+    shares: Sequence[BatchShare], steps: int, seed: int, epoch: int, *, alone: bool
+) -> BatchPlan:
     """Lay out the batches of one side; ``alone`` says that its one share is all there is.
 
     Then no row comes twice in an epoch and a share smaller than a batch is one batch; otherwise
@@ -92,19 +94,19 @@ def laid_out(shares: Sequence[Share], steps: int, seed: int, epoch: int, *, alon
     if alone:
         (share,) = shares
         spare = share.once(seed, epoch)
-        return Order(in_groups(spare[: steps * share.size], share.size), spare)
+        return BatchPlan(group_keys(spare[: steps * share.size], share.size), spare)
     parts = [share.again(steps, seed, epoch) for share in shares]
     groups = [[key for part in step for key in part] for step in zip(*parts, strict=True)]
-    return Order(groups, [key for group in groups for key in group])
+    return BatchPlan(groups, [key for group in groups for key in group])
 
 
-def shared_out(groups: list[list[Key]], rank: int, world: int) -> list[list[Key]]:
+def share_of_process(groups: list[list[Key]], rank: int, world: int) -> list[list[Key]]:
     """Give one of ``world`` processes its part of every batch.
 
     Raises:
         ValueError: If a batch has fewer rows than there are processes.
 
-    >>> shared_out([[(5, 0), (6, 0), (7, 0)]], 0, 2)
+    >>> share_of_process([[(5, 0), (6, 0), (7, 0)]], 0, 2)
     [[(5, 0), (7, 0)]]
     """
     if groups and len(groups[0]) < world:

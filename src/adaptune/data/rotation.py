@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from adaptune.data.domains import ImageDomains, Loading
+from adaptune.data.domains import DomainData, Loading
 from adaptune.data.files import Passed
-from adaptune.data.folder import folders_in
 from adaptune.data.listing import Listing, Shares
-from adaptune.data.names import name_of, refuse_taken
+from adaptune.data.names import normal_name, refuse_taken
 from adaptune.data.opening import domains_of
+from adaptune.data.readers.folder import folders_in
 from adaptune.data.sources import read_source
 
 
 def leave_one_out(
     listings: Sequence[Listing], *, shares: Shares | None = None, loading: Loading | None = None
-) -> dict[str, ImageDomains]:
+) -> dict[str, DomainData]:
     """Train on each domain in turn and test on all others, under the classes that all have.
 
     Raises:
@@ -53,16 +53,16 @@ def domain_folders(folder: Path) -> dict[str, Path]:
         raise ValueError(f"{folder} is no folder: expected one that holds a folder a domain")
     found: dict[str, Path] = {}
     for path in folders_in(folder, Passed()):
-        other = found.setdefault(name_of(path.name), path)
+        other = found.setdefault(normal_name(path.name), path)
         if other is not path:
             raise ValueError(
-                f"two folders in {folder} are called {name_of(path.name)!r}, differing only in how "
-                "accents are written or in blanks around: rename one"
+                f"two folders in {folder} are called {normal_name(path.name)!r}, differing only in "
+                "how accents are written or in blanks around: rename one"
             )
     return found
 
 
-def listed_below(folder: Path) -> list[Listing]:
+def list_domains_below(folder: Path) -> list[Listing]:
     """List the domains of a folder of domain folders, by the name of each."""
     return [one for name, path in domain_folders(folder).items() for one in read_source(path, name)]
 

@@ -7,11 +7,18 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from adaptune.data.folder import is_flat, read_flat, read_folder
 from adaptune.data.listing import Example, Listing, map_to
-from adaptune.data.manifest import SUFFIXES, read_manifest
-from adaptune.data.names import alike, class_finder, few, name_of, on_disk, refuse_taken
-from adaptune.data.tars import is_tars, read_tars
+from adaptune.data.names import (
+    class_finder,
+    first_few,
+    normal_name,
+    on_disk,
+    refuse_taken,
+    similar_names,
+)
+from adaptune.data.readers.folder import is_flat, read_flat, read_folder
+from adaptune.data.readers.manifest import SUFFIXES, read_manifest
+from adaptune.data.readers.tars import is_tars, read_tars
 
 
 def read_source(path: Path, name: str) -> list[Listing]:
@@ -19,7 +26,7 @@ def read_source(path: Path, name: str) -> list[Listing]:
 
     A manifest's only domain is called ``name``; of several, each has a name of its own below it.
     """
-    path, name, table = on_disk(path), name_of(name), name_of(path.stem)
+    path, name, table = on_disk(path), normal_name(name), normal_name(path.stem)
     if is_tars(path):
         return [read_tars(path, name)]
     if path.suffix.lower() not in SUFFIXES:
@@ -44,7 +51,7 @@ def named_folders(words: Sequence[str]) -> dict[str, Path]:
     folders: dict[str, Path] = {}
     for word in words:
         said, equals, folder = word.partition("=")
-        name = name_of(said)
+        name = normal_name(said)
         if not (name and equals and folder):
             raise ValueError(f"expected NAME=DIR, such as sketch=data/sketch, and got {word!r}")
         same = name in folders and folders[name].absolute() == Path(folder).absolute()
@@ -53,7 +60,9 @@ def named_folders(words: Sequence[str]) -> dict[str, Path]:
     return folders
 
 
-def listed(source: Path, others: Mapping[str, Path], first: str | None = None) -> list[Listing]:
+def list_domains(
+    source: Path, others: Mapping[str, Path], first: str | None = None
+) -> list[Listing]:
     """List the domains of a source, the one to train on first, then those of others by name.
 
     Args:
@@ -66,7 +75,7 @@ def listed(source: Path, others: Mapping[str, Path], first: str | None = None) -
     """
     found = read_source(source, source.stem)
     names = [listing.name for listing in found]
-    wanted = names[0] if first is None else name_of(first)
+    wanted = names[0] if first is None else normal_name(first)
     if wanted not in names:
         raise ValueError(f"{source} has no domain {first!r}: there are {', '.join(names)}")
     found.sort(key=lambda listing: listing.name != wanted)
@@ -75,7 +84,7 @@ def listed(source: Path, others: Mapping[str, Path], first: str | None = None) -
     return found
 
 
-def further(words: Sequence[str], others: Sequence[Listing]) -> list[Listing]:
+def further_domains(words: Sequence[str], others: Sequence[Listing]) -> list[Listing]:
     """List further domains to train on: NAME=DIR, or the name of one of ``others``.
 
     Raises:
@@ -87,8 +96,8 @@ def further(words: Sequence[str], others: Sequence[Listing]) -> list[Listing]:
         name, equals, place = word.partition("=")
         if equals:
             found += read_source(Path(place), name)
-        elif name_of(name) in known:
-            found.append(known[name_of(name)])
+        elif normal_name(name) in known:
+            found.append(known[normal_name(name)])
         else:
             raise ValueError(
                 f"no domain {name!r} to train on: give NAME=DIR, or a further domain of the "
@@ -106,7 +115,7 @@ def classes_of(names: Sequence[str]) -> tuple[str, ...]:
     >>> classes_of(["dog ", "cat"])
     ('dog', 'cat')
     """
-    classes = tuple(map(name_of, names))
+    classes = tuple(map(normal_name, names))
     twice = [name for name in classes if classes.count(name) > 1]
     if twice or "" in classes:
         said = f"the class {twice[0]!r} twice" if twice else "a class without a name"
@@ -116,16 +125,16 @@ def classes_of(names: Sequence[str]) -> tuple[str, ...]:
 
 def differing_little(classes: Sequence[str]) -> list[str]:
     """Say which classes may be one that was written in several ways."""
-    groups = [" = ".join(map(repr, group)) for group in alike(classes)]
+    groups = [" = ".join(map(repr, group)) for group in similar_names(classes)]
     if not groups:
         return []
     return [
-        f"classes that differ by case or blanks alone are kept apart: {few(groups, '; ')}; where "
-        "they are one, give them one name"
+        f"classes that differ by case or blanks alone are kept apart: {first_few(groups, '; ')}; "
+        "where they are one, give them one name"
     ]
 
 
-def kept_to(classes: Sequence[str], listing: Listing) -> tuple[Listing, list[str]]:
+def keep_classes(classes: Sequence[str], listing: Listing) -> tuple[Listing, list[str]]:
     """Keep the images of the classes to train on; say what was left out.
 
     Raises:
@@ -146,7 +155,7 @@ def kept_to(classes: Sequence[str], listing: Listing) -> tuple[Listing, list[str
     return listing, notes
 
 
-def named_as(classes: Sequence[str], listing: Listing) -> Listing:
+def spell_as(classes: Sequence[str], listing: Listing) -> Listing:
     """Give the labels of another source the spelling of the classes, where only case differs."""
     find = class_finder(classes)
     examples = (replace(e, label=find(e.label) or e.label) for e in listing.examples)
@@ -167,7 +176,7 @@ def read_target(said: str) -> Listing:
         name = path.stem if path.suffix.lower() in SUFFIXES else path.resolve().name
     else:
         path = on_disk(Path(place))
-    name = name_of(name)
+    name = normal_name(name)
     if path.is_dir() and is_flat(path):
         return read_flat(path, name)
     found = read_source(path, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adaptune.method import Method
+from adaptune.engine.method import Method
 from adaptune.methods.adabn import AdaBN as AdaBN
 from adaptune.methods.alpha_bn import AlphaBN as AlphaBN
 from adaptune.methods.daft import DAFT as DAFT

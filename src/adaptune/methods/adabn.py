@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from adaptune.method import Descend, Method
-from adaptune.network import Network
-from adaptune.ops.batchnorm import need_batchnorm
-from adaptune.ops.statistics import renew_statistics
-from adaptune.task import Task
+from adaptune.batchnorm.layers import need_batchnorm
+from adaptune.batchnorm.renewal import renew_statistics
+from adaptune.engine.method import Descend, Method
+from adaptune.networks.network import Network
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, Domains, Group, Needs, Objective
 
 

@@ -6,12 +6,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from torch import nn
 
-from adaptune.head import StandardizedLinear
-from adaptune.method import Method
-from adaptune.network import Network
+from adaptune.batchnorm.scan import scan
+from adaptune.engine.method import Method
+from adaptune.networks.heads import StandardizedLinear
+from adaptune.networks.network import Network
 from adaptune.ops.conditioning import Spread
-from adaptune.ops.scan import scan
-from adaptune.task import Task
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Objective, Rate
 
 

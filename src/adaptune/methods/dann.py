@@ -6,10 +6,10 @@ from typing import Annotated, ClassVar
 
 import torch
 
-from adaptune.method import Method
-from adaptune.network import Network
+from adaptune.engine.method import Method
+from adaptune.networks.network import Network
 from adaptune.ops.adversary import critic, domain_loss, ramp, reverse
-from adaptune.task import Task
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, BatchNormPolicy, Between, Group, Needs, Objective, Rate
 
 

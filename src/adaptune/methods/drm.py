@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar
 import torch
 import torch.nn.functional as F
 
-from adaptune.method import Method
-from adaptune.network import Network
-from adaptune.ops.mixture import DomainHeads, mixed, over_domains
-from adaptune.task import Task
+from adaptune.engine.method import Method
+from adaptune.networks.layers.domain_heads import DomainHeads, mixture_logits, over_domains
+from adaptune.networks.network import Network
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, BatchNormPolicy, Between, Group, Needs, Objective, Rate
 
 
@@ -70,4 +70,4 @@ class DRM(Method):
         for name, logits in (("own", own), ("shared", self.heads.shared(features))):
             losses = F.cross_entropy(logits, rows.y, reduction="none")
             terms[name] = over_domains(losses, rows.domain, self.task.domains) / 2
-        return Objective(terms, mixed(each, self.gamma))
+        return Objective(terms, mixture_logits(each, self.gamma))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from adaptune.method import Method
-from adaptune.network import Network
-from adaptune.task import Task
+from adaptune.engine.method import Method
+from adaptune.networks.network import Network
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, BatchNormPolicy, Group, Objective, Rate
 
 

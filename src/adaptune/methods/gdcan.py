@@ -8,12 +8,17 @@ from typing import Annotated, ClassVar, cast
 import torch
 from torch import nn
 
-from adaptune.method import Descend, Method
-from adaptune.network import Network
-from adaptune.ops.attention import CorrectedLinear, attentions, decide, source_first
+from adaptune.engine.method import Descend, Method
+from adaptune.networks.layers.domain_attention import (
+    CorrectedLinear,
+    attentions,
+    decide,
+    source_first,
+)
+from adaptune.networks.network import Network
 from adaptune.ops.discrepancy import mmd, subset_mmd
-from adaptune.ops.processes import gathered, joined
-from adaptune.task import Task
+from adaptune.runtime.processes import gather, join
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, BatchNormPolicy, Between, Group, Needs, Objective, Rate
 
 soft_mmd = partial(mmd, count=1, bandwidth=1.68)
@@ -93,10 +98,10 @@ class GDCAN(Method):
 
     def objective(self, batch: Batch) -> Objective:
         """Ask for the labels, for domains that agree, and for certainty on the target."""
-        count, head, y = len(batch.labeled), self.head, gathered(batch.labeled.y)
+        count, head, y = len(batch.labeled), self.head, gather(batch.labeled.y)
         with source_first(self.net.body, count):
             features = self.net.body(torch.cat([batch.labeled.x, batch.unlabeled.x]))
-        ours, others = map(joined, features.tensor_split([count]))
+        ours, others = map(join, features.tensor_split([count]))
         corrected, count = head.correct(torch.cat([ours, others])), len(y)
         logits, theirs = head.plain(ours), head.read(corrected)
         said = theirs[count:].softmax(1)

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adaptune.method import Descend, Method
-from adaptune.network import Network
-from adaptune.ops.banks import Seen, bank, collected, neighbours, write_
-from adaptune.ops.clustering import centred, cluster_count, one_vs_all
-from adaptune.task import Task
+from adaptune.engine.method import Descend, Method
+from adaptune.networks.network import Network
+from adaptune.ops.banks import Collected, collect, neighbours, scatter_rows, update_rows_
+from adaptune.ops.clustering import centre_rows, cluster_count, one_vs_all
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, Between, Domains, Group, Needs, Objective
 
 SHARES = (0.25, 0.5, 1.0, 2.0, 3.0)
@@ -62,9 +62,9 @@ class GLC(Method):
         """Find how many clusters the target has; make room for the banks."""
         seen = self._seen(data)
         counts = sorted({max(2, int(share * self.task.classes)) for share in SHARES})
-        clusters = cluster_count(F.normalize(centred(seen.features)), counts)
+        clusters = cluster_count(F.normalize(centre_rows(seen.features)), counts)
         for name, rows in (("features", seen.features), ("scores", seen.logits)):
-            self.register_buffer(name, torch.zeros_like(bank(seen.index, rows)))
+            self.register_buffer(name, torch.zeros_like(scatter_rows(seen.index, rows)))
         self.register_buffer("targets", torch.zeros_like(self.scores))
         self.register_buffer("clusters", torch.tensor(clusters))
         return {"clusters": clusters}
@@ -74,14 +74,14 @@ class GLC(Method):
         """Give every image its class or none, and fill the banks."""
         seen = self._seen(data)
         index, features, probabilities = seen.index, seen.features, seen.logits.softmax(1)
-        clusters, middle = int(self.clusters), centred(features)
+        clusters, middle = int(self.clusters), centre_rows(features)
         targets = one_vs_all(middle, probabilities, clusters=clusters, floor=self.floor)
-        self.features.copy_(bank(index, F.normalize(features), len(self.features)))
-        self.scores.copy_(bank(index, probabilities, len(self.scores)))
-        self.targets.copy_(bank(index, targets, len(self.targets)))
+        self.features.copy_(scatter_rows(index, F.normalize(features), len(self.features)))
+        self.scores.copy_(scatter_rows(index, probabilities, len(self.scores)))
+        self.targets.copy_(scatter_rows(index, targets, len(self.targets)))
 
-    def _seen(self, data: Domains) -> Seen:
-        return collected(self.net.body, self.net.head, data.unlabeled())
+    def _seen(self, data: Domains) -> Collected:
+        return collect(self.net.body, self.net.head, data.unlabeled())
 
     def groups(self) -> list[Group]:
         """Train the body alone."""
@@ -102,6 +102,6 @@ class GLC(Method):
         """Descend, then write what was seen into the banks."""
         done = super().step(batch, descend)
         assert done.features is not None
-        write_(self.features, batch.unlabeled.index, F.normalize(done.features))
-        write_(self.scores, batch.unlabeled.index, done.logits.softmax(1))
+        update_rows_(self.features, batch.unlabeled.index, F.normalize(done.features))
+        update_rows_(self.scores, batch.unlabeled.index, done.logits.softmax(1))
         return done

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from adaptune.method import Method
-from adaptune.network import Network
-from adaptune.ops.ibn import InstanceBatchNorm
-from adaptune.task import Task
+from adaptune.engine.method import Method
+from adaptune.networks.layers.instance_batchnorm import InstanceBatchNorm
+from adaptune.networks.network import Network
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Objective, Rate
 
 

@@ -8,14 +8,14 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 
-from adaptune.method import Descend, Method
-from adaptune.network import Network
-from adaptune.ops.answers import Answers
-from adaptune.ops.banks import Seen, bank, collected, extent, picked
+from adaptune.engine.method import Descend, Method
+from adaptune.networks.network import Network
+from adaptune.ops.banks import Collected, bank_size, collect, pick, scatter_rows
 from adaptune.ops.information import entropy, marginal_entropy
-from adaptune.ops.processes import joined
+from adaptune.ops.labelled_pool import LabelledPool
 from adaptune.ops.queries import QUERIES
-from adaptune.task import Task
+from adaptune.runtime.processes import join
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, Between, Domains, Group, Needs, Objective
 
 
@@ -37,7 +37,7 @@ class LFTL(Method):
 
     needs: ClassVar[Needs] = Needs(labeled=False, unlabeled=True)
     setting: ClassVar[str] = "source-free"
-    answers: Answers
+    answers: LabelledPool
 
     def __init__(
         self,
@@ -66,20 +66,20 @@ class LFTL(Method):
 
     def prepare(self, data: Domains) -> dict[str, Any]:
         """Make room for the answers, and for the predictions of the round before."""
-        (places, shape), device = extent(data.unlabeled()), self.net.head.weight.device
+        (places, shape), device = bank_size(data.unlabeled()), self.net.head.weight.device
         before, width = torch.zeros(places, self.task.classes), self.net.width
-        self.answers = Answers(min(self.ask, places), shape, before, width=width).to(device)
+        self.answers = LabelledPool(min(self.ask, places), shape, before, width=width).to(device)
         return {}
 
     @torch.no_grad()
     def refresh(self, data: Domains) -> None:
         """Ask for labels if a round is left; let the anchors follow."""
-        seen = collected(self.net.body, self.net.head, data.unlabeled())
+        seen = collect(self.net.body, self.net.head, data.unlabeled())
         if self.answers.round < self.rounds and self.answers.free(seen.index).any():
             self._ask(data, seen)
-        self.answers.follow_all_(bank(seen.index, seen.features), self.follow)
+        self.answers.follow_all_(scatter_rows(seen.index, seen.features), self.follow)
 
-    def _ask(self, data: Domains, seen: Seen) -> None:
+    def _ask(self, data: Domains, seen: Collected) -> None:
         answers, chances, free = self.answers, seen.logits.softmax(1), self.answers.free(seen.index)
         before = answers.previous[seen.index] if answers.round > 0 else chances
         due = -(-self.ask * (int(answers.round) + 1) // self.rounds) - int(answers.count)
@@ -87,8 +87,8 @@ class LFTL(Method):
         told = QUERIES[self.query](chances[free], before[free], *options)
         chosen = seen.index[free][told.argsort(stable=True)[:due]]
         if len(chosen):
-            answers.add(chosen, data.ask(chosen), picked(data.unlabeled(), chosen))
-        answers.end_round(bank(seen.index, chances, len(answers.previous)))
+            answers.add(chosen, data.ask(chosen), pick(data.unlabeled(), chosen))
+        answers.end_round(scatter_rows(seen.index, chances, len(answers.previous)))
 
     def groups(self) -> list[Group]:
         """Train the head, and the body slowly."""
@@ -102,7 +102,7 @@ class LFTL(Method):
         terms = {
             "task": self.task.loss(self.net.head(known), labeled.y),
             "certain": self.certain * entropy(logits).mean(),
-            "diverse": -self.certain * marginal_entropy(joined(logits)),
+            "diverse": -self.certain * marginal_entropy(join(logits)),
             "persist": self.persist * self.answers.doubt(features).mean(),
         }
         return Objective(terms, logits, known)

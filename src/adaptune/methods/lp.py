@@ -7,15 +7,15 @@ from typing import Any, ClassVar
 
 import torch
 
-from adaptune.method import Method
-from adaptune.network import Network
+from adaptune.batchnorm.scan import scan
+from adaptune.engine.method import Method
+from adaptune.networks.network import Network
 from adaptune.ops.probe import Probe, linear_probe, penalties
-from adaptune.ops.processes import from_first, gathered
-from adaptune.ops.scan import scan
-from adaptune.task import Task
+from adaptune.runtime.processes import broadcast_from_first, gather
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Labeled, Objective
 
-Rows = tuple[torch.Tensor, torch.Tensor]
+FeaturesAndLabels = tuple[torch.Tensor, torch.Tensor]
 """Features and labels."""
 
 KEPT = 4
@@ -70,7 +70,7 @@ def probe_head(
     split = "val"
     scan(net.body, data.scan("val"), policy="eval", watch=keep)
     train, val = _joined(seen["train"]), _joined(seen["val"])
-    probe = from_first(lambda: _solved(train, val, task.classes, cs))
+    probe = broadcast_from_first(lambda: _solved(train, val, task.classes, cs))
     with torch.no_grad():
         net.head.weight.copy_(probe.weight)
         net.head.bias.copy_(probe.bias)
@@ -82,7 +82,7 @@ _PROBES: dict[str, Probe] = {}
 """The last probes: runs of a comparison or a search that differ in seed or rate share theirs."""
 
 
-def _solved(train: Rows, val: Rows, classes: int, cs: int) -> Probe:
+def _solved(train: FeaturesAndLabels, val: FeaturesAndLabels, classes: int, cs: int) -> Probe:
     """Solve the probe, unless these very features were solved before."""
     key = hashlib.sha256(f"{classes} {cs} {train[0].shape}".encode())
     for rows in (*train, *val):
@@ -96,10 +96,10 @@ def _solved(train: Rows, val: Rows, classes: int, cs: int) -> Probe:
     return _PROBES[name]
 
 
-def _joined(parts: list[list[torch.Tensor]]) -> Rows:
+def _joined(parts: list[list[torch.Tensor]]) -> FeaturesAndLabels:
     """Join the rows of all batches and processes, in the order of the data set."""
     own = [torch.cat(part) for part in zip(*parts, strict=True)] or [torch.empty(0)] * 3
-    features, y, index = map(gathered, own)
+    features, y, index = map(gather, own)
     if not len(y):
         raise ValueError(
             "linear probing needs training and validation images and one of them has none: "

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar
 
-from adaptune.method import Method
+from adaptune.engine.method import Method
 from adaptune.methods.lp import probe_head
-from adaptune.network import Network
-from adaptune.task import Task
+from adaptune.networks.network import Network
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Objective
 
 

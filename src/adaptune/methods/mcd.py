@@ -8,9 +8,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from adaptune.method import Descend, Method
-from adaptune.network import Network
-from adaptune.task import Task
+from adaptune.engine.method import Descend, Method
+from adaptune.networks.network import Network
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, BatchNormPolicy, Group, Needs, Objective, Rate
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar
 
-from adaptune.method import Method
-from adaptune.network import Network
-from adaptune.rules import Sharp
-from adaptune.task import Task
+from adaptune.engine.method import Method
+from adaptune.engine.rules import Sharp
+from adaptune.networks.network import Network
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, BatchNormPolicy, Between, Group, Objective, Rate
 
 

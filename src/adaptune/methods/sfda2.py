@@ -8,13 +8,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adaptune.head import StandardizedLinear
-from adaptune.method import Descend, Method
-from adaptune.network import Network
-from adaptune.ops.banks import attraction, bank, collected, crowding, neighbours, write_
-from adaptune.ops.covariances import ClassMoments, augmented_loss, class_moments, merged, separation
-from adaptune.ops.processes import gathered, joined
-from adaptune.task import Task
+from adaptune.engine.method import Descend, Method
+from adaptune.networks.heads import StandardizedLinear
+from adaptune.networks.network import Network
+from adaptune.ops.banks import attraction, collect, crowding, neighbours, scatter_rows, update_rows_
+from adaptune.ops.covariances import (
+    ClassMoments,
+    augmented_loss,
+    class_moments,
+    merge_moments,
+    separation,
+)
+from adaptune.runtime.processes import gather, join
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, Between, Domains, Group, Needs, Objective
 
 
@@ -69,9 +75,9 @@ class SFDA2(Method):
     @torch.no_grad()
     def prepare(self, data: Domains) -> dict[str, Any]:
         """Fill the banks of features and predictions."""
-        seen = collected(self.net.body, self.net.head, data.unlabeled())
-        self.register_buffer("features", bank(seen.index, F.normalize(seen.features)))
-        self.register_buffer("scores", bank(seen.index, seen.logits.softmax(1)))
+        seen = collect(self.net.body, self.net.head, data.unlabeled())
+        self.register_buffer("features", scatter_rows(seen.index, F.normalize(seen.features)))
+        self.register_buffer("scores", scatter_rows(seen.index, seen.logits.softmax(1)))
         return {}
 
     def groups(self) -> list[Group]:
@@ -82,20 +88,20 @@ class SFDA2(Method):
         """Give the running moments with this batch's; gradients flow to the batch alone."""
         rows = features.to(self.mean.dtype)
         fresh = class_moments(rows, logits.argmax(1), self.task.classes)
-        return merged(ClassMoments(self.count, self.mean, self.covariance), fresh)
+        return merge_moments(ClassMoments(self.count, self.mean, self.covariance), fresh)
 
     def objective(self, batch: Batch) -> Objective:
         """Ask for neighbours that agree, others that differ, and robust, separate features."""
         index, features = batch.unlabeled.index, self.net.body(batch.unlabeled.x)
         logits, weight = self.net.head(features), self.net.head.weight
         chances = logits.softmax(1)
-        covariance = self.moments(joined(features), gathered(logits)).covariance
+        covariance = self.moments(join(features), gather(logits)).covariance
         near = self.scores[neighbours(features, self.features, index, self.neighbours)]
         strength = self.strength * batch.progress
         augmented = augmented_loss(logits, logits.argmax(1), weight, covariance, strength)
         terms = {
             "attract": -attraction(chances, near),
-            "disperse": (1 + 10 * batch.progress) ** -self.decay * crowding(joined(chances)),
+            "disperse": (1 + 10 * batch.progress) ** -self.decay * crowding(join(chances)),
             "augment": self.implicit * augmented.mean(),
             "disentangle": -self.disentangle * separation(covariance, self.scores),
         }
@@ -106,9 +112,9 @@ class SFDA2(Method):
         done, index = super().step(batch, descend), batch.unlabeled.index
         assert done.features is not None
         features, logits = done.features.detach(), done.logits.detach()
-        write_(self.features, index, F.normalize(features))
-        write_(self.scores, index, logits.softmax(1))
-        moments = self.moments(gathered(features), gathered(logits))
+        update_rows_(self.features, index, F.normalize(features))
+        update_rows_(self.scores, index, logits.softmax(1))
+        moments = self.moments(gather(features), gather(logits))
         for name in ("count", "mean", "covariance"):
             getattr(self, name).copy_(getattr(moments, name))
         return done

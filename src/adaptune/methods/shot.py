@@ -7,13 +7,13 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from adaptune.method import Method
-from adaptune.network import Network
-from adaptune.ops.banks import bank, collected, extent
+from adaptune.engine.method import Method
+from adaptune.networks.network import Network
+from adaptune.ops.banks import bank_size, collect, scatter_rows
 from adaptune.ops.clustering import centroid_labels
 from adaptune.ops.information import entropy, marginal_entropy
-from adaptune.ops.processes import joined
-from adaptune.task import Task
+from adaptune.runtime.processes import join
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, Between, Domains, Group, Needs, Objective
 
 
@@ -49,7 +49,7 @@ class SHOT(Method):
 
     def prepare(self, data: Domains) -> dict[str, Any]:
         """Make room for a label of every image."""
-        places, _ = extent(data.unlabeled())
+        places, _ = bank_size(data.unlabeled())
         labels = torch.zeros(places, dtype=torch.int64, device=self.net.head.weight.device)
         self.register_buffer("labels", labels)
         return {}
@@ -57,9 +57,9 @@ class SHOT(Method):
     @torch.no_grad()
     def refresh(self, data: Domains) -> None:
         """Label every image by the centroid nearest to it."""
-        seen = collected(self.net.body, self.net.head, data.unlabeled())
+        seen = collect(self.net.body, self.net.head, data.unlabeled())
         labels = centroid_labels(seen.features, seen.logits.softmax(1))
-        self.labels.copy_(bank(seen.index, labels, len(self.labels)))
+        self.labels.copy_(scatter_rows(seen.index, labels, len(self.labels)))
 
     def groups(self) -> list[Group]:
         """Train the body alone."""
@@ -70,7 +70,7 @@ class SHOT(Method):
         logits = self.net(batch.unlabeled.x)
         terms = {
             "certain": entropy(logits).mean(),
-            "diverse": -marginal_entropy(joined(logits)),
+            "diverse": -marginal_entropy(join(logits)),
             "pseudo": self.pseudo * self.task.loss(logits, self.labels[batch.unlabeled.index]),
         }
         return Objective(terms, logits)

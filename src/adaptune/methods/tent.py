@@ -6,10 +6,10 @@ from typing import Annotated, ClassVar
 
 from torch import Tensor
 
-from adaptune.method import Method
-from adaptune.network import Network
-from adaptune.ops.batchnorm import mixed_statistics, train_batchnorm_only
-from adaptune.task import Task
+from adaptune.batchnorm.layers import mixed_statistics, train_batchnorm_only
+from adaptune.engine.method import Method
+from adaptune.networks.network import Network
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, Between, Group, Needs, Objective
 
 

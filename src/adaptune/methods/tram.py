@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adaptune.method import Descend, Method
-from adaptune.network import Network
+from adaptune.engine.method import Descend, Method
+from adaptune.engine.rules import Sharp
+from adaptune.networks.network import Network
 from adaptune.ops.rows import need_rows
-from adaptune.rules import Sharp
-from adaptune.task import Task
+from adaptune.tasks.classification import Task
 from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Objective, Rate
 
 

@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, isin, nn
 
-from adaptune.ops.inputs import in_eval
-from adaptune.ops.processes import gathered, gathered_objects
+from adaptune.runtime.inputs import in_eval
+from adaptune.runtime.processes import gather, gather_objects
 from adaptune.types import Unlabeled
 
 
 @dataclass(frozen=True)
-class Seen:
+class Collected:
     """What a network said of rows in order: ``index`` (N,), ``features`` (N, D), logits (N, K)."""
 
     index: Tensor
@@ -24,14 +24,14 @@ class Seen:
 
 
 @torch.no_grad()
-def collected(body: nn.Module, head: nn.Module, batches: Iterable[Unlabeled]) -> Seen:
+def collect(body: nn.Module, head: nn.Module, batches: Iterable[Unlabeled]) -> Collected:
     """Run a network over all rows once, in eval mode; of several processes each gets all rows.
 
     Raises:
         ValueError: If there are no rows.
 
     >>> x, row = torch.eye(2), torch.tensor([1, 0])
-    >>> collected(nn.Identity(), nn.Identity(), [Unlabeled(x, row, row)]).features.tolist()
+    >>> collect(nn.Identity(), nn.Identity(), [Unlabeled(x, row, row)]).features.tolist()
     [[0.0, 1.0], [1.0, 0.0]]
     """
     parts = []
@@ -40,46 +40,46 @@ def collected(body: nn.Module, head: nn.Module, batches: Iterable[Unlabeled]) ->
             features = body(batch.x)
             parts.append((batch.index, features.float(), head(features).float()))
     own = [torch.cat(part) for part in zip(*parts, strict=True)] or [torch.empty(0)] * 3
-    index, features, logits = map(gathered, own)
+    index, features, logits = map(gather, own)
     if not len(index):
         raise ValueError(NOTHING)
     order = index.argsort(stable=True)
-    return Seen(index[order], features[order], logits[order])
+    return Collected(index[order], features[order], logits[order])
 
 
 NOTHING = "the target gave no image: it is empty, or no file could be read"
 
 
-def extent(batches: Iterable[Unlabeled]) -> tuple[int, tuple[int, ...]]:
+def bank_size(batches: Iterable[Unlabeled]) -> tuple[int, tuple[int, ...]]:
     """Give how many places a bank of these rows has, the largest index and one, and a row's shape.
 
     Raises:
         ValueError: If there are no rows.
 
     >>> row = torch.arange(3)
-    >>> extent([Unlabeled(torch.zeros(3, 1), row, row)])
+    >>> bank_size([Unlabeled(torch.zeros(3, 1), row, row)])
     (3, (1,))
     """
     own = [(int(some.index.max()) + 1, tuple(some.x.shape[1:])) for some in batches if len(some)]
-    found = [one for theirs in gathered_objects(own) for one in theirs]
+    found = [one for theirs in gather_objects(own) for one in theirs]
     if not found:
         raise ValueError(NOTHING)
     return max(found)
 
 
-def picked(batches: Iterable[Unlabeled], wanted: Tensor) -> Tensor:
+def pick(batches: Iterable[Unlabeled], wanted: Tensor) -> Tensor:
     """Give the examples of given indices (W,), in that order, (W, ...).
 
     Raises:
         ValueError: If one of them is not there.
 
     >>> row = torch.arange(3)
-    >>> picked([Unlabeled(10.0 * row, row, row)], torch.tensor([2, 0]))
+    >>> pick([Unlabeled(10.0 * row, row, row)], torch.tensor([2, 0]))
     tensor([20.,  0.])
     """
     found = [(some.index[at], some.x[at]) for some in batches for at in [isin(some.index, wanted)]]
     own = [torch.cat(part) for part in zip(*found, strict=True)] or [torch.empty(0)] * 2
-    index, rows = map(gathered, own)
+    index, rows = map(gather, own)
     if len(index) != len(wanted):
         raise ValueError(f"of {len(wanted)} images that are wanted again {len(index)} were given")
     order = index.argsort()
@@ -87,10 +87,10 @@ def picked(batches: Iterable[Unlabeled], wanted: Tensor) -> Tensor:
     return picked
 
 
-def bank(index: Tensor, rows: Tensor, places: int = 0) -> Tensor:
+def scatter_rows(index: Tensor, rows: Tensor, places: int = 0) -> Tensor:
     """Put rows (N, ...) at their indices; the others, of files that could not be read, are zero.
 
-    >>> bank(torch.tensor([2, 0]), torch.tensor([5, 7])).tolist()
+    >>> scatter_rows(torch.tensor([2, 0]), torch.tensor([5, 7])).tolist()
     [7, 0, 5]
     """
     room = rows.new_zeros(max(places, int(index.max()) + 1), *rows.shape[1:])
@@ -99,17 +99,17 @@ def bank(index: Tensor, rows: Tensor, places: int = 0) -> Tensor:
 
 
 @torch.no_grad()
-def write_(room: Tensor, index: Tensor, rows: Tensor) -> None:
+def update_rows_(room: Tensor, index: Tensor, rows: Tensor) -> None:
     """Write rows (B, ...) into a bank at ``index`` (B,), in place; those of all processes.
 
     Of rows with one index the last counts, on any device, so that all processes hold the same.
 
     >>> room = torch.zeros(3)
-    >>> write_(room, torch.tensor([1, 1]), torch.tensor([1.0, 2.0]))
+    >>> update_rows_(room, torch.tensor([1, 1]), torch.tensor([1.0, 2.0]))
     >>> room
     tensor([0., 2., 0.])
     """
-    index, rows = gathered(index), gathered(rows.detach().to(room.dtype))
+    index, rows = gather(index), gather(rows.detach().to(room.dtype))
     number = torch.arange(len(index), device=index.device)
     last = index.new_zeros(len(room)).scatter_reduce_(0, index, number, "amax")
     room[index] = rows[last[index]]

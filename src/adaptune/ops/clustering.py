@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adaptune.ops.processes import from_first
+from adaptune.runtime.processes import broadcast_from_first
 
 MOST_ROWS = 2000
 """More rows than this are not compared with each other for a silhouette."""
@@ -49,10 +49,10 @@ def centroid_labels(features: Tensor, probabilities: Tensor, rounds: int = 2) ->
     return labels
 
 
-def centred(rows: Tensor) -> Tensor:
+def centre_rows(rows: Tensor) -> Tensor:
     """Take the mean from rows (N, D), so that cosines tell directions apart, after a ReLU too.
 
-    >>> centred(torch.tensor([[1.0, 5.0], [3.0, 5.0]])).tolist()
+    >>> centre_rows(torch.tensor([[1.0, 5.0], [3.0, 5.0]])).tolist()
     [[-1.0, 0.0], [1.0, 0.0]]
     """
     return rows - rows.mean(0)
@@ -66,7 +66,7 @@ def kmeans(rows: Tensor, count: int, *, seed: int = 0) -> Tensor:
     >>> kmeans(torch.tensor([[0.0], [0.2], [5.0]]), 2).sort(0).values.flatten()
     tensor([0.1000, 5.0000])
     """
-    centres = from_first(partial(_clustered, rows, count, seed))[0]
+    centres = broadcast_from_first(partial(_clustered, rows, count, seed))[0]
     return centres.to(rows)
 
 
@@ -84,7 +84,9 @@ def cluster_count(rows: Tensor, counts: Sequence[int], *, seed: int = 0) -> int:
     """
     if len(rows) < 2:
         raise ValueError(f"{len(rows)} image makes no clusters: give the target more images")
-    return from_first(lambda: max(counts, key=lambda count: _silhouette(rows, count, seed)))
+    return broadcast_from_first(
+        lambda: max(counts, key=lambda count: _silhouette(rows, count, seed))
+    )
 
 
 def _silhouette(rows: Tensor, count: int, seed: int) -> float:

@@ -8,7 +8,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from adaptune.ops.processes import gathered
+from adaptune.runtime.processes import gather
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Spread:
         parts = [torch.empty(0)] * 3
         if own is not None:
             parts = [torch.tensor([own.count]), own.mean[None], own.products[None]]
-        counts, means, products = (gathered(part).to(device) for part in parts)
+        counts, means, products = (gather(part).to(device) for part in parts)
         if not counts.sum():
             raise ValueError("the head cannot be conditioned: no features were seen")
         scatters = zip(counts.tolist(), means, products, strict=True)

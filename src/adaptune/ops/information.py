@@ -52,7 +52,7 @@ def keeping(logits: Tensor, share: float) -> float:
     It is the quantile of their `uncertainty`, to four digits, and below 1, as a threshold is.
 
     >>> logits = torch.tensor([[9.0, 0.0], [5.0, 0.0], [1.0, 0.0], [0.0, 0.0]])
-    >>> rejecting(logits, keeping(logits, 0.75)).argmax(1).tolist()
+    >>> add_unknown_column(logits, keeping(logits, 0.75)).argmax(1).tolist()
     [0, 0, 0, 2]
     """
     unsure = uncertainty(logits).sort().values
@@ -60,13 +60,13 @@ def keeping(logits: Tensor, share: float) -> float:
     return min((math.floor(DIGITS * most + 0.1) + 1) / DIGITS, 1 - 1e-9)
 
 
-def rejecting(logits: Tensor, threshold: float) -> Tensor:
+def add_unknown_column(logits: Tensor, threshold: float) -> Tensor:
     """Add a last column to logits (N, K) that is the largest where a prediction is too unsure.
 
     It exceeds the largest other logit by how far the `uncertainty` exceeds ``threshold``, so that
     its argmax means unknown where it does. Source: the rejection of Qu et al., 2023.
 
-    >>> rejecting(torch.tensor([[9.0, 0.0], [1.0, 0.0]]), 0.55).argmax(1)
+    >>> add_unknown_column(torch.tensor([[9.0, 0.0], [1.0, 0.0]]), 0.55).argmax(1)
     tensor([0, 2])
     """
     column = logits.amax(1) + uncertainty(logits) - threshold

@@ -40,7 +40,7 @@ AMPLIFICATION = 8.0
 
 
 @dataclass(frozen=True)
-class Place:
+class PathPoint:
     """A point (K, R + 1), biases last, with the loss there and its gradient.
 
     ``doubt`` (K,) is the mean of p (1 - p), ``chances`` are the p where memory holds all rows.
@@ -83,7 +83,7 @@ class Regression:
         weights = biases.new_zeros(len(biases), len(self.squares) - 1)
         return torch.cat([weights, biases[:, None]], 1)
 
-    def at(self, point: Tensor, c: float) -> Place:
+    def at(self, point: Tensor, c: float) -> PathPoint:
         """Measure the loss and its gradient at a point."""
         turned = self.table.turned(point)
         sums, doubt, kept = torch.zeros_like(turned), torch.zeros_like(point[:, 0]), []
@@ -100,9 +100,9 @@ class Regression:
             chances[torch.arange(len(own), device=own.device), own[:, 0]] -= 1
             sums.addmm_(chances.T, block, alpha=c)
         gradient = weights + self.table.turned_back(sums)
-        return Place(point, float(loss), gradient, (doubt / len(self.y)).square(), kept)
+        return PathPoint(point, float(loss), gradient, (doubt / len(self.y)).square(), kept)
 
-    def curvature(self, here: Place, c: float) -> Callable[[Tensor], Tensor]:
+    def curvature(self, here: PathPoint, c: float) -> Callable[[Tensor], Tensor]:
         """Give the product of the Hessian at a place with a step (K, R + 1), in float32."""
         table, penalised = self.table, self.penalised.float()
         turned = table.turned(here.point.float())
@@ -122,7 +122,7 @@ class Regression:
 
         return product
 
-    def direction(self, here: Place, c: float, left: float) -> Tensor:
+    def direction(self, here: PathPoint, c: float, left: float) -> Tensor:
         """Give Newton's step, by conjugate gradients until ``left`` of the gradient is left.
 
         They are preconditioned by the curvature that were if all rows were in the same doubt.
@@ -148,7 +148,7 @@ class Regression:
             along = torch.add(toward, along, alpha=size / before)
         return step.double() * steepness
 
-    def descended(self, here: Place, step: Tensor, c: float) -> Place:
+    def descended(self, here: PathPoint, step: Tensor, c: float) -> PathPoint:
         """Go as much of a step as lowers the loss as it should, or stay."""
         slope = float((here.gradient * step).sum())
         for halvings in range(40):

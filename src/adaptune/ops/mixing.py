@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adaptune.ops.processes import among, everyone
+from adaptune.runtime.processes import gather_each, row_offset
 
 
 def partners(rows: int, *, alpha: float = 0.75) -> tuple[Tensor, Tensor]:
@@ -19,17 +19,17 @@ def partners(rows: int, *, alpha: float = 0.75) -> tuple[Tensor, Tensor]:
     >>> bool((share >= 0.5).all()), sorted(partner.tolist())
     (True, [0, 1, 2])
     """
-    before, total = among(rows)
+    before, total = row_offset(rows)
     draw = torch.distributions.Beta(alpha, alpha).sample((total,))
-    drawn = everyone(torch.maximum(draw, 1 - draw))[0], everyone(torch.randperm(total))[0]
+    drawn = gather_each(torch.maximum(draw, 1 - draw))[0], gather_each(torch.randperm(total))[0]
     share, partner = (one[before : before + rows] for one in drawn)
     return share, partner
 
 
-def mixed(rows: Tensor, others: Tensor, share: Tensor) -> Tensor:
+def mixup(rows: Tensor, others: Tensor, share: Tensor) -> Tensor:
     """Give ``share`` (N,) of each of ``rows`` (N, ...) and the rest of each of ``others``.
 
-    >>> mixed(torch.eye(2), torch.zeros(2, 2), torch.tensor([0.5, 1.0])).diagonal()
+    >>> mixup(torch.eye(2), torch.zeros(2, 2), torch.tensor([0.5, 1.0])).diagonal()
     tensor([0.5000, 1.0000])
     """
     return others.lerp(rows, share.to(rows).view(-1, *[1] * (rows.dim() - 1)))

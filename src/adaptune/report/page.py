@@ -14,11 +14,11 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from adaptune.data.images import read_image
+from adaptune.data.inputs.image import read_image
 from adaptune.data.listing import Part
 from adaptune.report import figures
-from adaptune.run import read_lines, replace_text
-from adaptune.summary import paired, summarize
+from adaptune.results.summary import paired, summarize
+from adaptune.runtime.files import read_lines, write_text
 from adaptune.types import UNKNOWN
 
 THUMBNAIL = 72
@@ -170,12 +170,12 @@ def _averaged(runs: Sequence[Mapping[str, Any]], folder: Path) -> list[dict[str,
 def _pictures(mistakes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Add a small picture to each mistake whose file can still be read."""
     return [
-        {**one, "picture": one["path"] and picture(Path(one["path"]), side=THUMBNAIL, kind="PNG")}
+        {**one, "picture": one["path"] and thumbnail(Path(one["path"]), side=THUMBNAIL, kind="PNG")}
         for one in mistakes
     ]
 
 
-def picture(path: Path, part: Part | None = None, *, side: int, kind: str) -> str:
+def thumbnail(path: Path, part: Part | None = None, *, side: int, kind: str) -> str:
     """Draw an image small, to stand within a page; "" if it cannot be read."""
     try:
         image = Image.fromarray(read_image(path, part).permute(1, 2, 0).numpy())
@@ -187,7 +187,7 @@ def picture(path: Path, part: Part | None = None, *, side: int, kind: str) -> st
     return f"data:image/{kind.lower()};base64," + base64.b64encode(raw.getvalue()).decode()
 
 
-def rendered(template: str, **content: Any) -> str:
+def render(template: str, **content: Any) -> str:
     """Fill in a template."""
     environment = Environment(
         loader=PackageLoader("adaptune.report"),
@@ -205,5 +205,5 @@ def _write(folder: Path, template: str, **content: Any) -> Path:
     if config.get("target"):
         source += f" to {Path(config['target'].partition('=')[0]).stem}"
     file = folder / "report.html"
-    replace_text(file, rendered(template, **content, source=source))
+    write_text(file, render(template, **content, source=source))
     return file

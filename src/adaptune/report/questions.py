@@ -7,8 +7,9 @@ from pathlib import Path
 
 from adaptune.data.listing import Example
 from adaptune.data.names import printable
-from adaptune.report.page import picture, rendered
-from adaptune.run import machine, replace_text
+from adaptune.report.page import render, thumbnail
+from adaptune.runtime.files import write_text
+from adaptune.runtime.machine import describe_machine
 
 SIDE = 192
 """Pixels of the longer side of a picture."""
@@ -19,15 +20,15 @@ def write_questions(page: Path, images: Sequence[Example], classes: Sequence[str
     asked = [
         {
             "path": printable(one.path),
-            "picture": picture(one.path, one.part, side=SIDE, kind="JPEG"),
+            "picture": thumbnail(one.path, one.part, side=SIDE, kind="JPEG"),
         }
         for one in images
     ]
-    content = rendered(
+    content = render(
         "questions.html",
         asked=asked,
         classes=classes,
         table=page.with_suffix(".csv"),
-        results={"machine": machine()},
+        results={"machine": describe_machine()},
     )
-    replace_text(page, content)
+    write_text(page, content)

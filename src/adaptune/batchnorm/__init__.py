@@ -1,0 +1,1 @@
+"""The heart of DAFT: batch norms found, measured, converted."""

@@ -1,0 +1,203 @@
+"""Who labels the images of the target that a method asks for: nobody, an oracle, or people."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from adaptune.data.inputs.image import ImageFiles
+from adaptune.data.listing import Example, Listing
+from adaptune.data.loading import RowSource
+from adaptune.data.names import class_finder, compose, first_few, printable
+from adaptune.data.readers.manifest import read_csv
+from adaptune.runtime.files import write_atomically
+from adaptune.runtime.signals import Waiting
+
+COLUMNS = ("path", "label")
+
+NAMED = 30
+"""Classes up to which all are named in a sentence."""
+
+
+class Annotator(Protocol):
+    """Gives labels of the target's images; may raise `Waiting` until it has them."""
+
+    def __call__(self, rows: Sequence[int], images: RowSource, classes: Sequence[str]) -> list[int]:
+        """Give the class numbers of ``rows`` of ``images``, in their order.
+
+        Of several processes only the first asks; it tells the others.
+        """
+        ...
+
+
+class NoAnnotator:
+    """Answers nothing."""
+
+    def __call__(self, rows: Sequence[int], images: RowSource, classes: Sequence[str]) -> list[int]:
+        """Refuse."""
+        raise ValueError(
+            f"{len(rows)} images of the target need labels and nobody gives them: pass --oracle "
+            "where the target has them, or label them yourself in a run of adaptune fit; in "
+            "Python, pass data with other answers"
+        )
+
+
+class OracleAnnotator:
+    """Answers with labels that are known beforehand, by row: for experiments.
+
+    >>> OracleAnnotator([2, 0, 1])([0, 2], [], ["a", "b", "c"])
+    [2, 1]
+    """
+
+    def __init__(self, labels: Iterable[int]) -> None:
+        self._labels = tuple(labels)
+
+    def __call__(self, rows: Sequence[int], images: RowSource, classes: Sequence[str]) -> list[int]:
+        """Look the labels up."""
+        return [self._labels[row] for row in rows]
+
+
+def oracle_of(classes: Sequence[str], target: Listing) -> OracleAnnotator:
+    """Make an oracle of the target's own labels, which map to the classes by name.
+
+    Raises:
+        ValueError: If there is no target, or an image of it has no label among the classes.
+
+    >>> target = Listing("wild", (Example(Path("1.png"), "Dog"),), ("Dog",))
+    >>> oracle_of(["cat", "dog"], target)([0], [], ["cat", "dog"])
+    [1]
+    """
+    if not target.examples:
+        raise ValueError(
+            "--oracle answers with the labels of the target, and there is none: pass --target DIR"
+        )
+    find, number = class_finder(classes), {name: row for row, name in enumerate(classes)}
+    found = [find(example.label) for example in target.examples]
+    if not all(found):
+        raise ValueError(
+            f"--oracle answers with the labels of the target, and {found.count('')} of the "
+            f"{len(found)} images of {target.name} have none among the classes "
+            f"({first_few(list(classes))}), so nothing could be said of them: take them out of the "
+            "target, or where they are of these classes after all leave out --oracle and label "
+            "what is asked for yourself"
+        )
+    return OracleAnnotator(number[name] for name in found)
+
+
+def show_nothing(page: Path, images: Sequence[Example], classes: Sequence[str]) -> None:
+    """Write no page."""
+
+
+class PeopleAnnotator:
+    """Answers are filled in by people, in a CSV with the columns ``path,label``.
+
+    The table is read whenever labels are asked for. Images that are not in it are added, without
+    a label; what stands there already stays as it is.
+
+    Args:
+        table: The CSV.
+        show: Writes a page, beside the table, of images that have no label yet.
+    """
+
+    def __init__(
+        self,
+        table: Path,
+        show: Callable[[Path, Sequence[Example], Sequence[str]], None] = show_nothing,
+    ) -> None:
+        self.table, self.page, self.show = table, table.with_suffix(".html"), show
+
+    def __call__(self, rows: Sequence[int], images: RowSource, classes: Sequence[str]) -> list[int]:
+        """Look the labels up in the table, by the images' files.
+
+        Raises:
+            Waiting: If some are not there yet.
+            ValueError: If the images have no files, or the table is damaged or contradicts itself.
+        """
+        if not isinstance(images, ImageFiles):
+            raise ValueError("people cannot be asked for labels of images without files")
+        names = [_name(images.paths[row]) for row in rows]
+        known = self._known({_name(path) for path in images.paths}, classes)
+        open_ = {name: row for name, row in zip(names, rows, strict=True) if not known.get(name)}
+        if open_:
+            self._add([name for name in open_ if name not in known])
+            self.show(self.page, [_example(images, row) for row in open_.values()], classes)
+            raise Waiting(0, self._wish(len(open_), len(set(names)), classes))
+        self.page.unlink(missing_ok=True)
+        number = {name: row for row, name in enumerate(classes)}
+        return [number[known[name]] for name in names]
+
+    def _wish(self, missing: int, asked: int, classes: Sequence[str]) -> str:
+        """Say which labels are wanted, and where."""
+        wanted = f"{missing} of {asked} labels are still missing"
+        if missing == asked:
+            wanted = f"the method asks for {asked} labels"
+        said = ", ".join(classes) if len(classes) <= NAMED else first_few(list(classes))
+        shown = f" ({self.page} shows the images and all classes)" if self.page.is_file() else ""
+        return f"{wanted}: write one of {said} behind each path in {self.table}{shown}"
+
+    def _known(self, names: set[str], classes: Sequence[str]) -> dict[str, str]:
+        """Read what stands in the table: the class of each image, "" where none does yet."""
+        columns, rows = self._rows()
+        find = class_finder(classes)
+        spelled = {compose(name): name for name in names}
+        known: dict[str, str] = {}
+        wrong: list[str] = []
+        for where, values in rows:
+            row = dict(zip(columns, values, strict=False))
+            name, said = row.get("path", ""), row.get("label", "")
+            name = name if name in names else spelled.get(compose(name), name)
+            label = find(said)
+            before = known.get(name, "")
+            if len(values) > len(columns):
+                wrong.append(f"{where} has {len(values)} values: quote values with commas")
+            elif name not in names:
+                wrong.append(f"{where}: no image of the target is called {printable(name)!r}")
+            elif said.strip() and not label:
+                wrong.append(f"{where}: no class is called {printable(said)!r}")
+            elif label and before and label != before:
+                wrong.append(f"{where}: {name} is {label}, and {before} in a line before")
+            known[name] = label or before
+        if wrong:
+            raise ValueError(
+                f"{self.table}, {first_few(wrong, '; ')}: mend it (the classes are "
+                f"{first_few(list(classes))}) and go on with --resume; nothing is lost. An image "
+                "of none of them cannot be labelled: take it out of the target and begin a new run"
+            )
+        return known
+
+    def _rows(self) -> tuple[list[str], list[tuple[str, list[str]]]]:
+        if not self.table.exists():
+            return list(COLUMNS), []
+        columns, rows = read_csv(self.table)
+        if any(columns.count(name) != 1 for name in COLUMNS):
+            raise ValueError(
+                f"{self.table}, line 1: expected the columns {','.join(COLUMNS)}, separated by "
+                f"commas, and found {printable(','.join(columns))!r}: mend it and go on with "
+                "--resume"
+            )
+        return columns, rows
+
+    def _add(self, names: Sequence[str]) -> None:
+        """Add lines to the table, leaving to the byte what stands in it."""
+        if not names:
+            return
+        old = self.table.read_bytes() if self.table.exists() else b"path,label\n"
+        end = "\r\n" if b"\r\n" in old else "\n"
+        columns, _ = self._rows()
+        text = io.StringIO()
+        lines = [[name if column == "path" else "" for column in columns] for name in names]
+        csv.writer(text, lineterminator=end).writerows(lines)
+        gap = "" if old.endswith(b"\n") else end
+        write_atomically(self.table, old + (gap + text.getvalue()).encode())
+
+
+def _example(images: ImageFiles, row: int) -> Example:
+    return Example(images.paths[row].absolute(), "", part=images.parts.get(row))
+
+
+def _name(path: Path) -> str:
+    """Name a file as the table does: wherever the run is gone on with, and printable."""
+    return printable(path.absolute())

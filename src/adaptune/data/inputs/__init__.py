@@ -1,0 +1,1 @@
+"""How a file becomes what a network reads."""

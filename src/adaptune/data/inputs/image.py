@@ -1,0 +1,234 @@
+"""Image files as tensors: decoding, transforms, and what to do with files that are broken."""
+
+from __future__ import annotations
+
+import errno
+import stat
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+from torchvision.transforms import InterpolationMode, v2
+
+from adaptune.data.cache import Cache, Store, store_of
+from adaptune.data.files import KINDS, kinds_of
+from adaptune.data.inputs.pixels import UnreadableError, pixels_of, stored_as, without_large_texts
+from adaptune.data.listing import Example, Part
+from adaptune.data.names import printable
+from adaptune.networks.network import Preprocess
+
+Augment = Literal["none", "flip", "crop"]
+
+PIXELS = 100_000_000
+"""Pixels from which an image is refused before it is decoded: it could fill the memory."""
+
+RATIO = 100
+"""How many times as long as wide an image may be: resizing goes by the shorter side."""
+
+MISSING = "there is no such file: put it back, or take it out of the data"
+BACKSLASHES = (
+    "there is no such file, and its path has backslashes, which divide no folders on this system: "
+    "write it with /"
+)
+SPECIAL = "it is a folder, a pipe or a device, not a file: put an image in its place"
+EMPTY = "the file is empty: copy it again, or delete it"
+FOREIGN = (
+    f"it is none of the images that are read ({', '.join(KINDS)}), or begins damaged: replace it"
+)
+DAMAGED = "it begins as an image but cannot be decoded, being cut off or damaged: copy it again"
+LARGE = f"it has {PIXELS // 10**6} million pixels or more, which could fill the memory: shrink it"
+NARROW = f"one side is more than {RATIO} times the other: cut it into parts"
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file or row that could not be read, and why; one that ``stops`` is more than left out."""
+
+    path: str
+    reason: str
+    stops: bool = False
+
+
+def read_image(path: Path, part: Part | None = None) -> Tensor:
+    """Decode a file, or part of one, into uint8 (3, H, W): upright, white where transparent.
+
+    Integers of more than 8 bits are taken as 16 bits wide. The contents decide which of the
+    common kinds a file is, not its name; of an animation the first frame is taken.
+
+    Raises:
+        OSError: If the file is missing, empty, damaged, of another kind, too large to be safe, or
+            its pixels have no known range; the message says which and what to do.
+    """
+    try:
+        status = (part.file if part else path).stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadableError(SPECIAL)
+        if not (part.size if part else status.st_size):
+            raise UnreadableError(EMPTY)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # decoders warn of oddities that change no pixel
+            return _read(path, part)
+    except UnreadableError:
+        raise
+    except Exception as error:  # decoders of broken files raise whatever they stumble over
+        raise UnreadableError(_reason(error, part.file if part else path)) from error
+
+
+def _read(path: Path, part: Part | None) -> Tensor:
+    """Decode a file, without its texts where Pillow refuses these for their length."""
+    kinds = kinds_of(part.member if part else path.name)
+    try:
+        return _decoded(path if part is None else BytesIO(_bytes(path, part)), kinds)
+    except ValueError:
+        raw = _bytes(path, part)
+        lighter = without_large_texts(raw)
+        if lighter == raw:
+            raise
+        return _decoded(BytesIO(lighter), kinds)
+
+
+def _bytes(path: Path, part: Part | None) -> bytes:
+    if part is None:
+        return path.read_bytes()
+    with part.file.open("rb") as opened:
+        opened.seek(part.offset)
+        return opened.read(part.size)
+
+
+def _decoded(source: Path | BytesIO, kinds: tuple[str, ...]) -> Tensor:
+    with Image.open(source, formats=kinds) as opened:
+        short, long = sorted(opened.size)
+        if not short:
+            raise UnreadableError(DAMAGED)
+        if short * long >= PIXELS:
+            raise UnreadableError(LARGE)
+        if long > RATIO * short:
+            raise UnreadableError(NARROW)
+        return pixels_of(opened, stored_as(opened))
+
+
+def _reason(error: Exception, path: Path) -> str:
+    """Say in plain words why a file was not read, and what to do."""
+    if isinstance(error, UnidentifiedImageError):
+        return FOREIGN
+    if isinstance(error, Image.DecompressionBombError):
+        return LARGE
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return BACKSLASHES if "\\" in path.name else MISSING
+    # Where offsets are damaged, decoders ask for places that no file has; disks are well then.
+    if isinstance(error, OSError) and error.strerror and error.errno != errno.EINVAL:
+        return f"the system could not read it ({error.strerror}): check the disk and your rights"
+    return DAMAGED
+
+
+@dataclass(frozen=True)
+class Transform:
+    """From a decoded image to an input: first what is the same at every visit, then the rest.
+
+    ``fixed`` makes uint8 of uint8 and is described by ``made``; ``varied`` may draw random numbers.
+    """
+
+    fixed: Callable[[Any], Tensor]
+    varied: Callable[[Any], Tensor]
+    made: str
+
+    def __call__(self, image: Tensor) -> Tensor:
+        """Make an input of a decoded image."""
+        return self.varied(self.fixed(image))
+
+
+def transform_for(preprocess: Preprocess, augment: Augment = "none") -> Transform:
+    """Make the transform from uint8 images to inputs.
+
+    ``none`` resizes the shorter side and takes the centre; ``flip`` adds a horizontal flip;
+    ``crop`` takes a random part of at least 60% of the area instead, and flips.
+    """
+    mode = InterpolationMode(preprocess.interpolation)
+    size = preprocess.size
+    short = round(size / preprocess.crop)
+    fixed: Callable[[Any], Tensor] = nn.Identity()
+    varied: list[Any] = []
+    if augment == "crop":
+        made = "decoded"
+        varied.append(v2.RandomResizedCrop(size, (0.6, 1.0), interpolation=mode, antialias=True))
+    else:
+        made = f"{mode.value} to {short}, centre {size}"
+        resize = v2.Resize(short, interpolation=mode, antialias=True)
+        fixed = v2.Compose([resize, v2.CenterCrop(size)])
+    if augment != "none":
+        varied.append(v2.RandomHorizontalFlip())
+    varied += [
+        v2.ToDtype(torch.float32, scale=True),
+        v2.Normalize(list(preprocess.mean), list(preprocess.std)),
+    ]
+    return Transform(fixed, v2.Compose(varied), made)
+
+
+Sample = tuple[Tensor, int, int]
+"""An input, its label and its row in the data set."""
+
+
+class ImageFiles(Dataset[Sample | Unreadable]):
+    """Image files under labels. An item is asked for by its row and the seed of its augmentation.
+
+    What is random about an item depends on that seed alone, so it is the same for any number of
+    workers. A file that cannot be read gives an `Unreadable`, never an error.
+    """
+
+    store: Store = store_of("none")
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        classes: Sequence[str],
+        transform: Transform,
+        cache: Cache = "none",
+    ) -> None:
+        self.paths = [example.path for example in examples]
+        self.parts = {row: one.part for row, one in enumerate(examples) if one.part is not None}
+        rows = {name: row for row, name in enumerate(classes)}
+        self.labels = [rows[example.label] for example in examples]
+        self.transform = transform
+        self.store = store_of(cache)
+
+    def through(self, transform: Transform) -> ImageFiles:
+        """Give the same files under another transform."""
+        other = copy(self)
+        other.transform = transform
+        return other
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | Unreadable:
+        row, seed = key
+        path = self.paths[row]
+        part = self.parts.get(row)
+        file, offset = (part.file, part.offset) if part else (path, 0)
+
+        def read() -> Tensor:
+            return self.transform.fixed(read_image(path, part))
+
+        try:
+            image = self.store.found(file, offset, self.transform.made, read)
+        except OSError as error:
+            return Unreadable(printable(path), str(error))
+        with seeded(seed):
+            return self.transform.varied(image), self.labels[row], row
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from ``seed`` for a while; the random numbers of the rest, on any device, go on."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield

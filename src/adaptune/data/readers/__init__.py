@@ -1,0 +1,1 @@
+"""How folders, tables and tars become listings."""

@@ -1,0 +1,1 @@
+"""Training: the loop, the one owner of optimisers, what goes wrong."""

@@ -1,0 +1,226 @@
+"""How things move: the one owner of optimisers, learning rates and gradients."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from adaptune.batchnorm.synchronized import synchronized_batch_norm
+from adaptune.engine.method import Method
+from adaptune.engine.nonfinite import StepCheck, lone_values_explained
+from adaptune.engine.plan import Plan
+from adaptune.engine.rules import SMALLEST, Sharp, climb, climbed, shorten_to_share, uncounted
+from adaptune.runtime.processes import gather_each, gradients_of, mean_over_processes_
+from adaptune.runtime.processes import rank_and_world as process
+from adaptune.types import Objective
+
+Evaluate = Callable[[], Objective]
+
+
+class Descent:
+    """Take steps down an objective. The only place that touches an optimiser.
+
+    Whether something is not finite is read before the step on the CPU, where that is free. On a
+    GPU a step that must not be taken is left out there, without asking: its ``checks`` are to be
+    read later, and ``late`` says so. A scaler of float16 reads for itself.
+    """
+
+    def __init__(self, method: Method, plan: Plan, fabric: Fabric) -> None:
+        self.method, self.plan, self.fabric = method, plan, fabric
+        self.scales = bool(fabric.strategy.precision.state_dict())
+        self.late = fabric.device.type == "cuda" and not self.scales
+        self.share, self.parts = 1.0, 1
+        groups = method.groups()
+        moved = [trainable(group.module) for group in groups]
+        self.rates = [plan.rate(group) for group in groups]
+        self.trusts = {
+            parameter: group.trust / rate
+            for parameters, group, rate in zip(moved, groups, self.rates, strict=True)
+            if math.isfinite(group.trust) and rate > 0
+            for parameter in parameters
+        }
+        self.params = [parameter for parameters in moved for parameter in parameters]
+        self.optimizer: Any = None
+        if self.params:
+            parts = [{"params": p, "lr": rate} for p, rate in zip(moved, self.rates, strict=True)]
+            self.optimizer = fabric.setup_optimizers(self._sgd(parts))
+        self.bounds: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
+        self.blocked = torch.zeros(1, device=fabric.device)
+        self.checks: list[StepCheck] = []
+        self.part(1.0, first=True, last=True)
+
+    def _sgd(self, parts: list[dict[str, Any]]) -> torch.optim.SGD:
+        momentum, decay = self.plan.momentum, self.plan.weight_decay
+        if not self.late:
+            return torch.optim.SGD(parts, momentum=momentum, weight_decay=decay)
+        sgd = torch.optim.SGD(parts, momentum=momentum, weight_decay=decay, fused=True)
+        self._ready(sgd)
+        return sgd
+
+    def _ready(self, sgd: torch.optim.Optimizer) -> None:
+        """Give momentum the order in memory of its tensors; a late step must find it there."""
+        for group in sgd.param_groups:
+            group["fused"] = self.late or None  # whatever device a loaded state comes from
+        for one in self.params:
+            known = sgd.state[one].get("momentum_buffer") if one in sgd.state else None
+            if known is not None:
+                sgd.state[one]["momentum_buffer"] = torch.empty_like(one).copy_(known)
+            elif self.late and self.plan.momentum:
+                sgd.state[one]["momentum_buffer"] = torch.zeros_like(one)
+
+    def at(self, progress: float, rows: int = 1) -> None:
+        """Set the rates for this point of the run, 0 to 1, and how many rows this process has."""
+        counts = torch.cat(gather_each(torch.tensor([float(rows)])))
+        self.share = rows / float(counts.mean())
+        self.parts = min(self.plan.accumulate, int(counts.min()))
+        self.checks = []
+        if self.plan.on_nonfinite == "skip":
+            self.blocked = torch.zeros_like(self.blocked)
+        if self.optimizer is not None:
+            for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+                group["lr"] = rate * self.plan.schedule(progress)
+
+    def part(self, weight: float, *, first: bool, last: bool) -> None:
+        """Turn to a part of the batch, that has ``weight`` of its rows; the last one moves."""
+        self.weight, self.first, self.last, self.calls = weight, first, last, 0
+        if first:
+            self.seen: list[tuple[str, Tensor]] = []
+
+    def __call__(self, evaluate: Evaluate, *modules: nn.Module) -> Objective:
+        """Evaluate an objective and move ``modules`` (by default all groups) one step down it.
+
+        Raises:
+            NonFinite: If a term of the objective or a gradient is not finite.
+            ValueError: If a batch in parts is descended more than once, or by a rule that climbs.
+        """
+        params = trainable(*modules) if modules else self.params
+        rule, whole = self.method.rule, self.first and self.last
+        self.calls += 1
+        if not whole and (self.calls > 1 or isinstance(rule, Sharp)):
+            how = "moves more than once a batch" if self.calls > 1 else "climbs before it descends"
+            raise ValueError(
+                f"{type(self.method).__name__} {how}, and gradients of "
+                "parts add up for one move only: give --accumulate 1"
+            )
+        if self.first:
+            self.optimizer.zero_grad(set_to_none=True)
+            self.seen = []
+        done = self._slope(evaluate, params, redraw=isinstance(rule, Sharp))
+        if isinstance(rule, Sharp):
+            with uncounted(self.method):
+                self._sharpen(rule, done, evaluate, params)
+        if self.last:
+            self._move(params)
+        return done
+
+    @torch.enable_grad()
+    def _slope(
+        self, evaluate: Evaluate, params: Sequence[Tensor], *, redraw: bool = False, when: str = ""
+    ) -> Objective:
+        """Evaluate an objective and leave its gradient in the parameters."""
+        with self._conditions(redraw=redraw):
+            done = evaluate()
+        self.seen += [(name + when, term.detach().sum()) for name, term in done.terms.items()]
+        self.fabric.backward(done.total * (self.share * self.weight), inputs=params)
+        return done
+
+    @torch.no_grad()
+    def _sharpen(
+        self, rule: Sharp, done: Objective, evaluate: Evaluate, params: Sequence[Tensor]
+    ) -> None:
+        """Put in the place of the gradient that after the climb; the weights stay where they are.
+
+        All processes climb alike, by the gradient of the whole batch. A scaler of float16 need not
+        be asked: the climb does not depend on the gradient's scale.
+        """
+        with self._conditions(redraw=True):
+            radius = rule.distance(done) * self.share
+        self.seen.append(("radius", radius))
+        gradients = gradients_of(params)
+        mean_over_processes_([radius, *gradients])
+        moved = [one for one in params if one.grad is not None]
+        if moved:
+            way = climb(moved, gradients, radius, adaptive=rule.adaptive)
+            self.optimizer.zero_grad(set_to_none=True)
+            with climbed(moved, way):
+                self._slope(evaluate, params, when=" after the climb")
+
+    @contextmanager
+    def _conditions(self, *, redraw: bool) -> Iterator[None]:
+        """Compute as the plan says; where asked, what is drawn will be drawn again afterwards."""
+        alone = process()[1] == 1 or not self.plan.sync_batchnorm
+        together = nullcontext() if alone else synchronized_batch_norm()
+        devices = [self.fabric.device] if self.fabric.device.type == "cuda" else []
+        drawn = torch.random.fork_rng(devices=devices, enabled=redraw)
+        explained = lone_values_explained(holdable=hasattr(self.method, "batchnorm"))
+        with self.fabric.autocast(), together, drawn, explained:
+            yield
+
+    @torch.no_grad()
+    def _move(self, params: Sequence[Tensor]) -> None:
+        """Take the step that the gradients ask for, shortened, unless one is not finite."""
+        gradients = gradients_of(params)
+        values = torch.stack([value for _, value in self.seen])
+        fault = (~values.isfinite().all()).float()
+        mean_over_processes_([fault, *gradients])
+        shortens = self.plan.clip is not None or bool(self.trusts)
+        if self.scales and shortens and not bool(fault):
+            self.fabric.strategy.precision.unscale_gradients(self.optimizer.optimizer)
+        norms = torch.stack(torch._foreach_norm(gradients)) if gradients else values[:0]
+        moved = [one for one in params if one.grad is not None]
+        names = tuple(name for name, _ in self.seen)
+        known = (moved, norms) if not self.scales else ([], norms[:0])
+        check = StepCheck(names, values, fault, *known)
+        if self.late:
+            self.blocked = torch.maximum(self.blocked, check.broken)
+            self.optimizer.optimizer.found_inf = self.blocked
+            self.checks.append(check)
+        else:
+            check.refuse(self.method)
+        if shortens and moved:
+            self._shorten_(moved, gradients, norms)
+        self.optimizer.step()
+
+    def _shorten_(self, params: Sequence[Tensor], gradients: list[Tensor], norms: Tensor) -> None:
+        """Bound the gradient as a whole, then each tensor's that is trusted so far only."""
+        factors = torch.ones_like(norms)
+        if self.plan.clip is not None:
+            factors *= (self.plan.clip / (norms.norm() + 1e-6)).clamp_max(1.0)
+        if self.trusts:
+            key = tuple(map(id, params))
+            if key not in self.bounds:  # made once: each making would wait for a GPU
+                self.bounds[key] = self._bounds(params, norms)
+            factors *= shorten_to_share(params, norms * factors, *self.bounds[key])
+        torch._foreach_mul_(gradients, list(factors.unbind()))
+
+    def _bounds(self, params: Sequence[Tensor], norms: Tensor) -> tuple[Tensor, Tensor]:
+        shares = [self.trusts.get(one, math.inf) for one in params]
+        least = [SMALLEST * one.numel() ** 0.5 for one in params]
+        told = (torch.tensor(one, dtype=torch.float64).to(norms) for one in (shares, least))
+        return next(told), next(told)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Give the state of the optimiser, and that of the scaler of float16."""
+        if self.optimizer is None:
+            return {}
+        scaler = self.fabric.strategy.precision.state_dict()
+        return {"optimizer": self.optimizer.state_dict(), "scaler": scaler}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take what `state_dict` gave."""
+        if self.optimizer is not None:
+            self.optimizer.load_state_dict(state["optimizer"])
+            self._ready(self.optimizer.optimizer)
+            if state["scaler"]:
+                self.fabric.strategy.precision.load_state_dict(state["scaler"])
+
+
+def trainable(*modules: nn.Module) -> list[Tensor]:
+    """List the parameters of ``modules`` that want gradients."""
+    return [p for module in modules for p in module.parameters() if p.requires_grad]

@@ -1,0 +1,131 @@
+"""How an objective becomes the gradient that a step goes down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from adaptune.batchnorm.layers import batchnorms
+from adaptune.types import Objective
+
+
+@dataclass(frozen=True)
+class Plain:
+    """The gradient where the weights are."""
+
+
+@dataclass(frozen=True)
+class Sharp:
+    """The gradient where the objective is higher: after a climb of length ``radius``.
+
+    ``radius`` is a number, or a mean over the rows of the batch, that is made from the objective
+    as it was before the climb: without gradients, with the same random numbers and precision as
+    the objective, and without moving running statistics. ``adaptive`` measures the climb of each
+    weight by the weight's size. Sources: SAM (Foret et al., 2021), ASAM (Kwon et al., 2021).
+
+    >>> Sharp(0.05).distance(Objective({"task": torch.tensor(3.0)}, torch.zeros(1, 2)))
+    tensor(0.0500)
+    """
+
+    radius: float | Callable[[Objective], Tensor]
+    adaptive: bool = False
+
+    def distance(self, done: Objective) -> Tensor:
+        """Say how far to climb from where ``done`` was evaluated: a scalar."""
+        if callable(self.radius):
+            return self.radius(done)
+        return done.total.detach().new_full((), self.radius)
+
+
+GradientRule = Plain | Sharp
+"""How a gradient is formed."""
+
+
+def climb(
+    params: Sequence[Tensor], gradients: Sequence[Tensor], radius: Tensor, *, adaptive: bool = False
+) -> list[Tensor]:
+    """Give the way to where a loss is highest nearby, to first order: one tensor a parameter.
+
+    With weights w and gradients g it is ``radius * g / |g|``, or, adaptive, ``radius * w^2 g /
+    |w g|``; norms are those of all tensors together. The scale of the gradients does not matter,
+    and where the norm is zero or not finite the way is zero. Sources: SAM (Foret et al., 2021),
+    ASAM (Kwon et al., 2021; without the constant that its experiments add to the weights' sizes).
+
+    >>> w, g = torch.tensor([2.0, 1.0]), torch.tensor([3.0, 4.0])
+    >>> climb([w], [g], torch.tensor(0.5))
+    [tensor([0.3000, 0.4000])]
+    >>> climb([w], [g], torch.tensor(0.5), adaptive=True)[0] * torch.tensor([6.0, 4.0]).norm()
+    tensor([6., 2.])
+    """
+    way = list(torch._foreach_mul(list(params), list(gradients))) if adaptive else list(gradients)
+    factor = radius / torch.stack(torch._foreach_norm(way)).norm()
+    if adaptive:
+        way = list(torch._foreach_mul(way, list(params)))
+    climbs = factor.isfinite() & (factor != 0)  # an endless norm gives 0, and 0 * inf is not 0
+    return [torch.where(climbs, one * factor.to(one.dtype), 0.0) for one in way]
+
+
+@contextmanager
+def climbed(params: Sequence[Tensor], way: Sequence[Tensor]) -> Iterator[None]:
+    """Move parameters for a while; whatever happens, they are back to the bit afterwards.
+
+    >>> w = torch.tensor([1.0, 2.0])
+    >>> with climbed([w], [torch.tensor([0.1, 0.2])]):
+    ...     w
+    tensor([1.1000, 2.2000])
+    >>> w
+    tensor([1., 2.])
+    """
+    before = [one.detach().clone() for one in params]
+    try:
+        with torch.no_grad():
+            torch._foreach_add_(list(params), list(way))
+        yield
+    finally:
+        with torch.no_grad():
+            torch._foreach_copy_(list(params), before)
+
+
+@contextmanager
+def uncounted(model: nn.Module) -> Iterator[None]:
+    """Let batch norms in train mode leave their running statistics alone for a while.
+
+    >>> norm = nn.BatchNorm1d(2)
+    >>> with uncounted(norm):
+    ...     out = norm(torch.eye(2))
+    >>> norm.running_mean.tolist(), int(norm.num_batches_tracked)
+    ([0.0, 0.0], 0)
+    """
+    norms = [norm for _, norm in batchnorms(model) if norm.training and norm.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+
+
+SMALLEST = 1e-3
+"""Tensors whose entries are smaller than this on average may move as if they were this large."""
+
+
+def shorten_to_share(
+    params: Sequence[Tensor], lengths: Tensor, shares: Tensor, least: Tensor
+) -> Tensor:
+    """Give what shortens gradients of ``lengths`` (P,) to ``shares`` (P,) of the tensors' norms.
+
+    A tensor whose norm is below ``least`` (P,) counts as if it had that. Source: adaptive gradient
+    clipping (Brock et al., 2021), by tensor rather than by unit.
+
+    >>> lengths, shares, least = torch.tensor([[10.0], [0.1], [0.0]])
+    >>> shorten_to_share([torch.tensor([3.0, 4.0])], lengths, shares, least)
+    tensor([0.0500])
+    """
+    norms = torch.stack(torch._foreach_norm(list(params))).maximum(least)
+    longest = lengths.clamp_min(torch.finfo(lengths.dtype).tiny)
+    return (shares * norms / longest).clamp_max(1.0)

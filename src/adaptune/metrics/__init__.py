@@ -1,0 +1,1 @@
+"""Tallies: what a set comes to, told batch by batch."""

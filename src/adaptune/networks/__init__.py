@@ -1,0 +1,1 @@
+"""Bodies and heads: built, changed, saved, opened."""

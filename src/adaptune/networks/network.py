@@ -1,0 +1,255 @@
+"""A network: a body that makes features and a linear head that reads them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from adaptune.batchnorm.layers import hold_batchnorm
+from adaptune.networks.architectures import (
+    Architecture,
+    Origin,
+    Preprocess,
+    timm_architecture,
+    torchvision_architecture,
+)
+from adaptune.networks.heads import StandardizedLinear
+from adaptune.networks.hugging_face import transformers_architecture
+from adaptune.networks.serialization import LATER, read_description, read_tensors
+from adaptune.networks.split import Part, fill, from_names, layer_of, split, under_names
+from adaptune.networks.surgery import operate
+from adaptune.ops.information import add_unknown_column
+from adaptune.runtime.files import write_atomically
+from adaptune.types import BatchNormPolicy, Layout
+
+__all__ = ["Network", "Origin", "Preprocess"]
+
+PLAIN, CHANGED, REJECTING, FORMAT = 1, 2, 3, 4
+"""A network is written in the first format that can say what it is."""
+
+
+class Network(nn.Module):
+    """A body that makes features (N, ``width``) and a linear head that reads them.
+
+    Build one with `from_timm`, `from_torchvision` or `from_module`. ``batchnorm`` is the policy
+    that its batch norms keep to, whatever calls `train`; ``layout`` that of its images. A
+    prediction more uncertain than ``threshold``, a share of the largest entropy, means none of the
+    ``classes``; 1 never does.
+
+    >>> import torch
+    >>> module = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 10))
+    >>> net = Network.from_module(module, head="2", classes=["cat", "dog"])
+    >>> net.width, net(torch.zeros(1, 4)).shape
+    (3, torch.Size([1, 2]))
+    """
+
+    body: nn.Module
+    head: nn.Linear | StandardizedLinear
+
+    def __init__(
+        self,
+        body: nn.Module,
+        head: nn.Linear | StandardizedLinear,
+        width: int,
+        *,
+        classes: Sequence[str],
+        origin: Origin,
+        preprocess: Preprocess | None = None,
+    ) -> None:
+        super().__init__()
+        self.body, self.head, self.width = body, head, width
+        self.classes, self.origin = tuple(classes), origin
+        self.preprocess = preprocess or Preprocess()
+        self.surgery: list[dict[str, Any]] = []
+        self.batchnorm: BatchNormPolicy = "train"
+        self.layout: Layout = "auto"
+        self.threshold = 1.0
+        self.parts: tuple[Part, ...] = (Part(origin.head, 0, width),)
+        self.config: dict[str, Any] = {}
+        self.notes: list[str] = []
+
+    @classmethod
+    def from_module(
+        cls,
+        module: nn.Module,
+        *,
+        head: str,
+        classes: Sequence[str],
+        preprocess: Preprocess | None = None,
+        origin: Origin | None = None,
+    ) -> Network:
+        """Split any module at the linear layer named ``head``; a fresh head takes its place.
+
+        ``head`` may also name a sequence that ends with one, or a convolution of one pixel. The
+        module answers with logits (N, K), or with an object that has them under ``logits``.
+
+        Raises:
+            ValueError: If there is no such layer, or if it is not linear.
+        """
+        name, _ = layer_of(module, head)
+        origin = origin or Origin("module", type(module).__name__, name)
+        look = preprocess or Preprocess()
+        return cls.from_architecture(Architecture(module, origin, (name,), look), classes)
+
+    @classmethod
+    def from_architecture(cls, built: Architecture, classes: Sequence[str]) -> Network:
+        """Split what a library made; a fresh head takes the place of its own.
+
+        Raises:
+            ValueError: If its head is not linear.
+        """
+        parts = split(built.module, built.heads, built.silent)
+        width = max(part.stop for part in parts)
+        body = built.module if parts[0].name else nn.Identity()
+        net = cls(
+            body,
+            nn.Linear(width, len(classes)),
+            width,
+            classes=classes,
+            origin=built.origin,
+            preprocess=built.preprocess,
+        )
+        net.parts, net.config, net.notes = parts, dict(built.config), list(built.notes)
+        return net
+
+    @classmethod
+    def from_timm(
+        cls,
+        name: str,
+        classes: Sequence[str],
+        *,
+        pretrained: bool = False,
+        size: int | None = None,
+    ) -> Network:
+        """Build a timm model by name; see `timm_architecture`."""
+        built = timm_architecture(name, len(classes), pretrained=pretrained, size=size)
+        return cls.from_architecture(built, classes)
+
+    @classmethod
+    def from_torchvision(
+        cls,
+        name: str,
+        classes: Sequence[str],
+        *,
+        pretrained: bool = False,
+        size: int | None = None,
+    ) -> Network:
+        """Build a torchvision classification model by name; see `torchvision_architecture`."""
+        built = torchvision_architecture(name, pretrained=pretrained, size=size)
+        return cls.from_architecture(built, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Predict: logits (N, K)."""
+        return self.head(self.body(x))  # type: ignore[no-any-return]
+
+    def with_unknown(self, logits: Tensor) -> Tensor:
+        """Add what means none of the classes to logits (N, K), as a last column, if any may be."""
+        return add_unknown_column(logits, self.threshold) if self.threshold < 1 else logits
+
+    def operate(self, name: str, **arguments: object) -> None:
+        """Change the architecture by one of `SURGERIES`; `load` does it again.
+
+        Raises:
+            ValueError: If it does not know the name or the arguments, or the head is not linear.
+        """
+        if not isinstance(self.head, nn.Linear):
+            raise ValueError(f"surgery needs a linear head: it is {type(self.head).__name__}")
+        self.body, self.head = operate(self.body, self.head, name, **arguments)
+        self.surgery.append({"name": name, "arguments": arguments})
+
+    def hold_batchnorm(self, policy: BatchNormPolicy) -> None:
+        """Make the body's batch norms keep to ``policy`` from now on, also when loaded again."""
+        self.batchnorm = policy
+        hold_batchnorm(self, policy)
+
+    def train(self, mode: bool = True) -> Network:
+        """Switch modes; under the eval policy batch norms stay, also those put in place since."""
+        super().train(mode)
+        if self.batchnorm == "eval":
+            hold_batchnorm(self, "eval")
+        return self
+
+    def plain_state(self) -> dict[str, Tensor]:
+        """Give the state dict of the original architecture, the head folded and under its name.
+
+        It opens in plain timm, torchvision or the caller's module, made for as many classes, unless
+        `operate` changed the architecture.
+        """
+        head = self.head.fold() if isinstance(self.head, StandardizedLinear) else self.head
+        state = under_names(self.parts, head.state_dict(), self.body.state_dict())
+        return {key: value.detach().contiguous().cpu() for key, value in state.items()}
+
+    def save(self, folder: Path) -> None:
+        """Write ``network.safetensors`` and ``network.json`` into ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        state = {key: value.clone() for key, value in self.plain_state().items()}
+        write_atomically(folder / "network.safetensors", save(state, metadata={"format": "pt"}))
+        description: dict[str, Any] = {
+            "format": self._format(),
+            "origin": asdict(self.origin),
+            "classes": list(self.classes),
+            "preprocess": asdict(self.preprocess),
+            "batchnorm": self.batchnorm,
+        }
+        later = {"surgery": self.surgery, "threshold": self.threshold, "config": self.config}
+        description |= {key: later[key] for key in LATER.get(description["format"], {})}
+        text = json.dumps(description, indent=2) + "\n"
+        write_atomically(folder / "network.json", text.encode())
+
+    def _format(self) -> int:
+        if self.config:
+            return FORMAT
+        return REJECTING if self.threshold < 1 else CHANGED if self.surgery else PLAIN
+
+    @classmethod
+    def load(cls, folder: Path, *, module: nn.Module | None = None) -> Network:
+        """Open a saved network; ``module`` is needed where the architecture was the caller's own.
+
+        Raises:
+            ValueError: If the folder holds no network, one of a newer format or a damaged one, or
+                one whose architecture only the caller knows.
+        """
+        said = read_description(folder / "network.json", FORMAT)
+        origin, classes = Origin(**said["origin"]), said["classes"]
+        size = said["preprocess"]["size"]
+        if origin.kind == "module":
+            if module is None:
+                raise ValueError(
+                    f"{folder} was made from a module of your own ({origin.name}): pass module=..."
+                )
+            net = cls.from_module(module, head=origin.head, classes=classes)
+        elif origin.kind == "transformers":
+            built = transformers_architecture(said["config"], len(classes))
+            net = cls.from_architecture(built, classes)
+        elif origin.kind == "timm":
+            net = cls.from_timm(origin.name, classes, size=size)
+        else:
+            net = cls.from_torchvision(origin.name, classes, size=size)
+        look: dict[str, Any] = said["preprocess"]
+        look = {key: tuple(v) if isinstance(v, list) else v for key, v in look.items()}
+        net.preprocess = Preprocess(**look)
+        for one in said["surgery"]:
+            net.operate(one["name"], **one["arguments"])
+        file = folder / "network.safetensors"
+        try:
+            net.load_plain(read_tensors(file))
+        except RuntimeError as error:
+            raise ValueError(
+                f"{file} does not fit {origin.name} with {len(classes)} classes: a weight is "
+                "missing, unknown or of another shape; take the folder from a copy, or train again"
+            ) from error
+        net.hold_batchnorm(said["batchnorm"])
+        net.threshold = said["threshold"]
+        return net
+
+    def load_plain(self, state: dict[str, Tensor]) -> None:
+        """Take a state dict of the original architecture, head and all; raises where it differs."""
+        head, body = from_names(self.parts, state)
+        self.head.load_state_dict(head)
+        fill(self.body, body)

@@ -1,0 +1,46 @@
+"""Changes to a network's architecture, by name, so that a saved network can be built again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import nn
+
+from adaptune.networks.layers.domain_attention import domain_attention
+from adaptune.networks.layers.domain_heads import domain_heads
+from adaptune.networks.layers.instance_batchnorm import ibn
+
+Surgery = Callable[..., tuple[nn.Module, nn.Linear]]
+"""Takes body, head and plain keyword arguments; gives the body and the head to use instead.
+
+It may change the body in place. A head that it makes is an ``nn.Linear`` (a class of its own that
+inherits from it), whose ``weight`` and ``bias`` are those of the head that it stands for. What it
+adds takes its shapes from body, head and arguments alone, its weights are loaded later.
+"""
+
+SURGERIES: dict[str, Surgery] = {
+    "domain-attention": domain_attention,
+    "domain-heads": domain_heads,
+    "ibn": ibn,
+}
+"""Every surgery that a saved network may ask for; its name is part of the files."""
+
+
+def operate(
+    body: nn.Module, head: nn.Linear, name: str, **arguments: object
+) -> tuple[nn.Module, nn.Linear]:
+    """Apply a surgery by name.
+
+    Raises:
+        ValueError: If there is none of that name, or it does not take these arguments.
+
+    >>> operate(nn.Identity(), nn.Linear(2, 2), "no-such")
+    Traceback (most recent call last):
+    ValueError: there is no surgery named 'no-such': a newer adaptune may know it
+    """
+    if name not in SURGERIES:
+        raise ValueError(f"there is no surgery named {name!r}: a newer adaptune may know it")
+    try:
+        return SURGERIES[name](body, head, **arguments)
+    except (TypeError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"the surgery {name} cannot be done with {arguments}: {error}") from error

@@ -1,0 +1,1 @@
+"""One run: its folder, its set-up, its epochs, its results."""

@@ -1,0 +1,253 @@
+"""One training from settings to a trained method: what a run and a trial of a search share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning_fabric import Fabric
+
+from adaptune.data.domains import DomainData
+from adaptune.data.inputs.image import Augment
+from adaptune.data.missing import missing_parts
+from adaptune.engine.evaluate import evaluate
+from adaptune.engine.loop import Epoch, fit
+from adaptune.engine.method import Method, refuse_options
+from adaptune.engine.plan import Plan
+from adaptune.metrics.classification import Scores
+from adaptune.networks.backbones import open_backbone, resized
+from adaptune.networks.network import Network
+from adaptune.ops.rejection import UNKNOWN_ABOVE, calibrate_threshold
+from adaptune.runs.folder import best_network
+from adaptune.runtime.limits import check_range
+from adaptune.tasks.classification import Task
+from adaptune.types import Outputs
+
+MOST_PIXELS = 8192
+"""The longest side of an input; more fills the memory of any device."""
+
+MOST_DEVICES = 64
+"""The most devices that one machine is taken to have."""
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is adapted and on what.
+
+    Args:
+        backbone: A built-in name (efficientnet-lite0 to -lite2), a timm name, torchvision/NAME, or
+            hf:FOLDER, which transformers' save_pretrained wrote.
+        weights: A local weights file, or "none" for random weights; by default the name's own.
+        image_size: The side of inputs in pixels; by default the network's own.
+        crop: The share of the shorter side that the centre crop keeps; by default the network's.
+        augment: How training images are varied: not at all, by flips, or by crops and flips.
+        device: Where to compute: auto, cpu or cuda.
+        devices: Processes that train together, one a device (one a core's share on the CPU).
+        precision: Arithmetic: 32-true, bf16-mixed or 16-mixed.
+        select: What chooses the epoch that is tested: id-validation, last, or a score of unlabelled
+            images, of the target or else of other domains, such as snd. Without validation images,
+            as where the source is gone, id-validation is last.
+        open_set: Test on images of further classes too, whose answer is unknown.
+        unknown_above: The uncertainty of a prediction, as a share of the largest entropy, above
+            which it means unknown in an open set (Qu et al., 2023). By default the least that keeps
+            95% of the ID validation images known; without any, that of the network that is started
+            from, or else the paper's 0.55.
+        start: A run, or a saved network, to start from instead of a backbone.
+    """
+
+    backbone: str = "efficientnet-lite0"
+    weights: str | None = None
+    image_size: int | None = None
+    crop: float | None = None
+    augment: Augment = "flip"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = 1
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    select: str = "id-validation"
+    open_set: bool = False
+    unknown_above: float | None = None
+    start: str = ""
+
+    def __post_init__(self) -> None:
+        if self.image_size is not None and not 1 <= self.image_size <= MOST_PIXELS:
+            raise ValueError(
+                f"--image-size must be from 1 to {MOST_PIXELS} pixels: got {self.image_size}"
+            )
+        if self.crop is not None and not 0 < self.crop <= 1:
+            raise ValueError(f"--crop must be above 0 and at most 1: got {self.crop}")
+        check_range("--unknown-above", self.unknown_above, 0, 1, above=True, below=True)
+        if not self.open_set and self.unknown_above not in (None, UNKNOWN_ABOVE):
+            raise ValueError(
+                "--unknown-above is for open sets: give --open-set too, or leave it out"
+            )
+        if not 1 <= self.devices <= MOST_DEVICES:
+            raise ValueError(
+                f"--devices must be from 1 to {MOST_DEVICES} on one machine: got {self.devices}; "
+                "for more machines see torchrun in docs/scale.md"
+            )
+
+    def network(self, classes: tuple[str, ...]) -> Network:
+        """Build the network, or open the one to start from, with the preprocessing asked for."""
+        if self.start:
+            net = Network.load(best_network(Path(self.start)))
+            net = net if self.image_size is None else resized(net, self.image_size)
+        else:
+            net = open_backbone(self.backbone, classes, weights=self.weights, size=self.image_size)
+        net.preprocess = replace(net.preprocess, crop=self.crop or net.preprocess.crop)
+        return net
+
+    def fabric(self) -> Fabric:
+        """Choose device and precision, and bring up the processes that train together.
+
+        Under torchrun it decides how many there are.
+
+        Raises:
+            ValueError: If there are no such devices.
+        """
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            here = int(os.environ["LOCAL_WORLD_SIZE"])
+            nodes = int(os.environ["WORLD_SIZE"]) // here
+        else:
+            here, nodes = self.devices, 1
+        try:
+            fabric = Fabric(
+                accelerator=self.device,
+                devices=here,
+                num_nodes=nodes,
+                strategy="ddp" if here * nodes > 1 else "auto",
+                precision=self.precision,
+            )
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"{self.devices} devices of the kind {self.device!r} cannot be had ({error}): "
+                "give --device cpu, or fewer --devices"
+            ) from error
+        fabric.launch()
+        return fabric
+
+
+@dataclass(frozen=True)
+class Session:
+    """A method with its data and plan, ready to be trained.
+
+    One that ``calibrates`` finds the threshold of an open set anew whenever it is validated.
+    """
+
+    method: Method
+    data: DomainData
+    plan: Plan
+    fabric: Fabric
+    calibrates: bool = False
+
+    @property
+    def task(self) -> Task:
+        """What is predicted."""
+        return self.method.task
+
+    @property
+    def net(self) -> Network:
+        """The network that is trained."""
+        return self.method.net
+
+    def epochs(
+        self,
+        state: dict[str, Any] | None = None,
+        pause: Callable[[], bool] = lambda: False,
+        begin: Callable[[], None] = lambda: None,
+    ) -> Iterator[Epoch]:
+        """Train, from ``state`` on, if that of an epoch is given; see `fit`."""
+        how: dict[str, Any] = {"state": state, "pause": pause, "begin": begin}
+        return fit(self.method, self.data, self.plan, fabric=self.fabric, **how)
+
+    @property
+    def validates(self) -> bool:
+        """Whether there are images to validate on, which a run without its source lacks."""
+        return "val" in self.data.sets
+
+    def validate(self) -> Scores:
+        """Score the method on ID validation, as it stands, by a threshold found there if asked."""
+        outputs = evaluate(self.method, self.data.scan("val"), fabric=self.fabric)
+        if self.calibrates:
+            self.net.threshold = calibrate_threshold(outputs.logits)
+        return self.score(outputs)
+
+    def score(self, outputs: Outputs) -> Scores:
+        """Score what the network answers, given the logits of all of a set."""
+        return self.task.score(answered(self.net, outputs))
+
+
+def answered(net: Network, outputs: Outputs) -> Outputs:
+    """Give outputs whose logits are the network's answers: with a column for unknown, if it has."""
+    return replace(outputs, logits=net.with_unknown(outputs.logits))
+
+
+def open_session(
+    method: type[Method],
+    options: Mapping[str, Any],
+    data: DomainData,
+    setting: Setup,
+    plan: Plan,
+    *,
+    fabric: Fabric | None = None,
+    look: Callable[[Network, DomainData, Fabric], None] = lambda *_: None,
+) -> Session:
+    """Build network and method, and show the data through the network's preprocessing.
+
+    Args:
+        method: The method's class.
+        options: Its hyper-parameters.
+        data: Images, as the network wants them or not yet.
+        setting: Backbone, preprocessing, device.
+        plan: How long to train; its seed decides the network's random weights.
+        fabric: Device, precision and processes; by default those of the setting.
+        look: Called with the pretrained network before the method takes it over.
+
+    Raises:
+        ValueError: If there are no images to train or validate on, or the method lacks what it
+            needs.
+    """
+    refuse_options(method, options)
+    _refuse_lack(method, data, setting)
+    for said in missing_parts(data.classes, data.sets):
+        raise ValueError(said)
+    torch.manual_seed(plan.seed)
+    net = setting.network(data.classes)
+    own = UNKNOWN_ABOVE if net.threshold == 1 else net.threshold
+    net.threshold = (setting.unknown_above or own) if setting.open_set else 1.0
+    calibrates = setting.open_set and setting.unknown_above is None and "val" in data.sets
+    data = data.with_input(net.preprocess, setting.augment)
+    fabric = fabric or setting.fabric()
+    look(net, data, fabric)
+    task = Task(len(data.classes), data.domains, unknown=setting.open_set)
+    return Session(method(net, task, **options), data, plan, fabric, calibrates)
+
+
+def _refuse_lack(method: type[Method], data: DomainData, setting: Setup) -> None:
+    """Say what a method needs and did not get.
+
+    Raises:
+        ValueError: If there is such a thing.
+    """
+    needs, name = method.needs, method.__name__
+    if method.setting == "test-time":
+        raise ValueError(
+            f"{name} adapts to a stream of images while it answers, there is nothing to train: "
+            "run adaptune stream RUN DIR"
+        )
+    if needs.unlabeled and not len(data.target):
+        raise ValueError(f"{name} needs unlabelled images and got none: pass --target FOLDER")
+    if needs.labeled and "train" not in data.sets:
+        raise ValueError(f"{name} needs labelled images and got none: pass DATA as well")
+    if needs.labeled and needs.domains > data.domains:
+        raise ValueError(
+            f"{name} needs {needs.domains} labelled domains and got {data.domains}: pass more with "
+            "--source NAME=DIR"
+        )
+    if not needs.labeled and not setting.start:
+        raise ValueError(
+            f"{name} sees no labelled image, so it starts from a finished network: pass --from RUN"
+        )

@@ -1,0 +1,1 @@
+"""What the machine is: processes, seeds, memory, signals, files."""

@@ -1,0 +1,72 @@
+"""Judge networks without target labels, and say afterwards how far that was from the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from adaptune.data.domains import DomainData
+from adaptune.engine.evaluate import evaluate
+from adaptune.engine.method import Method
+from adaptune.networks.heads import StandardizedLinear
+from adaptune.networks.network import Network
+from adaptune.selection import Evidence, label_free
+from adaptune.types import Labeled, Outputs, Unlabeled
+
+SAMPLE = 2000
+"""Rows of a domain that scores look at, spread evenly: some compare every row with every other."""
+
+
+class LabelFreeScorer:
+    """Scores a network on domains whose labels it never sees.
+
+    Args:
+        model: The network, or the method that trains it.
+        data: ID validation and training images, as the network wants them; without any, the
+            scores that need them have no value.
+        fabric: Where to compute.
+    """
+
+    def __init__(self, model: Network | Method, data: DomainData, fabric: Fabric) -> None:
+        net = model.net if isinstance(model, Method) else model
+        head = net.head
+        plain = head.fold() if isinstance(head, StandardizedLinear) else head
+        self.weight: Tensor = plain.weight.detach().float().cpu()
+        val, train = (
+            _shaped(evaluate(model, rows, fabric=fabric), self.weight)
+            for rows in (data.scan("val"), data.sample("train", SAMPLE))
+        )
+        self.val, self.train = _some(val), train.features
+
+    def __call__(self, target: Outputs) -> dict[str, float]:
+        """Give every score, by name; the labels in ``target`` are left alone."""
+        few = _some(target)
+        return label_free(Evidence(few.logits, few.features, self.weight, self.val, self.train))
+
+
+def _some(outputs: Outputs) -> Outputs:
+    """Keep at most `SAMPLE` rows, spread evenly."""
+    count = len(outputs.y)
+    if count <= SAMPLE:
+        return outputs
+    return outputs.at(torch.linspace(0, count - 1, SAMPLE).round().long())
+
+
+def _shaped(outputs: Outputs, weight: Tensor) -> Outputs:
+    """Give outputs of no rows the widths that they would have."""
+    if len(outputs.y):
+        return outputs
+    classes, width = weight.shape
+    logits, features = torch.empty(0, classes), torch.empty(0, width)
+    return replace(outputs, logits=logits, features=features)
+
+
+def without_labels(rows: Iterable[Unlabeled]) -> Iterator[Labeled]:
+    """Let rows without labels be evaluated: their labels are -1, and nobody may look at them."""
+    for one in rows:
+        y = torch.full_like(one.index, -1)
+        yield Labeled(x=one.x, domain=one.domain, index=one.index, y=y)

@@ -1,0 +1,101 @@
+import pytest
+import torch
+
+from adaptune.metrics.classification import open_set, wilson
+from adaptune.results.summary import paired, summarize
+from adaptune.tasks.classification import Task, hardest
+from adaptune.types import Outputs
+
+
+def outputs(guess: list[int], y: list[int]) -> Outputs:
+    logits = torch.eye(3)[torch.tensor(guess)] * 5
+    return Outputs(logits, torch.tensor(y), logits, torch.arange(len(y)))
+
+
+def test_scores_count_what_was_right_and_what_was_taken_for_what():
+    scores = Task(3).score(outputs([0, 1, 2, 2], [0, 1, 1, 2]))
+    assert scores.accuracy == 75.0
+    assert scores.confusion == ((1, 0, 0), (0, 1, 1), (0, 0, 1))
+    assert scores.low < 75.0 < scores.high
+    right, wrong = 5 - torch.tensor(2 + torch.e**5).log(), torch.tensor(2 + torch.e**5).log()
+    assert scores.loss == pytest.approx(float((-3 * right + wrong) / 4), rel=1e-5)
+
+
+def test_open_sets_are_scored_by_known_classes_unknown_images_and_their_harmonic_mean():
+    y = torch.tensor([0, 0, 0, 1, 3, 3])
+    guess = torch.tensor([0, 0, 3, 1, 3, 2])
+    logits = 5 * torch.eye(4)[guess]
+    scores = Task(3, unknown=True).score(Outputs(logits, y, logits, torch.arange(6)))
+    known, unknown = 100 * (2 / 3 + 1) / 2, 50.0  # class 2 has no image and does not count
+    assert scores.open_set["known"] == pytest.approx(known)
+    assert scores.open_set["unknown"] == unknown
+    assert scores.open_set["h"] == pytest.approx(2 * known * unknown / (known + unknown))
+    assert scores.accuracy == pytest.approx(100 * 4 / 6)
+    assert scores.to_dict()["open_set"] == scores.open_set
+
+
+@pytest.mark.parametrize("y", [[0, 1, 1], [2, 2, 2]])
+def test_a_set_without_known_or_without_unknown_images_has_no_harmonic_mean(y):
+    logits = torch.eye(3)
+    scores = Task(2, unknown=True).score(Outputs(logits, torch.tensor(y), logits, torch.arange(3)))
+    assert scores.open_set == {}
+    assert "open_set" not in scores.to_dict()
+
+
+def test_a_prediction_that_cannot_say_unknown_is_refused_where_the_task_has_it():
+    with pytest.raises(ValueError, match="3 classes and unknown has 4 outputs and got 3"):
+        Task(3, unknown=True).score(outputs([0], [0]))
+
+
+def test_nothing_is_right_where_nothing_is_known_right():
+    confusion = torch.tensor([[0, 2], [3, 0]])
+    assert open_set(confusion) == {"known": 0.0, "unknown": 0.0, "h": 0.0}
+
+
+def test_wilson_intervals_hold_in_the_corners():
+    assert wilson(0, 10)[0] == 0.0
+    assert wilson(10, 10)[1] == 1.0
+    assert wilson(10, 10)[0] == pytest.approx(0.7225, abs=1e-3)
+    wide, narrow = wilson(5, 10), wilson(500, 1000)
+    assert narrow[1] - narrow[0] < wide[1] - wide[0]
+
+
+def test_the_hardest_images_are_the_surest_mistakes():
+    logits = torch.tensor([[0.0, 2.0], [0.0, 9.0], [5.0, 0.0], [0.0, 4.0]])
+    rows = Outputs(logits, torch.tensor([0, 0, 0, 0]), logits, torch.arange(4))
+    assert hardest(rows, 2) == [1, 3]
+    assert hardest(rows, 9) == [1, 3, 0]
+
+
+def run(method: str, seed: int, own: float, other: float) -> dict:
+    scores = {
+        "id": {"accuracy": own, "count": 100},
+        "elsewhere": {"accuracy": other, "count": 100},
+    }
+    distortion = {"cosine": 0.5, "l2": 1.0}
+    return {
+        "method": method,
+        "seed": seed,
+        "scores": scores,
+        "distortion": distortion,
+        "seconds": 1.0,
+        "ood_accuracy": other,
+    }
+
+
+def test_intervals_over_seeds_are_students():
+    (line,) = summarize([run("ft", seed, 60 + seed, 40.0) for seed in range(3)])
+    assert line["id"]["mean"] == 61.0
+    assert line["id"]["high"] - 61.0 == pytest.approx(4.3027 / 3**0.5, rel=1e-4)
+    assert line["ood"] == {"mean": 40.0, "low": 40.0, "high": 40.0}
+
+
+def test_one_seed_has_the_interval_of_its_images():
+    (line,) = summarize([run("ft", 0, 50.0, 40.0)])
+    assert line["id"]["high"] - 50.0 == pytest.approx(9.8)
+
+
+def test_pairs_compare_the_seeds_that_both_methods_have():
+    runs = [run("a", s, 0, 10.0 + s) for s in range(3)] + [run("b", s, 0, 8.0) for s in range(2)]
+    assert paired(runs, "a", "b", "ood_accuracy")["mean"] == 2.5
+    assert paired(runs[:1] + runs[3:], "a", "b", "ood_accuracy") is None
