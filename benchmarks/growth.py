@@ -21,7 +21,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from adaptune import Network, Plan, Task, convert_batchnorm, evaluate, feature_distortion, fit
+from adaptune import (
+    Classification,
+    Network,
+    Plan,
+    convert_batchnorm,
+    evaluate,
+    feature_distortion,
+    fit,
+)
+from adaptune.engine.evaluate import sample_outputs
 from adaptune.methods.daft import DAFT
 from adaptune.ops.probe import linear_probe, penalties
 from adaptune.runtime.files import to_json, write_text
@@ -115,14 +124,20 @@ def probe(size: Size) -> Callable[[], object]:
 
 def epoch(size: Size) -> Callable[[], object]:
     """Train for one epoch by DAFT, its preparation included."""
-    method = DAFT(network(size), Task(size.classes))
+    method = DAFT(network(size), Classification(size.classes))
     return lambda: list(fit(method, Same(size), Plan(epochs=1)))
 
 
 def evaluation(size: Size) -> Callable[[], object]:
     """Evaluate a network, and compare its features with another's."""
-    net, before = network(size), features(size)[0]
-    return lambda: feature_distortion(before, evaluate(net, Same(size).scan("test")).features)
+    net, task = network(size), Classification(size.classes)
+    before = sample_outputs(net, Same(size).scan("test")).features
+
+    def work() -> None:
+        found = evaluate(net, Same(size).scan("test"), task)
+        feature_distortion(before, found.sample.features)
+
+    return work
 
 
 def scores(size: Size) -> Callable[[], object]:

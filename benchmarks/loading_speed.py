@@ -26,10 +26,11 @@ from adaptune.data.domains import DomainData, Loading
 from adaptune.data.inputs.image import ImageFiles, read_image
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains
-from adaptune.engine.evaluate import evaluate
+from adaptune.engine.evaluate import evaluate, sample_outputs
 from adaptune.networks.backbones import open_backbone
 from adaptune.networks.network import Network
 from adaptune.ops.distortion import feature_distortion
+from adaptune.tasks.classification import Classification
 from adaptune.types import Labeled, Needs
 
 SIZES = {"png": (72, 72), "jpg": (500, 375)}
@@ -95,14 +96,15 @@ def drawn(folder: Path, kind: str, net: Network) -> DomainData:
 def evaluated(net: Network, data: DomainData, pairs: int) -> Told:
     """Compare evaluation on ID and four other domains with one forward pass over them."""
     fabric = Fabric(accelerator="cpu", devices=1)
-    before = {name: evaluate(net, rows, fabric=fabric).features for name, rows in tests(data)}
+    task = Classification(len(net.classes))
+    before = {name: sample_outputs(net, rows, fabric=fabric).features for name, rows in tests(data)}
     held = {name: list(rows) for name, rows in tests(data)}
 
     def ours(sets: Callable[[], list[tuple[str, list[Labeled]]]]) -> Arm:
         def arm() -> None:
             for name, rows in sets():
-                outputs = evaluate(net, rows, fabric=fabric)
-                feature_distortion(before[name], outputs.features)
+                found = evaluate(net, rows, task, fabric=fabric)
+                feature_distortion(before[name], found.sample.features)
 
         return arm
 

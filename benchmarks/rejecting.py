@@ -7,12 +7,12 @@ from dataclasses import replace
 from statistics import mean
 from typing import Any
 
-from adaptune.engine.evaluate import evaluate
+from adaptune.engine.evaluate import sample_outputs
 from adaptune.networks.network import Network
 from adaptune.ops.information import add_unknown_column
 from adaptune.runs.folder import best_network
 from adaptune.studies.grid import Cell
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Outputs
 
 THRESHOLDS = tuple(step / 20 for step in range(1, 20))
@@ -28,13 +28,12 @@ def by_threshold(outputs: Outputs, classes: int) -> dict[str, float]:
     >>> by_threshold(Outputs(logits, y, logits, y), 2)["0.55"]
     100.0
     """
-    task = Task(classes, unknown=True)
-    return {
-        f"{one:.2f}": task.score(
-            replace(outputs, logits=add_unknown_column(outputs.logits, one))
-        ).open_set["h"]
-        for one in THRESHOLDS
-    }
+    found = {}
+    for one in THRESHOLDS:
+        tally = Classification(classes, unknown=True).tally()
+        tally.add(replace(outputs, logits=add_unknown_column(outputs.logits, one)))
+        found[f"{one:.2f}"] = tally.scores().detail["open_set"]["h"]
+    return found
 
 
 def confidence(cells: Sequence[Cell]) -> dict[str, Any]:
@@ -48,7 +47,7 @@ def confidence(cells: Sequence[Cell]) -> dict[str, Any]:
         net = Network.load(best_network(cell.folder))
         data = cell.data.with_input(net.preprocess)
         (target,) = data.ood
-        outputs = evaluate(net, data.tests()[target])
+        outputs = sample_outputs(net, data.tests()[target])
         own = {"pair": cell.domain, "seed": cell.plan.seed}
         rows.append(own | {"h": by_threshold(outputs, len(net.classes))})
     best = max(rows[0]["h"], key=lambda one: mean(row["h"][one] for row in rows))

@@ -23,7 +23,7 @@ from adaptune.methods.daft import DAFT
 from adaptune.runs.setup import Setup
 from adaptune.runtime.files import to_json, write_text
 from adaptune.runtime.machine import describe_machine
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from benchmarks.run import ROOT, some
 from benchmarks.sources.emoji import open_source
 
@@ -61,7 +61,7 @@ def main(words: list[str]) -> None:
 def measured(data: DomainData) -> dict[str, Any]:
     """Prepare DAFT on the data; give the converted statistics and the head's curvature."""
     net = Setup(image_size=64, crop=1.0).network(data.classes)
-    method = DAFT(net, Task(len(data.classes)))
+    method = DAFT(net, Classification(len(data.classes)))
     notes = method.prepare(data.with_input(net.preprocess))
     norms = [norm for _, norm in batchnorms(net.body)]
     return {

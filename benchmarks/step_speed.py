@@ -24,7 +24,7 @@ from adaptune.engine.plan import Plan
 from adaptune.methods.daft import DAFT
 from adaptune.methods.ft import FineTune
 from adaptune.runs.setup import Setup
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Labeled, Needs, Split
 
 CLASSES, PIXELS, ROWS, STEPS = 10, 64, 64, 4
@@ -93,7 +93,7 @@ def _compared(
     torch.manual_seed(0)
     data = images()
     net = Setup(image_size=PIXELS).network(tuple(map(str, range(CLASSES))))
-    made = method(net, Task(CLASSES), lr=RATE)
+    made = method(net, Classification(CLASSES), lr=RATE)
     epochs = fit(made, data, Plan(epochs=pairs + 2))
     next(epochs)
     bare = bare_loop(deepcopy(made.net), data, layout)

@@ -25,7 +25,7 @@ from adaptune.report.terminal import Terminal
 from adaptune.runs.folder import best_network
 from adaptune.runtime.files import to_json, write_text
 from adaptune.studies.grid import Failure, spread
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Unlabeled
 from benchmarks.gain import gain
 from benchmarks.sources.corruptions import corrupted
@@ -126,7 +126,7 @@ def _right(
 ) -> int:
     """Count the right answers of one way of adapting to one stream."""
     options = {key: value for key, value in said.items() if key != "method"}
-    method = METHODS[said["method"]](deepcopy(net), Task(len(net.classes)), **options)
+    method = METHODS[said["method"]](deepcopy(net), Classification(len(net.classes)), **options)
     rows = (Unlabeled(x[at], torch.zeros_like(at), at) for at in torch.arange(len(x)).split(batch))
     plan = Plan(seed=seed, layout="channels_last")
     answers = stream(method, rows, plan)

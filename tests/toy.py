@@ -16,7 +16,7 @@ from adaptune.engine.plan import Plan
 from adaptune.methods.ft import FineTune
 from adaptune.networks.network import Network
 from adaptune.runs.setup import Setup
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Labeled, Needs, Split, Unlabeled, empty_unlabeled
 
 CLASSES = ("red", "green", "blue")
@@ -83,7 +83,7 @@ def trained(seed: int = 0, *, lr: float = 0.03, epochs: int = 6) -> Network:
 @cache
 def _trained(seed: int, lr: float, epochs: int) -> Network:
     net = network(seed)
-    method = FineTune(net, Task(len(CLASSES)), lr=lr)
+    method = FineTune(net, Classification(len(CLASSES)), lr=lr)
     plan = Plan(epochs=epochs, seed=seed, layout="channels_last")  # the same bits in any process
     for _ in fit(method, TwoDomains(), plan):
         pass

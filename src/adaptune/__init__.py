@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from adaptune.networks.backbones import open_backbone as open_backbone
     from adaptune.networks.network import Network as Network
     from adaptune.ops.distortion import feature_distortion as feature_distortion
-    from adaptune.tasks.classification import Task as Task
+    from adaptune.tasks.classification import Classification as Classification
+    from adaptune.tasks.task import Task as Task
 
 # Where each public name lives. It is imported when it is first used, so that the command line can
 # say what it has to say before torch is loaded. The methods are found by their list.
@@ -36,7 +37,8 @@ _HOMES = {
     "Network": "networks.network",
     "Plan": "engine.plan",
     "Shares": "data",
-    "Task": "tasks.classification",
+    "Classification": "tasks.classification",
+    "Task": "tasks.task",
     "convert_batchnorm": "batchnorm.conversion",
     "describe_batchnorm": "batchnorm.layers",
     "evaluate": "engine.evaluate",

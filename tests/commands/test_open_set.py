@@ -10,7 +10,7 @@ import torch
 from adaptune.commands import main
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains
-from adaptune.engine.evaluate import evaluate
+from adaptune.engine.evaluate import sample_outputs
 from adaptune.networks.network import Network
 from adaptune.ops.information import add_unknown_column, keeping
 
@@ -206,7 +206,7 @@ def validation(folder, photos):
     net = Network.load(folder / "best")
     shares = Shares(val_share=0.3)
     data = open_domains(photos, classes=KNOWN, shares=shares).with_input(net.preprocess)
-    return evaluate(net, data.scan("val"))
+    return sample_outputs(net, data.scan("val"))
 
 
 def kept(logits: torch.Tensor, threshold: float) -> float:

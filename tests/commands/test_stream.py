@@ -11,7 +11,7 @@ import pytest
 from adaptune.commands import main
 from adaptune.data.inputs import image
 from adaptune.data.opening import other_domains
-from adaptune.engine.evaluate import evaluate
+from adaptune.engine.evaluate import sample_outputs
 from adaptune.networks.network import Network
 from adaptune.ops.information import uncertainty
 
@@ -73,7 +73,7 @@ def test_at_alpha_1_it_says_what_predict_says(finished, sketches, tmp_path, told
 def test_a_network_that_rejects_says_unknown_as_predict_does(finished, sketches, tmp_path, told):
     net = Network.load(finished / "best")
     rows = other_domains({"sketch": sketches}, classes=net.classes).with_input(net.preprocess)
-    unsure = uncertainty(evaluate(net, rows.tests()["sketch"]).logits).sort().values
+    unsure = uncertainty(sample_outputs(net, rows.tests()["sketch"]).logits).sort().values
     net.threshold = float(unsure[29:31].mean())
     net.save(tmp_path / "net")
     ours, theirs, closed = (tmp_path / f"{name}.csv" for name in ("ours", "theirs", "closed"))

@@ -11,17 +11,17 @@ from toy import CLASSES, Toy, body, domains, images, network
 from adaptune.data import Loading, from_datasets
 from adaptune.engine.batches import layout_of
 from adaptune.engine.descent import Descent
-from adaptune.engine.evaluate import evaluate
+from adaptune.engine.evaluate import evaluate, sample_outputs
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.methods.ft import FineTune
 from adaptune.networks.network import Network
 from adaptune.runs.setup import open_session
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Group, Objective
 
-TASK = Task(len(CLASSES))
+TASK = Classification(len(CLASSES))
 FABRIC = Fabric(accelerator="cpu", devices=1)
 
 
@@ -72,7 +72,7 @@ def test_no_batch_is_an_error_that_says_so():
 def test_evaluating_gives_every_row_once_with_the_features_of_the_body():
     net, data = network(), domains()
     net.train()
-    outputs = evaluate(net, data.scan("test"))
+    outputs = sample_outputs(net, data.scan("test"))
     x, y = images(30, seed=2).tensors
     assert net.training
     net.eval()
@@ -83,10 +83,9 @@ def test_evaluating_gives_every_row_once_with_the_features_of_the_body():
 
 
 def test_evaluating_an_empty_set_gives_no_rows_and_scoring_it_says_so():
-    outputs = evaluate(network(), [])
-    assert len(outputs.y) == 0
-    with pytest.raises(ValueError, match="no image could be scored"):
-        TASK.score(outputs)
+    assert len(sample_outputs(network(), []).y) == 0
+    with pytest.raises(ValueError, match="no example could be scored"):
+        evaluate(network(), [], TASK)
 
 
 def test_images_go_channels_last_through_convolutions_only():
@@ -96,7 +95,7 @@ def test_images_go_channels_last_through_convolutions_only():
     net.body[0].register_forward_pre_hook(
         lambda _, args: seen.append(args[0].is_contiguous(memory_format=torch.channels_last))
     )
-    evaluate(net, domains().scan("val"))
+    sample_outputs(net, domains().scan("val"))
     assert all(seen)
 
 
@@ -158,7 +157,9 @@ def test_bfloat16_autocast_trains_and_evaluates_in_float32_outputs():
         e.terms["task"] for e in fit(method, domains(), Plan(epochs=4), fabric=fabric) if e.terms
     ]
     assert losses[-1] < losses[0]
-    assert evaluate(method, domains().scan("val"), fabric=fabric).logits.dtype == torch.float32
+    assert (
+        sample_outputs(method, domains().scan("val"), fabric=fabric).logits.dtype == torch.float32
+    )
 
 
 def test_any_dataset_of_pairs_can_be_trained_on():

@@ -20,10 +20,10 @@ from adaptune.engine.nonfinite import NonFiniteError
 from adaptune.engine.plan import Plan
 from adaptune.engine.rules import Plain, Sharp, climb, climbed
 from adaptune.methods.ft import FineTune
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Objective
 
-TASK = Task(len(CLASSES))
+TASK = Classification(len(CLASSES))
 FABRIC = Fabric(accelerator="cpu", devices=1)
 
 

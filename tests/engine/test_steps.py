@@ -14,16 +14,16 @@ import adaptune.engine.loop
 from adaptune.engine import warmup
 from adaptune.engine.batches import DataOnDevice, layout_of
 from adaptune.engine.descent import Descent
-from adaptune.engine.evaluate import evaluate
+from adaptune.engine.evaluate import sample_outputs
 from adaptune.engine.loop import fit
 from adaptune.engine.nonfinite import NonFiniteError
 from adaptune.engine.plan import Plan
 from adaptune.methods.daft import DAFT
 from adaptune.methods.ft import FineTune
 from adaptune.networks.network import Network
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 
-TASK = Task(len(CLASSES))
+TASK = Classification(len(CLASSES))
 FABRIC = Fabric(accelerator="cpu", devices=1)
 
 
@@ -213,7 +213,7 @@ def test_the_layout_is_the_faster_one_and_kept_when_a_run_goes_on(monkeypatch, s
     resumed = FineTune(network(), TASK)
     list(fit(resumed, domains(64), Plan(epochs=2), state=last.state))
     assert resumed.net.layout == layout
-    evaluate(resumed, domains().scan("val"))
+    sample_outputs(resumed, domains().scan("val"))
     convolution = resumed.net.body[3].weight
     assert convolution.is_contiguous() == (layout == "contiguous")
 
@@ -265,11 +265,13 @@ def test_a_compiled_run_is_the_same_run_and_is_saved_the_same(tmp_path):
         epochs = []
         for epoch in fit(method, domains(64), Plan(epochs=2, compile=on)):
             epochs.append(epoch)
-            outputs = evaluate(method, domains(64).scan("val"))
+            outputs = sample_outputs(method, domains(64).scan("val"))
         losses.append([epoch.terms["task"] for epoch in epochs[1:]])
         method.net.save(tmp_path / str(on))
     assert epochs[0].said[-1].startswith("compiled in")
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
     assert list(plain.state_dict()) == list(compiled.state_dict())
     loaded = Network.load(tmp_path / "True", module=body())
-    torch.testing.assert_close(evaluate(loaded, domains(64).scan("val")).logits, outputs.logits)
+    torch.testing.assert_close(
+        sample_outputs(loaded, domains(64).scan("val")).logits, outputs.logits
+    )

@@ -17,10 +17,10 @@ from adaptune.engine.plan import Plan
 from adaptune.engine.streaming import stream
 from adaptune.methods.alpha_bn import AlphaBN
 from adaptune.methods.tent import Tent
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Unlabeled
 
-TASK = Task(len(CLASSES))
+TASK = Classification(len(CLASSES))
 X = tinted(images(50, seed=31).tensors[0], 1.0)
 
 

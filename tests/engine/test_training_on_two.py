@@ -12,7 +12,7 @@ from toy import CLASSES, domains, network
 from two import on_two
 
 from adaptune.batchnorm.synchronized import batch_norm
-from adaptune.engine.evaluate import evaluate
+from adaptune.engine.evaluate import sample_outputs
 from adaptune.engine.loop import fit
 from adaptune.engine.nonfinite import NonFiniteError
 from adaptune.engine.plan import Plan
@@ -21,9 +21,9 @@ from adaptune.methods.ft import FineTune
 from adaptune.methods.sam import SAM
 from adaptune.methods.tram import TRAM
 from adaptune.runtime.processes import rank_and_world
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 
-TASK = Task(len(CLASSES))
+TASK = Classification(len(CLASSES))
 METHODS = {"ft": FineTune, "daft": DAFT, "sam": SAM, "tram": TRAM}
 UNEVEN = 15
 """Images in a batch, which two processes cannot share evenly."""
@@ -37,7 +37,7 @@ def trained(kind, epochs: int = 2, size: int = UNEVEN, count: int = 70, **plan) 
         rows.data = [(x.double(), y) for x, y in rows.data]
     chosen = Plan(**{"epochs": epochs, "layout": "channels_last", **plan})
     terms = [epoch.terms for epoch in fit(method, data, chosen)]
-    outputs = evaluate(method, data.scan("test"))
+    outputs = sample_outputs(method, data.scan("test"))
     return {"state": method.state_dict(), "terms": terms, "outputs": vars(outputs)}
 
 

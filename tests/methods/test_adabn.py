@@ -15,9 +15,9 @@ from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
 from adaptune.methods.adabn import AdaBN
 from adaptune.networks.network import Network
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 
-TASK = Task(len(CLASSES))
+TASK = Classification(len(CLASSES))
 
 
 @pytest.fixture

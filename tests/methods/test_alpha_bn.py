@@ -14,10 +14,10 @@ from adaptune.engine.plan import Plan
 from adaptune.engine.streaming import stream
 from adaptune.methods.alpha_bn import AlphaBN, class_correlation
 from adaptune.networks.network import Network
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Unlabeled
 
-TASK = Task(len(CLASSES))
+TASK = Classification(len(CLASSES))
 
 
 @pytest.fixture(scope="module")

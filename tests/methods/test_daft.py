@@ -11,7 +11,7 @@ from toy import CLASSES, domains, network
 
 from adaptune.batchnorm.layers import batchnorms
 from adaptune.engine.descent import Descent
-from adaptune.engine.evaluate import evaluate
+from adaptune.engine.evaluate import sample_outputs
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
@@ -19,10 +19,10 @@ from adaptune.methods.daft import DAFT
 from adaptune.methods.ft import FineTune
 from adaptune.methods.lp_ft import LinearProbeFineTune
 from adaptune.networks.heads import StandardizedLinear
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Domains
 
-TASK = Task(len(CLASSES))
+TASK = Classification(len(CLASSES))
 
 
 def everything(data: Domains) -> torch.Tensor:
@@ -186,10 +186,10 @@ def test_the_folded_head_predicts_what_the_conditioned_head_does():
     method = DAFT(network(), TASK)
     for _ in fit(method, domains(), Plan(epochs=2)):
         pass
-    before = evaluate(method, domains().scan("test")).logits
+    before = sample_outputs(method, domains().scan("test")).logits
     assert isinstance(method.net.head, StandardizedLinear)
     method.net.head = method.net.head.fold()
-    after = evaluate(method, domains().scan("test")).logits
+    after = sample_outputs(method, domains().scan("test")).logits
     assert torch.allclose(before, after, atol=1e-5)
 
 

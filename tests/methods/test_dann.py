@@ -14,10 +14,10 @@ from adaptune.engine.plan import Plan
 from adaptune.methods.dann import DANN
 from adaptune.methods.ft import FineTune
 from adaptune.ops.adversary import critic, domain_loss, ramp, reverse
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Needs
 
-TASK = Task(len(CLASSES))
+TASK = Classification(len(CLASSES))
 BOTH = Needs(unlabeled=True)
 
 

@@ -15,10 +15,10 @@ from adaptune.methods.gdcan import GDCAN
 from adaptune.networks.layers.domain_attention import attentions, source_first
 from adaptune.networks.network import Network
 from adaptune.ops.discrepancy import mmd, subset_mmd
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Needs
 
-TASK = Task(len(CLASSES))
+TASK = Classification(len(CLASSES))
 DATA = TwoDomains(cast=0.6)
 BATCH = next(DATA.batches(Needs(unlabeled=True), 0))
 

@@ -18,11 +18,11 @@ from adaptune.engine.plan import Plan
 from adaptune.methods.glc import GLC
 from adaptune.ops.clustering import cluster_count, kmeans, one_vs_all
 from adaptune.ops.information import add_unknown_column
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Labeled
 
-TASK = Task(len(CLASSES))
-OPEN = Task(len(CLASSES), unknown=True)
+TASK = Classification(len(CLASSES))
+OPEN = Classification(len(CLASSES), unknown=True)
 
 
 class Open(TwoDomains):
@@ -39,9 +39,7 @@ class Open(TwoDomains):
     def scores(self, method):
         rows = torch.arange(len(self.target))
         batch = Labeled(self.target, rows * 0, rows, y=self.truth)
-        outputs = evaluate(method, [batch])
-        said = replace(outputs, logits=method.net.with_unknown(outputs.logits))
-        return method.task.score(said)
+        return evaluate(method, [batch], method.task).scores
 
 
 def rejecting_net(seed=0):
@@ -142,7 +140,7 @@ def test_the_target_is_read_better_than_before(seed):
 @pytest.mark.parametrize("seed", range(3))
 def test_unknown_images_are_told_from_known_ones_better_than_before(seed):
     data, method = Open(), GLC(rejecting_net(seed), OPEN, lr=0.03)
-    before = data.scores(method).open_set["h"]
+    before = data.scores(method).detail["open_set"]["h"]
     for _ in fit(method, data, Plan(epochs=15, seed=seed)):
         pass
-    assert data.scores(method).open_set["h"] > before + 5
+    assert data.scores(method).detail["open_set"]["h"] > before + 5

@@ -15,10 +15,10 @@ from adaptune.methods.ft import FineTune
 from adaptune.methods.ibn import IBN
 from adaptune.networks.layers.instance_batchnorm import InstanceBatchNorm
 from adaptune.networks.network import Network
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Labeled
 
-TASK = Task(len(CLASSES), domains=2)
+TASK = Classification(len(CLASSES), domains=2)
 
 
 def fitted(method, epochs=8):

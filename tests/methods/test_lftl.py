@@ -20,9 +20,9 @@ from adaptune.methods.lftl import LFTL
 from adaptune.ops.banks import collect
 from adaptune.ops.mixing import mixup, partners
 from adaptune.ops.queries import contrastive_margin, margin
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 
-TASK = Task(len(CLASSES))
+TASK = Classification(len(CLASSES))
 
 
 def refreshed(times: int = 1, **options) -> tuple[LFTL, TwoDomains]:

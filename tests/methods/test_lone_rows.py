@@ -14,7 +14,7 @@ from adaptune.engine.method import hyperparameters
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.networks.network import Network
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 
 OPTIONS = {"lftl": {"ask": 3, "rounds": 1}}
 LISTED = [name for name, method in METHODS.items() if method.setting != "test-time"]
@@ -33,7 +33,7 @@ def trained(name: str, net: Network, count: int, batch_size: int, **plan) -> Non
     data = from_datasets(rows, rows, rows, classes=CLASSES, target=rows, loading=loading)
     data = replace(data, answers=OracleAnnotator(rows.tensors[1].tolist()))
     held = {"batchnorm": plan.pop("batchnorm")} if "batchnorm" in plan else {}
-    method = METHODS[name](net, Task(len(CLASSES)), **OPTIONS.get(name, {}), **held)
+    method = METHODS[name](net, Classification(len(CLASSES)), **OPTIONS.get(name, {}), **held)
     for _ in fit(method, data, Plan(epochs=1, layout="contiguous", **plan)):
         pass
 
@@ -77,7 +77,7 @@ def test_the_trial_of_layouts_says_the_same(layout):
     rows = images(4)
     data = from_datasets(rows, rows, rows, classes=CLASSES, loading=Loading(batch_size=1))
     with pytest.raises(ValueError, match="a batch norm in train mode got one value a channel"):
-        list(fit(METHODS["ft"](net, Task(3)), data, Plan(epochs=1, layout=layout)))
+        list(fit(METHODS["ft"](net, Classification(3)), data, Plan(epochs=1, layout=layout)))
 
 
 @pytest.mark.parametrize("name", ["daft", "glc"])

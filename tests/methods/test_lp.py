@@ -8,15 +8,15 @@ from sklearn.linear_model import LogisticRegression
 from toy import CLASSES, domains, network
 
 from adaptune.data import from_datasets
-from adaptune.engine.evaluate import evaluate
+from adaptune.engine.evaluate import sample_outputs
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
 from adaptune.methods import lp
 from adaptune.methods.lp import LinearProbe
 from adaptune.methods.lp_ft import LinearProbeFineTune
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 
-TASK = Task(len(CLASSES))
+TASK = Classification(len(CLASSES))
 
 
 def test_the_probe_is_logistic_regression_at_the_best_c_on_validation():
@@ -109,7 +109,9 @@ def test_lp_ft_starts_at_the_probe():
     probe, tuned = LinearProbe(network(), TASK, cs=5), LinearProbeFineTune(network(), TASK, cs=5)
     for method in (probe, tuned):
         next(iter(fit(method, domains(), Plan(epochs=1))))
-    one, other = (evaluate(method, domains().scan("test")).logits for method in (probe, tuned))
+    one, other = (
+        sample_outputs(method, domains().scan("test")).logits for method in (probe, tuned)
+    )
     assert torch.equal(one, other)
 
 

@@ -17,10 +17,10 @@ from adaptune.engine.method import Method
 from adaptune.engine.plan import Plan
 from adaptune.methods.ft import FineTune
 from adaptune.methods.mcd import MCD, classifier_discrepancy
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Labeled, Needs, Objective, Unlabeled
 
-TASK = Task(len(CLASSES))
+TASK = Classification(len(CLASSES))
 BOTH = Needs(unlabeled=True)
 
 

@@ -19,10 +19,10 @@ from adaptune.engine.plan import Plan
 from adaptune.engine.streaming import stream
 from adaptune.methods import METHODS
 from adaptune.networks.network import Network
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Domains, Labeled, Needs, Split, Unlabeled
 
-TASK = Task(len(CLASSES))
+TASK = Classification(len(CLASSES))
 PLAN = Plan(epochs=3, seed=5)
 
 
@@ -35,7 +35,7 @@ def made(name: str, **options: object) -> Method:
     return METHODS[name](net, task_of(name), **options)
 
 
-def task_of(name: str) -> Task:
+def task_of(name: str) -> Classification:
     """Give the toy's task as a method needs it."""
     return replace(TASK, domains=METHODS[name].needs.domains)
 
@@ -90,7 +90,7 @@ def accuracy(method: Method, model: Method | Network) -> float:
     if method.needs.unlabeled:
         return TwoDomains(cast=0.0 if method.needs.labeled else 0.5).accuracy(model)
     data = TwoDomains(sources=method.needs.domains) if method.needs.domains > 1 else domains()
-    return TASK.score(evaluate(model, data.scan("test"))).accuracy
+    return evaluate(model, data.scan("test"), TASK).scores.main.value
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -18,7 +18,7 @@ from adaptune.engine.streaming import stream
 from adaptune.methods import METHODS
 from adaptune.methods.ft import FineTune
 from adaptune.networks.network import Network
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 
 CLASSES = tuple("0123456789")
 SOURCE, TARGET = 600, 400
@@ -79,12 +79,12 @@ def trained(method: Method, epochs: int) -> Method:
 
 @cache
 def of_the_source() -> Network:
-    return trained(FineTune(network(), Task(len(CLASSES))), 8).net
+    return trained(FineTune(network(), Classification(len(CLASSES))), 8).net
 
 
 def adapted(name: str) -> float:
     """Give the accuracy on the target that a method reaches."""
-    method, data, task = METHODS[name], Digits(), Task(len(CLASSES))
+    method, data, task = METHODS[name], Digits(), Classification(len(CLASSES))
     if method.setting == "test-time":
         answers = stream(method(deepcopy(of_the_source()), task), data.unlabeled(), Plan())
         return data.right(torch.cat([answer.logits.argmax(1) for answer in answers]))

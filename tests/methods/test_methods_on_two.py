@@ -15,7 +15,7 @@ from adaptune.engine.loop import fit
 from adaptune.engine.method import Method
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 
 ADAPTING = [
     name
@@ -45,7 +45,7 @@ def data() -> DomainData:
 def made(name: str, **options: object) -> Method:
     net = network() if METHODS[name].needs.labeled else trained()
     options = OPTIONS.get(name, {}) | options
-    return METHODS[name](net.double(), Task(len(CLASSES)), **options).double()
+    return METHODS[name](net.double(), Classification(len(CLASSES)), **options).double()
 
 
 def copied(method: Method) -> dict[str, torch.Tensor]:
@@ -116,7 +116,7 @@ def test_a_run_is_that_of_one_process_and_the_same_bits_on_both(both, alone, nam
     close(a["state"], wanted["state"], 1e-9)
     moved = [key for key, _ in made(name).named_parameters()]
     moves = any(not torch.equal(wanted["begun"][key], wanted["state"][key]) for key in moved)
-    assert moves == bool(METHODS[name](network(), Task(len(CLASSES))).groups())
+    assert moves == bool(METHODS[name](network(), Classification(len(CLASSES))).groups())
 
 
 def test_what_each_process_draws_for_itself_leaves_the_same_network_on_both_that_learnt(both):

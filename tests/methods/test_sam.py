@@ -11,9 +11,9 @@ from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
 from adaptune.methods.ft import FineTune
 from adaptune.methods.sam import SAM
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 
-TASK = Task(len(CLASSES))
+TASK = Classification(len(CLASSES))
 
 
 def trained(method, epochs: int = 12):
@@ -42,7 +42,7 @@ def test_without_a_climb_it_is_fine_tuning_to_the_bit(policy):
 
 def test_adaptive_it_learns_too_and_to_other_weights():
     method = trained(SAM(network(), TASK, rho=0.5, adaptive=True))
-    assert TASK.score(evaluate(method, domains().scan("test"))).accuracy > 90
+    assert evaluate(method, domains().scan("test"), TASK).scores.main.value > 90
     assert not torch.equal(method.net.head.weight, trained(SAM(network(), TASK)).net.head.weight)
 
 

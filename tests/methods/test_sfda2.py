@@ -15,9 +15,9 @@ from adaptune.engine.plan import Plan
 from adaptune.methods.sfda2 import SFDA2
 from adaptune.networks.heads import StandardizedLinear
 from adaptune.ops.covariances import augmented_loss, class_moments, merge_moments, separation
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 
-TASK = Task(len(CLASSES))
+TASK = Classification(len(CLASSES))
 
 
 def after_an_epoch(**options) -> tuple[SFDA2, TwoDomains]:

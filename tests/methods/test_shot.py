@@ -11,10 +11,10 @@ from adaptune.batchnorm.layers import batchnorms
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
 from adaptune.methods.shot import SHOT
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Needs
 
-TASK = Task(len(CLASSES))
+TASK = Classification(len(CLASSES))
 
 
 def refreshed(**options) -> tuple[SHOT, TwoDomains]:

@@ -12,10 +12,10 @@ from adaptune.batchnorm.layers import batchnorms
 from adaptune.engine.plan import Plan
 from adaptune.engine.streaming import stream
 from adaptune.methods.tent import Tent
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Labeled, Unlabeled
 
-TASK = Task(len(CLASSES))
+TASK = Classification(len(CLASSES))
 
 
 @pytest.fixture

@@ -19,9 +19,9 @@ from adaptune.engine.plan import Plan
 from adaptune.methods.ft import FineTune
 from adaptune.methods.sam import SAM
 from adaptune.methods.tram import TRAM, divergence
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 
-TASK = Task(len(CLASSES))
+TASK = Classification(len(CLASSES))
 PLAN = Plan(momentum=0.0)
 
 

@@ -26,7 +26,7 @@ from adaptune.networks.heads import StandardizedLinear
 from adaptune.networks.network import Network, Preprocess
 from adaptune.networks.surgery import SURGERIES
 from adaptune.ops.information import add_unknown_column
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 
 X = torch.randn(2, 3, 64, 64)
 
@@ -56,7 +56,7 @@ def test_a_torchvision_network_saved_here_opens_in_plain_torchvision(name, tmp_p
 
 def test_a_trained_daft_network_opens_in_a_process_without_adaptune(tmp_path):
     net = open_backbone("test_efficientnet", CLASSES, weights="none")
-    method = DAFT(net, Task(3), lr=0.01)
+    method = DAFT(net, Classification(3), lr=0.01)
     for _ in fit(method, domains(32), Plan(epochs=1)):
         pass
     method.eval()

@@ -8,7 +8,7 @@ import torch
 from adaptune.methods.tram import divergence
 from adaptune.ops.information import entropy, marginal_entropy
 from adaptune.ops.rows import rows
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Outputs
 
 DENSE = torch.randn(3, 4, 5, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -39,7 +39,7 @@ def test_a_divergence_that_is_divided_by_images_alone_is_refused():
 def test_accuracy_of_places_is_refused_as_one_of_images():
     outputs = Outputs(DENSE, torch.zeros(3, dtype=torch.int64), torch.zeros(3, 1), torch.arange(3))
     with pytest.raises(ValueError, match="a score of classes"):
-        Task(4).score(outputs)
+        Classification(4).tally().add(outputs)
 
 
 def test_the_entropy_of_each_place_needs_no_rows():

@@ -20,10 +20,10 @@ from adaptune.methods.lp_ft import LinearProbeFineTune
 from adaptune.ops.conditioning import Spread
 from adaptune.runtime import processes
 from adaptune.runtime.signals import Waiting
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Needs
 
-TASK = Task(len(CLASSES))
+TASK = Classification(len(CLASSES))
 KINDS = (torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.bool)
 CPU = torch.device("cpu")
 

@@ -10,7 +10,7 @@ from lightning_fabric import Fabric
 from toy import CLASSES, body, domains, network
 
 from adaptune.commands import main
-from adaptune.engine.evaluate import evaluate
+from adaptune.engine.evaluate import sample_outputs
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
 from adaptune.methods.daft import DAFT
@@ -22,7 +22,7 @@ from adaptune.selection import SCORES
 from adaptune.selection.epochs import selection_rule
 from adaptune.selection.scoring import LabelFreeScorer
 from adaptune.studies.oracle import oracle_gaps
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 
 FABRIC = Fabric(accelerator="cpu", devices=1)
 
@@ -30,13 +30,13 @@ FABRIC = Fabric(accelerator="cpu", devices=1)
 @pytest.fixture(scope="module")
 def trained():
     """A method with a conditioned head after two epochs on the toy, and its data."""
-    method, data = DAFT(network(), Task(len(CLASSES))), domains()
+    method, data = DAFT(network(), Classification(len(CLASSES))), domains()
     list(fit(method, data, Plan(epochs=2)))
     return method, data
 
 
 def target(model, data):
-    return evaluate(model, data.tests()["shifted"])
+    return sample_outputs(model, data.tests()["shifted"])
 
 
 def test_labels_of_the_target_change_no_score(trained):

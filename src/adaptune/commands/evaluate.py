@@ -21,14 +21,13 @@ from adaptune.data.domains import DomainData, Loading
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains, other_domains
 from adaptune.data.sources import named_folders
-from adaptune.engine.evaluate import evaluate
+from adaptune.engine.evaluate import evaluate, sample_outputs
 from adaptune.networks.network import Network
 from adaptune.ops.rejection import UNKNOWN_ABOVE, calibrate_threshold, describe_threshold
 from adaptune.report.terminal import Terminal
 from adaptune.runs.folder import best_network
-from adaptune.runs.setup import answered
 from adaptune.runtime.limits import MOST, check_range
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 
 KINDS: dict[str, Any] = {
     "data": str,
@@ -80,14 +79,13 @@ def run(words: Sequence[str]) -> None:
         for note in data.notes:
             terminal.say(f"note: {note}")
         if calibrates and len(data.sets.get("val", ())):
-            val = evaluate(net, data.scan("val"), fabric=fabric)
+            val = sample_outputs(net, data.scan("val"), fabric=fabric)
             net.threshold = calibrate_threshold(val.logits)
             terminal.say(f"note: {describe_threshold(net.threshold, len(val.y))}")
         scores: dict[str, dict[str, Any]] = {}
         for name, rows in data.tests().items():
-            outputs = answered(net, evaluate(net, rows, fabric=fabric))
-            task = Task(len(net.classes), unknown=net.threshold < 1)
-            scores[name] = task.score(outputs).to_dict()
+            task = Classification(len(net.classes), unknown=net.threshold < 1)
+            scores[name] = evaluate(net, rows, task, fabric=fabric).scores.to_dict()
         for path, reason in data.problems.items():
             terminal.say(f"left out {path}: {reason}")
         terminal.table(

@@ -42,7 +42,7 @@ from adaptune.networks.network import Network
 from adaptune.report.terminal import NAMED, Terminal
 from adaptune.runs.folder import best_network
 from adaptune.runtime.signals import Signals, Stopped
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import UNKNOWN, Unlabeled
 
 TAKEN = {
@@ -74,7 +74,7 @@ def run(words: Sequence[str]) -> None:
             terminal.say(f"note: {note}")
         ways = loading_of(given, seed=plan.seed, track=terminal.track)
         coming = StreamReader(files, folder, deepcopy(net).eval(), fabric, ways)
-        method = METHODS[name](net, Task(len(net.classes)), **options)
+        method = METHODS[name](net, Classification(len(net.classes)), **options)
         with _kept(out), out.open("w", 1, "utf-8", "surrogateescape", newline="") as lines:
             writer = csv.writer(lines)
             writer.writerow(["path", "predicted", "confidence", "problem"])

@@ -15,7 +15,7 @@ from adaptune.batchnorm.conversion import convert_batchnorm
 from adaptune.engine.rules import GradientRule, Plain
 from adaptune.networks.network import Network
 from adaptune.runtime.limits import check_range
-from adaptune.tasks.classification import Task
+from adaptune.tasks.task import Task
 from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Needs, Objective
 
 

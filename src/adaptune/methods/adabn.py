@@ -12,7 +12,7 @@ from adaptune.batchnorm.layers import need_batchnorm
 from adaptune.batchnorm.renewal import renew_statistics
 from adaptune.engine.method import Descend, Method
 from adaptune.networks.network import Network
-from adaptune.tasks.classification import Task
+from adaptune.tasks.task import Task
 from adaptune.types import Batch, Domains, Group, Needs, Objective
 
 

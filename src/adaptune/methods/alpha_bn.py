@@ -10,7 +10,7 @@ from torch import Tensor
 from adaptune.batchnorm.layers import mixed_statistics, need_batchnorm, train_batchnorm_only
 from adaptune.engine.method import Descend, Method
 from adaptune.networks.network import Network
-from adaptune.tasks.classification import Task
+from adaptune.tasks.task import Labelling
 from adaptune.types import Batch, Between, Group, Needs, Objective
 
 
@@ -35,7 +35,7 @@ class AlphaBN(Method):
     def __init__(
         self,
         net: Network,
-        task: Task,
+        task: Labelling,
         *,
         alpha: Annotated[float, Between(0.05, 1.0)] = 0.9,
         core: bool = False,

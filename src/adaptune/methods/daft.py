@@ -11,7 +11,7 @@ from adaptune.engine.method import Method
 from adaptune.networks.heads import StandardizedLinear
 from adaptune.networks.network import Network
 from adaptune.ops.conditioning import Spread
-from adaptune.tasks.classification import Task
+from adaptune.tasks.task import Labelling
 from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Objective, Rate
 
 
@@ -38,7 +38,7 @@ class DAFT(Method):
     def __init__(
         self,
         net: Network,
-        task: Task,
+        task: Labelling,
         *,
         lr: Rate = 0.3,
         batchnorm: BatchNormPolicy = "converted",

@@ -9,7 +9,7 @@ import torch
 from adaptune.engine.method import Method
 from adaptune.networks.network import Network
 from adaptune.ops.adversary import critic, domain_loss, ramp, reverse
-from adaptune.tasks.classification import Task
+from adaptune.tasks.task import Task
 from adaptune.types import Batch, BatchNormPolicy, Between, Group, Needs, Objective, Rate
 
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from adaptune.engine.method import Method
 from adaptune.networks.layers.domain_heads import DomainHeads, mixture_logits, over_domains
 from adaptune.networks.network import Network
-from adaptune.tasks.classification import Task
+from adaptune.tasks.task import Labelling
 from adaptune.types import Batch, BatchNormPolicy, Between, Group, Needs, Objective, Rate
 
 
@@ -37,7 +37,7 @@ class DRM(Method):
     def __init__(
         self,
         net: Network,
-        task: Task,
+        task: Labelling,
         *,
         lr: Rate = 0.03,
         gamma: Annotated[float, Between(0.1, 10.0)] = 1.0,

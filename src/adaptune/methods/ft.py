@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from adaptune.engine.method import Method
 from adaptune.networks.network import Network
-from adaptune.tasks.classification import Task
+from adaptune.tasks.task import Task
 from adaptune.types import Batch, BatchNormPolicy, Group, Objective, Rate
 
 

@@ -18,7 +18,7 @@ from adaptune.networks.layers.domain_attention import (
 from adaptune.networks.network import Network
 from adaptune.ops.discrepancy import mmd, subset_mmd
 from adaptune.runtime.processes import gather, join
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, BatchNormPolicy, Between, Group, Needs, Objective, Rate
 
 soft_mmd = partial(mmd, count=1, bandwidth=1.68)
@@ -52,11 +52,12 @@ class GDCAN(Method):
 
     needs: ClassVar[Needs] = Needs(unlabeled=True)
     setting: ClassVar[str] = "unsupervised"
+    task: Classification
 
     def __init__(
         self,
         net: Network,
-        task: Task,
+        task: Classification,
         *,
         lr: Rate = 0.01,
         batchnorm: BatchNormPolicy = "train",

@@ -12,7 +12,7 @@ from adaptune.engine.method import Descend, Method
 from adaptune.networks.network import Network
 from adaptune.ops.banks import Collected, collect, neighbours, scatter_rows, update_rows_
 from adaptune.ops.clustering import centre_rows, cluster_count, one_vs_all
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Between, Domains, Group, Needs, Objective
 
 SHARES = (0.25, 0.5, 1.0, 2.0, 3.0)
@@ -37,6 +37,7 @@ class GLC(Method):
 
     needs: ClassVar[Needs] = Needs(labeled=False, unlabeled=True)
     setting: ClassVar[str] = "source-free"
+    task: Classification
     features: Tensor
     scores: Tensor
     targets: Tensor
@@ -45,7 +46,7 @@ class GLC(Method):
     def __init__(
         self,
         net: Network,
-        task: Task,
+        task: Classification,
         *,
         lr: Annotated[float, Between(1e-4, 0.1)] = 0.001,
         batchnorm: Literal["train", "eval"] = "train",

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from adaptune.engine.method import Method
 from adaptune.networks.layers.instance_batchnorm import InstanceBatchNorm
 from adaptune.networks.network import Network
-from adaptune.tasks.classification import Task
+from adaptune.tasks.task import Labelling
 from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Objective, Rate
 
 
@@ -31,7 +31,7 @@ class IBN(Method):
     def __init__(
         self,
         net: Network,
-        task: Task,
+        task: Labelling,
         *,
         lr: Rate = 0.03,
         stages: int = 1,

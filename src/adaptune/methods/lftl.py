@@ -15,7 +15,7 @@ from adaptune.ops.information import entropy, marginal_entropy
 from adaptune.ops.labelled_pool import LabelledPool
 from adaptune.ops.queries import QUERIES
 from adaptune.runtime.processes import join
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Between, Domains, Group, Needs, Objective
 
 
@@ -37,12 +37,13 @@ class LFTL(Method):
 
     needs: ClassVar[Needs] = Needs(labeled=False, unlabeled=True)
     setting: ClassVar[str] = "source-free"
+    task: Classification
     answers: LabelledPool
 
     def __init__(
         self,
         net: Network,
-        task: Task,
+        task: Classification,
         *,
         lr: Annotated[float, Between(1e-4, 0.1)] = 0.001,
         body: float = 0.1,

@@ -12,7 +12,7 @@ from adaptune.engine.method import Method
 from adaptune.networks.network import Network
 from adaptune.ops.probe import Probe, linear_probe, penalties
 from adaptune.runtime.processes import broadcast_from_first, gather
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Labeled, Objective
 
 FeaturesAndLabels = tuple[torch.Tensor, torch.Tensor]
@@ -32,8 +32,9 @@ class LinearProbe(Method):
     """
 
     setting: ClassVar[str] = "supervised"
+    task: Classification
 
-    def __init__(self, net: Network, task: Task, *, cs: int = 50) -> None:
+    def __init__(self, net: Network, task: Classification, *, cs: int = 50) -> None:
         super().__init__(net, task, batchnorm="eval")
         self.cs = cs
 
@@ -52,7 +53,7 @@ class LinearProbe(Method):
 
 
 def probe_head(
-    net: Network, task: Task, data: Domains, *, cs: int, batchnorm: BatchNormPolicy
+    net: Network, task: Classification, data: Domains, *, cs: int, batchnorm: BatchNormPolicy
 ) -> dict[str, Any]:
     """Put the best linear probe into the network's head, in one pass over train and one over val.
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 from adaptune.engine.method import Method
 from adaptune.methods.lp import probe_head
 from adaptune.networks.network import Network
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Objective
 
 
@@ -20,11 +20,12 @@ class LinearProbeFineTune(Method):
     """
 
     setting: ClassVar[str] = "supervised"
+    task: Classification
 
     def __init__(
         self,
         net: Network,
-        task: Task,
+        task: Classification,
         *,
         lr: Annotated[float, Between(1e-4, 0.1)] = 0.003,
         batchnorm: BatchNormPolicy = "eval",

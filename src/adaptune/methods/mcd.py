@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from adaptune.engine.method import Descend, Method
 from adaptune.networks.network import Network
-from adaptune.tasks.classification import Task
+from adaptune.tasks.task import Labelling
 from adaptune.types import Batch, BatchNormPolicy, Group, Needs, Objective, Rate
 
 
@@ -53,7 +53,7 @@ class MCD(Method):
     def __init__(
         self,
         net: Network,
-        task: Task,
+        task: Labelling,
         *,
         lr: Rate = 0.003,
         batchnorm: BatchNormPolicy = "train",

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 from adaptune.engine.method import Method
 from adaptune.engine.rules import Sharp
 from adaptune.networks.network import Network
-from adaptune.tasks.classification import Task
+from adaptune.tasks.task import Task
 from adaptune.types import Batch, BatchNormPolicy, Between, Group, Objective, Rate
 
 

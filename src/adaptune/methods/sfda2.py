@@ -20,7 +20,7 @@ from adaptune.ops.covariances import (
     separation,
 )
 from adaptune.runtime.processes import gather, join
-from adaptune.tasks.classification import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Between, Domains, Group, Needs, Objective
 
 
@@ -41,6 +41,7 @@ class SFDA2(Method):
 
     needs: ClassVar[Needs] = Needs(labeled=False, unlabeled=True)
     setting: ClassVar[str] = "source-free"
+    task: Classification
     features: Tensor
     scores: Tensor
     count: Tensor
@@ -50,7 +51,7 @@ class SFDA2(Method):
     def __init__(
         self,
         net: Network,
-        task: Task,
+        task: Classification,
         *,
         lr: Annotated[float, Between(1e-4, 0.1)] = 0.001,
         body: float = 0.1,

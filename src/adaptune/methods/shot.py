@@ -13,7 +13,7 @@ from adaptune.ops.banks import bank_size, collect, scatter_rows
 from adaptune.ops.clustering import centroid_labels
 from adaptune.ops.information import entropy, marginal_entropy
 from adaptune.runtime.processes import join
-from adaptune.tasks.classification import Task
+from adaptune.tasks.task import Labelling
 from adaptune.types import Batch, Between, Domains, Group, Needs, Objective
 
 
@@ -38,7 +38,7 @@ class SHOT(Method):
     def __init__(
         self,
         net: Network,
-        task: Task,
+        task: Labelling,
         *,
         lr: Annotated[float, Between(1e-4, 0.1)] = 0.001,
         batchnorm: Literal["train", "eval"] = "train",

@@ -9,7 +9,7 @@ from torch import Tensor
 from adaptune.batchnorm.layers import mixed_statistics, train_batchnorm_only
 from adaptune.engine.method import Method
 from adaptune.networks.network import Network
-from adaptune.tasks.classification import Task
+from adaptune.tasks.task import Labelling
 from adaptune.types import Batch, Between, Group, Needs, Objective
 
 
@@ -31,7 +31,7 @@ class Tent(Method):
     def __init__(
         self,
         net: Network,
-        task: Task,
+        task: Labelling,
         *,
         lr: Annotated[float, Between(1e-5, 1e-1)] = 0.00025,
     ) -> None:

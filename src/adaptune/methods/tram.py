@@ -14,7 +14,7 @@ from adaptune.engine.method import Descend, Method
 from adaptune.engine.rules import Sharp
 from adaptune.networks.network import Network
 from adaptune.ops.rows import need_rows
-from adaptune.tasks.classification import Task
+from adaptune.tasks.task import Labelling
 from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Objective, Rate
 
 
@@ -40,7 +40,7 @@ class TRAM(Method):
     def __init__(
         self,
         net: Network,
-        task: Task,
+        task: Labelling,
         *,
         lr: Rate = 0.03,
         reference: Literal["previous", "pretrained", "noise"] = "previous",

@@ -1,41 +1,140 @@
-"""Scores of classes: accuracy with its interval, open sets."""
+"""Tallies of classes: accuracy with its interval, open sets, the surest mistakes."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torchmetrics.classification import MulticlassConfusionMatrix
+
+from adaptune.metrics.tally import Mistake
+from adaptune.ops.rows import need_rows
+from adaptune.results.score import Score, Scores
+from adaptune.runtime.processes import gather, gather_each
+from adaptune.types import Outputs
+
+WORST = 12
+"""Mistakes that are kept."""
 
 
-@dataclass(frozen=True)
-class Scores:
-    """How well a network does on one set: accuracies in percent with a 95% interval, mean loss.
+class ClassTally:
+    """Counts what was taken for what: accuracy in percent, the mean cross-entropy, open sets.
 
-    ``confusion`` has one row a true class and one column a predicted class, in counts. Where a task
-    has an unknown, which is the last of both, ``open_set`` holds the mean accuracy of known classes
-    (``known``, the field's OS*), that on unknown images (``unknown``) and their harmonic mean
-    (``h``), in percent; nothing where the set has no known or no unknown images.
+    Args:
+        classes: How many classes there are.
+        unknown: Whether a further, last output and label mean that a row is of none of them.
+
+    The detail of its scores is ``confusion``, one row a true class and one column a predicted one,
+    in counts; with ``unknown`` also ``open_set``, see `open_set`. Beside that it keeps a loss and
+    an index of each row, 12 bytes, so that the mean is the same for any batches and processes.
     """
 
-    accuracy: float
-    low: float
-    high: float
-    loss: float
-    count: int
-    confusion: tuple[tuple[int, ...], ...]
-    open_set: dict[str, float] = field(default_factory=dict)
+    def __init__(self, classes: int, *, unknown: bool = False) -> None:
+        self.classes, self.unknown, self.columns = classes, unknown, classes + unknown
+        self.confusion = MulticlassConfusionMatrix(self.columns, validate_args=False)
+        self.losses: list[Tensor] = []
+        self.index: list[Tensor] = []
+        self.worst = torch.empty(0, 5, dtype=torch.float64)
 
-    @property
-    def error(self) -> float:
-        """The standard error of the accuracy, in percent."""
-        return math.sqrt(self.accuracy * (100 - self.accuracy) / self.count)
+    def add(self, outputs: Outputs) -> None:
+        """Count one batch.
 
-    def to_dict(self) -> dict[str, Any]:
-        """Give the scores as plain numbers and lists; those of open sets where there are any."""
-        given = asdict(self)
-        return given if self.open_set else {k: v for k, v in given.items() if k != "open_set"}
+        Raises:
+            ValueError: If the outputs are not one prediction a row, or not as many as the task's.
+        """
+        need_rows(outputs.logits, "a score of classes")
+        logits, y = outputs.logits.float(), outputs.y
+        if logits.shape[1] != self.columns:
+            raise ValueError(
+                f"a task of {self.classes} classes{' and unknown' * self.unknown} has "
+                f"{self.columns} outputs and got {logits.shape[1]}: evaluate a method that "
+                "predicts them"
+            )
+        self.confusion.to(logits.device).update(logits, y)
+        self.losses.append(F.cross_entropy(logits, y, reduction="none"))
+        self.index.append(outputs.index)
+        self._remember(logits, y, outputs.index)
+
+    def _remember(self, logits: Tensor, y: Tensor, index: Tensor) -> None:
+        """Keep the surest mistakes; of equally sure ones the first rows."""
+        sure, guess = logits.softmax(1).max(1)
+        confidence = logits[:, : self.classes].softmax(1).amax(1)
+        sure = torch.where(guess != y, sure, -1.0)
+        columns = [sure, index.to(sure.device), y, guess, confidence]
+        self._choose(torch.stack([one.double() for one in columns], 1))
+
+    def _choose(self, more: Tensor) -> None:
+        every = torch.cat([self.worst.to(more.device), more])
+        every = every[every[:, 1].argsort(stable=True)]
+        order = every[:, 0].argsort(descending=True, stable=True)
+        self.worst = every[order[:WORST]]
+
+    def merge(self) -> None:
+        """Add up what all processes counted."""
+        own = self.confusion.confmat
+        self.confusion.confmat = torch.stack(gather_each(own)).sum(0)
+        none = torch.empty(0)
+        self.losses = [gather(torch.cat(self.losses) if self.losses else none)]
+        self.index = [gather(torch.cat(self.index) if self.index else none)]
+        worst = gather(self.worst)
+        self.worst = self.worst[:0]
+        self._choose(worst)
+
+    def scores(self) -> Scores:
+        """Score the set.
+
+        Raises:
+            ValueError: If it had no row.
+        """
+        losses = torch.cat(self.losses).cpu() if self.losses else torch.empty(0)
+        count = len(losses)
+        if count == 0:
+            raise ValueError(
+                "no example could be scored: the set is empty, or no file could be read"
+            )
+        confusion = self.confusion.confmat.cpu()
+        opened = open_set(confusion) if self.unknown else {}
+        return Scores(
+            accuracy(int(confusion.diagonal().sum()), count),
+            mean_loss(losses[torch.cat(self.index).argsort(stable=True)]),
+            count,
+            {
+                "confusion": tuple(tuple(row) for row in confusion.tolist()),
+                **({"open_set": opened} if opened else {}),
+            },
+        )
+
+    def mistakes(self) -> list[Mistake]:
+        """Give the rows that were most surely wrong, the surest first."""
+        return [
+            Mistake(int(row), truth, answer, confidence)
+            for sure, row, truth, answer, confidence in self.worst.tolist()
+            if sure >= 0
+        ]
+
+
+def accuracy(right: int, count: int) -> Score:
+    """Give an accuracy in percent, with Wilson's interval.
+
+    >>> accuracy(1, 2).value
+    50.0
+    """
+    low, high = wilson(right, count)
+    value = 100 * right / count
+    error = math.sqrt(value * (100 - value) / count)
+    return Score("accuracy", value, 100 * low, 100 * high, error)
+
+
+def mean_loss(losses: Tensor) -> float:
+    """Give the mean of losses (N,) as the loss of all rows at once adds them up, to the bit.
+
+    >>> mean_loss(torch.tensor([1.0, 3.0]))
+    2.0
+    """
+    none = torch.zeros(len(losses), dtype=torch.int64)
+    return float(F.nll_loss(-losses.unsqueeze(1), none))
 
 
 def open_set(confusion: Tensor) -> dict[str, float]:
@@ -45,7 +144,6 @@ def open_set(confusion: Tensor) -> dict[str, float]:
     accuracy on unknown rows, ``h`` their harmonic mean; nothing where one is not defined. Source:
     the H-score of Fu et al., 2020.
 
-    >>> import torch
     >>> open_set(torch.tensor([[3, 0, 1], [0, 4, 0], [1, 2, 1]]))
     {'known': 87.5, 'unknown': 25.0, 'h': 38.888888888888886}
     """

@@ -10,7 +10,7 @@ from statistics import mean
 from typing import Any
 
 from adaptune.data.domains import DomainData
-from adaptune.engine.evaluate import evaluate
+from adaptune.engine.evaluate import sample_outputs
 from adaptune.engine.loop import Epoch
 from adaptune.engine.nonfinite import NonFiniteError
 from adaptune.ops.distortion import Snapshot, snapshot
@@ -131,7 +131,7 @@ def _judge(
 ) -> None:
     """Score an epoch that ended, log it, and keep its network if it is the best so far."""
     scores = [training.validate()] if training.validates else []
-    known = {"accuracy": scores[0].accuracy} if scores else {}
+    known = {"accuracy": scores[0].main.value} if scores else {}
     told = _elsewhere(training, select) if select in SCORES and select != BY_VALIDATION else {}
     counted = {"skipped": epoch.skipped} if epoch.skipped else {}
     course.skipped += epoch.skipped
@@ -223,13 +223,13 @@ def _elsewhere(training: Session, select: str) -> dict[str, float]:
     judge = LabelFreeScorer(method, data, training.fabric)
     scores, right = [], []
     if len(data.target):
-        outputs = evaluate(method, without_labels(data.unlabeled()), fabric=training.fabric)
-        scores.append(judge(outputs)[select])
+        seen = sample_outputs(method, without_labels(data.unlabeled()), fabric=training.fabric)
+        scores.append(judge(seen)[select])
     for name, rows in data.without_own_test().tests().items():
         if len(data.target) and name != data.target.name:
             continue
-        outputs = evaluate(method, rows, fabric=training.fabric)
-        right.append(training.score(outputs).accuracy)
+        found = training.evaluate(rows)
+        right.append(found.scores.main.value)
         if not len(data.target):
-            scores.append(judge(outputs)[select])
+            scores.append(judge(found.sample)[select])
     return {"score": mean(scores)} | ({"oracle_accuracy": mean(right)} if right else {})

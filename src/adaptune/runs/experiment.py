@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from adaptune.batchnorm.layers import batchnorms
 from adaptune.data.domains import DomainData
-from adaptune.engine.evaluate import evaluate
+from adaptune.engine.evaluate import Evaluation, evaluate
 from adaptune.engine.method import Method
 from adaptune.engine.plan import Plan
+from adaptune.metrics.tally import Mistake
 from adaptune.networks.network import Network
 from adaptune.ops.distortion import Distortion, feature_distortion, snapshot, weight_change
 from adaptune.ops.rejection import KEPT, describe_threshold
@@ -23,25 +25,21 @@ from adaptune.report.terminal import Terminal
 from adaptune.runs.epochs import RunState, train
 from adaptune.runs.folder import Run
 from adaptune.runs.resume import describe_run, find_checkpoint, usual_options
-from adaptune.runs.setup import Session, Setup, answered, open_session
+from adaptune.runs.setup import Session, Setup, open_session
 from adaptune.runtime.files import read_lines
 from adaptune.runtime.machine import describe_machine
 from adaptune.runtime.signals import Signals
 from adaptune.selection.epochs import selection_rule
 from adaptune.selection.scoring import LabelFreeScorer
-from adaptune.tasks.classification import hardest
-from adaptune.types import UNKNOWN, Outputs
-
-WORST = 12
-"""Surely wrong images that a report shows of each test set."""
-
+from adaptune.tasks.task import Task
+from adaptune.types import Labeled
 
 SMALL_BATCH = 16
 """Images a batch under which people are warned of noisy batch norms."""
 
 
-Before = dict[str, Outputs]
-"""What the network says of each test set before training, by name."""
+Baseline = dict[str, Evaluation]
+"""What the network reaches on each test set before training, by name."""
 
 
 def experiment(
@@ -55,7 +53,7 @@ def experiment(
     name: str,
     terminal: Terminal,
     config: str,
-    before: Before | None = None,
+    baseline: Baseline | None = None,
     resume: bool = False,
     fabric: Fabric | None = None,
 ) -> dict[str, Any]:
@@ -77,7 +75,7 @@ def experiment(
         name: What the method is called.
         terminal: Where progress is shown.
         config: What ``config.yaml`` is to hold, once nothing can refuse the run any more.
-        before: What the network says of the test sets before training, where it is known already;
+        baseline: What the network reaches on the test sets before training, where it is known;
             an empty one is filled.
         resume: Go on from the run's checkpoint, if there is one; it must be of these settings.
         fabric: Device, precision and processes; by default those of the setting.
@@ -93,16 +91,18 @@ def experiment(
     """
     began = time.perf_counter()
     select = selection_rule(setting.select, data)
-    before = {} if before is None else before
+    baseline = {} if baseline is None else baseline
     of, usual = describe_run(method, data, setting, config), usual_options(method)
     found = find_checkpoint(run, of, plan, usual, terminal) if resume else None
 
-    def look(net: Network, data: DomainData, fabric: Fabric) -> None:
-        for test, images in data.tests().items():
-            if test not in before:
-                before[test] = evaluate(net, images, fabric=fabric)
+    def on_pretrained(net: Network, data: DomainData, task: Task, fabric: Fabric) -> None:
+        for test, rows in data.tests().items():
+            if test not in baseline:
+                baseline[test] = evaluate(net, rows, task, fabric=fabric)
 
-    training = open_session(method, options, data, setting, plan, fabric=fabric, look=look)
+    training = open_session(
+        method, options, data, setting, plan, fabric=fabric, on_pretrained=on_pretrained
+    )
     net, data = training.net, training.data
     for note in net.notes:
         terminal.say(f"note: {note}")
@@ -129,8 +129,8 @@ def experiment(
             "threshold": net.threshold,
             **({"calibrated": {"kept": KEPT, "images": counted}} if counted else {}),
             **_trained(run, course, select),
-            **_tested(run, training, before, course.asked),
-            **_started(training, before, setting),
+            **_tested(run, training, setting, baseline, course.asked),
+            **_started(baseline, setting),
             "data": _described(data) | {"problems": course.problems | data.gathered_problems()},
             "seconds": round(time.perf_counter() - began + course.earlier, 2),
             "config": str(run.config),
@@ -166,24 +166,25 @@ def _against_oracle(select: str, chosen: int, lines: Sequence[Mapping[str, Any]]
     return told | {"oracle_epoch": oracle, "gap_to_oracle": known[oracle] - known[chosen]}
 
 
-def _tested(run: Run, training: Session, before: Before, asked: Sequence[int]) -> dict[str, Any]:
+def _tested(
+    run: Run, training: Session, setting: Setup, baseline: Baseline, asked: Sequence[int]
+) -> dict[str, Any]:
     """Score the saved best network on every test set, and measure how far its features moved."""
     net, data, task = Network.load(run.best), training.data, training.task
     judge = LabelFreeScorer(net, data, training.fabric) if data.ood else None
     scores, moved, worst, judged = {}, {}, {}, {}
     unasked: dict[str, Any] = {}
     for test, rows in data.tests().items():
-        outputs = evaluate(net, rows, fabric=training.fabric)
-        said = answered(net, outputs)
-        scores[test] = task.score(said)
-        moved[test] = feature_distortion(before[test].features, outputs.features)
+        found = evaluate(net, rows, task, fabric=training.fabric)
+        scores[test] = found.scores
+        moved[test] = feature_distortion(baseline[test].sample.features, found.sample.features)
         if judge is not None and test != "id":
-            judged[test] = judge(outputs)
-        if asked and test == data.target.name:
-            unasked = _unasked(training, asked, before[test], outputs)
-        worst[test] = [_mistake(data, test, said, row) for row in hardest(said, WORST)]
-    ood = {test: score.accuracy for test, score in scores.items() if test != "id"}
-    home = {"id_accuracy": scores["id"].accuracy} if "id" in scores else {}
+            judged[test] = judge(found.sample)
+        worst[test] = [_mistake(data, task, test, one) for one in found.mistakes]
+    if asked and data.target.name in scores:
+        unasked = _unasked(training, net, setting, asked)
+    ood = {test: score.main.value for test, score in scores.items() if test != "id"}
+    home = {"id_accuracy": scores["id"].main.value} if "id" in scores else {}
     return {
         **home,
         "ood": ood,
@@ -198,7 +199,7 @@ def _tested(run: Run, training: Session, before: Before, asked: Sequence[int]) -
 
 
 def _unasked(
-    training: Session, asked: Sequence[int], before: Outputs, after: Outputs
+    training: Session, net: Network, setting: Setup, asked: Sequence[int]
 ) -> dict[str, Any]:
     """Score the target's images whose labels nobody gave, before training and after.
 
@@ -207,12 +208,29 @@ def _unasked(
     data = training.data
     given = {data.file(data.domains, row) for row in asked}
     paths = [str(path) for path in data.paths(data.target.name)]
-    rows = [at for at, row in enumerate(after.index.tolist()) if paths and paths[row] not in given]
-    if not rows:
+    kept = torch.tensor([row for row, path in enumerate(paths) if path not in given])
+    if not len(kept):
         return {}
-    kept = torch.tensor(rows)
-    was, now = (training.score(outputs.at(kept)) for outputs in (before, after))
-    return {"count": now.count, "before": was.accuracy, "accuracy": now.accuracy}
+    start = setting.network(data.classes)
+    start.threshold = net.threshold
+    was, now = (
+        evaluate(
+            one,
+            _only(data.tests()[data.target.name], kept),
+            training.task,
+            fabric=training.fabric,
+        ).scores
+        for one in (start, net)
+    )
+    return {"count": now.count, "before": was.main.value, "accuracy": now.main.value}
+
+
+def _only(batches: Iterable[Labeled], kept: Tensor) -> Iterator[Labeled]:
+    """Pass on the rows whose index is among ``kept``."""
+    for batch in batches:
+        at = torch.isin(batch.index, kept)
+        if at.any():
+            yield Labeled(batch.x[at], batch.domain[at], batch.index[at], y=batch.y[at])
 
 
 def _told(moved: Sequence[Distortion]) -> dict[str, float]:
@@ -220,15 +238,16 @@ def _told(moved: Sequence[Distortion]) -> dict[str, float]:
     return {"cosine": 1 - moved[0].cosine, "l2": moved[0].l2} if moved else {}
 
 
-def _started(training: Session, before: Before, setting: Setup) -> dict[str, Any]:
+def _started(baseline: Baseline, setting: Setup) -> dict[str, Any]:
     """Say where a run that started from a finished network came from, and how well that does."""
     if not setting.start:
         return {}
-    scores = {test: training.score(one) for test, one in before.items()}
+    scores = {test: one.scores for test, one in baseline.items()}
+    opened = {test: one.detail.get("open_set") for test, one in scores.items()}
     return {
         "start": setting.start,
-        "before": {test: one.accuracy for test, one in scores.items()},
-        "before_open_set": {test: one.open_set for test, one in scores.items() if one.open_set},
+        "before": {test: one.main.value for test, one in scores.items()},
+        "before_open_set": {test: one for test, one in opened.items() if one},
     }
 
 
@@ -243,14 +262,12 @@ def _described(data: DomainData) -> dict[str, Any]:
     }
 
 
-def _mistake(data: DomainData, test: str, outputs: Outputs, row: int) -> dict[str, Any]:
-    """Name what was wrong in one row; the confidence is in the likeliest of the classes."""
-    names = (*data.classes, UNKNOWN)
-    confidence = outputs.logits[row, : len(data.classes)].softmax(0).max()
+def _mistake(data: DomainData, task: Task, test: str, one: Mistake) -> dict[str, Any]:
+    """Name what was wrong in one row."""
     paths: list[Path] = data.paths(test)
     return {
-        "path": str(paths[int(outputs.index[row])]) if paths else None,
-        "label": names[int(outputs.y[row])],
-        "predicted": names[int(outputs.logits[row].argmax())],
-        "confidence": float(confidence),
+        "path": str(paths[one.row]) if paths else None,
+        "label": task.words(one.truth, data.classes),
+        "predicted": task.words(one.answer, data.classes),
+        "confidence": one.confidence,
     }

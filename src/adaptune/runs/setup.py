@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,18 +14,19 @@ from lightning_fabric import Fabric
 from adaptune.data.domains import DomainData
 from adaptune.data.inputs.image import Augment
 from adaptune.data.missing import missing_parts
-from adaptune.engine.evaluate import evaluate
+from adaptune.engine.evaluate import Evaluation, evaluate, sample_outputs
 from adaptune.engine.loop import Epoch, fit
 from adaptune.engine.method import Method, refuse_options
 from adaptune.engine.plan import Plan
-from adaptune.metrics.classification import Scores
 from adaptune.networks.backbones import open_backbone, resized
 from adaptune.networks.network import Network
 from adaptune.ops.rejection import UNKNOWN_ABOVE, calibrate_threshold
+from adaptune.results.score import Scores
 from adaptune.runs.folder import best_network
 from adaptune.runtime.limits import check_range
-from adaptune.tasks.classification import Task
-from adaptune.types import Outputs
+from adaptune.tasks.classification import Classification
+from adaptune.tasks.task import Task
+from adaptune.types import Labeled
 
 MOST_PIXELS = 8192
 """The longest side of an input; more fills the memory of any device."""
@@ -170,19 +171,14 @@ class Session:
 
     def validate(self) -> Scores:
         """Score the method on ID validation, as it stands, by a threshold found there if asked."""
-        outputs = evaluate(self.method, self.data.scan("val"), fabric=self.fabric)
         if self.calibrates:
-            self.net.threshold = calibrate_threshold(outputs.logits)
-        return self.score(outputs)
+            seen = sample_outputs(self.method, self.data.scan("val"), fabric=self.fabric)
+            self.net.threshold = calibrate_threshold(seen.logits)
+        return self.evaluate(self.data.scan("val")).scores
 
-    def score(self, outputs: Outputs) -> Scores:
-        """Score what the network answers, given the logits of all of a set."""
-        return self.task.score(answered(self.net, outputs))
-
-
-def answered(net: Network, outputs: Outputs) -> Outputs:
-    """Give outputs whose logits are the network's answers: with a column for unknown, if it has."""
-    return replace(outputs, logits=net.with_unknown(outputs.logits))
+    def evaluate(self, rows: Iterable[Labeled]) -> Evaluation:
+        """Evaluate the method on a set, as it stands."""
+        return evaluate(self.method, rows, self.task, fabric=self.fabric)
 
 
 def open_session(
@@ -193,7 +189,7 @@ def open_session(
     plan: Plan,
     *,
     fabric: Fabric | None = None,
-    look: Callable[[Network, DomainData, Fabric], None] = lambda *_: None,
+    on_pretrained: Callable[[Network, DomainData, Task, Fabric], None] = lambda *_: None,
 ) -> Session:
     """Build network and method, and show the data through the network's preprocessing.
 
@@ -204,7 +200,7 @@ def open_session(
         setting: Backbone, preprocessing, device.
         plan: How long to train; its seed decides the network's random weights.
         fabric: Device, precision and processes; by default those of the setting.
-        look: Called with the pretrained network before the method takes it over.
+        on_pretrained: Called with the pretrained network before the method takes it over.
 
     Raises:
         ValueError: If there are no images to train or validate on, or the method lacks what it
@@ -221,8 +217,8 @@ def open_session(
     calibrates = setting.open_set and setting.unknown_above is None and "val" in data.sets
     data = data.with_input(net.preprocess, setting.augment)
     fabric = fabric or setting.fabric()
-    look(net, data, fabric)
-    task = Task(len(data.classes), data.domains, unknown=setting.open_set)
+    task = Classification(len(data.classes), data.domains, unknown=setting.open_set)
+    on_pretrained(net, data, task, fabric)
     return Session(method(net, task, **options), data, plan, fabric, calibrates)
 
 

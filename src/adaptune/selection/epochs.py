@@ -7,26 +7,29 @@ from collections.abc import Mapping
 from typing import Any
 
 from adaptune.data.domains import DomainData
-from adaptune.metrics.classification import Scores
+from adaptune.results.score import Scores
 from adaptune.selection import SCORES
 
 
 def best_by_validation(best: Mapping[str, Any], epoch: int, scores: Scores) -> dict[str, Any]:
-    """Choose between the best epoch so far and the next one, by accuracy on ID validation.
+    """Choose between the best epoch so far and the next one, by the main score on ID validation.
 
     The next one wins if it lies within one standard error of the highest so far, ``bar``.
 
-    >>> seen = [Scores(accuracy, 0, 0, 0, 100, ()) for accuracy in (50.0, 60.0, 56.0, 54.0)]
+    >>> from adaptune.results.score import Score
+    >>> mains = [Score("accuracy", value, 0, 100, error=4.9) for value in (50.0, 60.0, 56.0, 54.0)]
+    >>> seen = [Scores(main, 0.0, 100) for main in mains]
     >>> best = {"epoch": -1, "accuracy": 0.0, "bar": 0.0}
     >>> for epoch, scores in enumerate(seen):
     ...     best = best_by_validation(best, epoch, scores)
     >>> best["epoch"], best["accuracy"], round(best["bar"], 1)
     (2, 56.0, 55.1)
     """
-    bar = max(best["bar"], scores.accuracy - scores.error)
-    if scores.accuracy < bar:
+    main = scores.main
+    bar = max(best["bar"], main.merit - main.error)
+    if main.merit < bar:
         return {**best, "bar": bar}
-    return {"epoch": epoch, "accuracy": scores.accuracy, "loss": scores.loss, "bar": bar}
+    return {"epoch": epoch, "accuracy": main.value, "loss": scores.loss, "bar": bar}
 
 
 def best_by_score(best: Mapping[str, Any], epoch: int, score: float) -> dict[str, Any]:

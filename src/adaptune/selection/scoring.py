@@ -10,15 +10,13 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from adaptune.data.domains import DomainData
-from adaptune.engine.evaluate import evaluate
+from adaptune.engine.evaluate import sample_outputs
 from adaptune.engine.method import Method
+from adaptune.metrics.sample import SAMPLE
 from adaptune.networks.heads import StandardizedLinear
 from adaptune.networks.network import Network
 from adaptune.selection import Evidence, label_free
 from adaptune.types import Labeled, Outputs, Unlabeled
-
-SAMPLE = 2000
-"""Rows of a domain that scores look at, spread evenly: some compare every row with every other."""
 
 
 class LabelFreeScorer:
@@ -37,23 +35,16 @@ class LabelFreeScorer:
         plain = head.fold() if isinstance(head, StandardizedLinear) else head
         self.weight: Tensor = plain.weight.detach().float().cpu()
         val, train = (
-            _shaped(evaluate(model, rows, fabric=fabric), self.weight)
+            _shaped(sample_outputs(model, rows, fabric=fabric), self.weight)
             for rows in (data.scan("val"), data.sample("train", SAMPLE))
         )
-        self.val, self.train = _some(val), train.features
+        self.val, self.train = val, train.features
 
     def __call__(self, target: Outputs) -> dict[str, float]:
-        """Give every score, by name; the labels in ``target`` are left alone."""
-        few = _some(target)
-        return label_free(Evidence(few.logits, few.features, self.weight, self.val, self.train))
-
-
-def _some(outputs: Outputs) -> Outputs:
-    """Keep at most `SAMPLE` rows, spread evenly."""
-    count = len(outputs.y)
-    if count <= SAMPLE:
-        return outputs
-    return outputs.at(torch.linspace(0, count - 1, SAMPLE).round().long())
+        """Give every score of a sample of outputs, by name; its labels are left alone."""
+        return label_free(
+            Evidence(target.logits, target.features, self.weight, self.val, self.train)
+        )
 
 
 def _shaped(outputs: Outputs, weight: Tensor) -> Outputs:

@@ -22,7 +22,7 @@ from adaptune.data.domains import DomainData, quietly
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.report.terminal import Terminal
-from adaptune.runs.experiment import Before, experiment
+from adaptune.runs.experiment import Baseline, experiment
 from adaptune.runs.folder import Run
 from adaptune.runs.setup import Setup
 from adaptune.runtime.files import to_json
@@ -75,8 +75,8 @@ class Failure:
     reason: str
 
 
-_BEFORE: dict[str, Before] = {}
-"""What the network says of test sets before training, by setting and domain, in each process."""
+_BASELINE: dict[str, Baseline] = {}
+"""What the network reaches on test sets before training, by setting and domain, in each process."""
 
 
 def run_cell(cell: Cell, terminal: Terminal) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def run_cell(cell: Cell, terminal: Terminal) -> dict[str, Any]:
             name=cell.name,
             terminal=terminal,
             config=cell.config,
-            before=_BEFORE.setdefault(key, {}),
+            baseline=_BASELINE.setdefault(key, {}),
             resume=begun,
         )
         done: dict[str, Any] = to_json(results) | {"domain": cell.domain, "base": cell.method}
@@ -113,7 +113,7 @@ def run_cells(
 
     Cells of one domain whose configs are the same are one run, whatever their names.
     """
-    _BEFORE.clear()  # other data may have come under the same names
+    _BASELINE.clear()  # other data may have come under the same names
     twins: dict[tuple[str, str], list[int]] = {}
     for number, cell in enumerate(cells):
         twins.setdefault((cell.domain, cell.config), []).append(number)

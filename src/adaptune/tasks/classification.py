@@ -1,84 +1,59 @@
-"""What is predicted: the classes, the loss that trains, the scores that count."""
+"""One class an example: cross-entropy trains, accuracy counts."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from adaptune.metrics.classification import Scores, open_set, wilson
-from adaptune.ops.rows import need_rows
-from adaptune.types import Outputs
+from adaptune.metrics.classification import ClassTally
+from adaptune.tasks.task import LabelKind, Labelling
+from adaptune.types import UNKNOWN
 
 
 @dataclass(frozen=True)
-class Task:
+class Classification(Labelling):
     """Classification into ``classes``, learnt from ``domains`` labelled domains.
 
     With ``unknown`` a further, last output, and a label equal to ``classes``, means that an example
     is of none of the classes.
+
+    >>> import torch
+    >>> task = Classification(2)
+    >>> task.answer(torch.eye(2)).tolist(), task.words(1, ["cat", "dog"])
+    ([0, 1], 'dog')
     """
+
+    labels: ClassVar[LabelKind] = "class"
 
     classes: int
     domains: int = 1
     unknown: bool = False
 
     @property
-    def outputs(self) -> int:
+    def outputs(self) -> int:  # type: ignore[override]
         """How many columns predictions have."""
         return self.classes + self.unknown
 
-    def loss(self, logits: Tensor, y: Tensor) -> Tensor:
-        """Give the mean cross-entropy of ``logits`` (N, K) against ``y`` (N,)."""
-        return F.cross_entropy(logits, y)
+    def losses(self, output: Tensor, y: Tensor) -> Tensor:
+        """Give the cross-entropy of logits (N, K) against ``y`` (N,), a row each."""
+        return F.cross_entropy(output, y, reduction="none")
 
-    def score(self, outputs: Outputs) -> Scores:
-        """Score the outputs of a whole set.
+    def loss(self, output: Tensor, y: Tensor) -> Tensor:
+        """Give the mean of `losses`, in one call of torch's."""
+        return F.cross_entropy(output, y)
 
-        Raises:
-            ValueError: If the set is empty, or the outputs are not one prediction a row, or not as
-                many as the task's.
+    def tally(self) -> ClassTally:
+        """Give an empty tally of accuracy."""
+        return ClassTally(self.classes, unknown=self.unknown)
 
-        >>> import torch
-        >>> outputs = Outputs(torch.eye(2), torch.tensor([0, 0]), torch.eye(2), torch.arange(2))
-        >>> Task(2).score(outputs).accuracy
-        50.0
-        """
-        count = len(outputs.y)
-        if count == 0:
-            raise ValueError("no image could be scored: the set is empty, or no file could be read")
-        need_rows(outputs.logits, "a score of classes")
-        columns = outputs.logits.shape[1]
-        if columns != self.outputs:
-            raise ValueError(
-                f"a task of {self.classes} classes{' and unknown' * self.unknown} has "
-                f"{self.outputs} outputs and got {columns}: evaluate a method that predicts them"
-            )
-        confusion = multiclass_confusion_matrix(outputs.logits, outputs.y, self.outputs)
-        right = int(confusion.diagonal().sum())
-        low, high = wilson(right, count)
-        return Scores(
-            accuracy=100 * right / count,
-            low=100 * low,
-            high=100 * high,
-            loss=float(F.cross_entropy(outputs.logits.float(), outputs.y)),
-            count=count,
-            confusion=tuple(tuple(row) for row in confusion.tolist()),
-            open_set=open_set(confusion) if self.unknown else {},
-        )
+    def answer(self, output: Tensor) -> Tensor:
+        """Give the likeliest class of each row of (N, K), (N,)."""
+        return output.argmax(1)
 
-
-def hardest(outputs: Outputs, number: int) -> list[int]:
-    """Find the rows that were most surely wrong, the surest first.
-
-    >>> import torch
-    >>> logits = torch.tensor([[9.0, 0.0], [1.0, 0.0], [0.0, 9.0]])
-    >>> hardest(Outputs(logits, torch.tensor([1, 1, 1]), logits, torch.arange(3)), 2)
-    [0, 1]
-    """
-    sure, guess = outputs.logits.float().softmax(1).max(1)
-    wrong = (guess != outputs.y).nonzero().flatten()
-    order = sure[wrong].argsort(descending=True, stable=True)
-    return [int(row) for row in wrong[order][:number]]
+    def words(self, answer: float, classes: Sequence[str]) -> str:
+        """Give a class's name."""
+        return (*classes, UNKNOWN)[int(answer)]

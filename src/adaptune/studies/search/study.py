@@ -255,7 +255,7 @@ def _run(study: Study, trial: Trial, what: Search, terminal: Terminal) -> float:
         for epoch in terminal.epochs(training.epochs(), plan.epochs):
             scores = training.validate()
             best = best_by_validation(best, epoch.number, scores)
-            trial.report(scores.accuracy, epoch.number)
+            trial.report(scores.main.value, epoch.number)
             if epoch.number and trial.should_prune():
                 raise optuna.TrialPruned
     except FloatingPointError as error:

@@ -1,0 +1,91 @@
+"""A fixed sample of a set's rows: what looks at outputs row by row sees no more than that."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from adaptune.runtime.processes import gather
+from adaptune.types import Outputs
+
+SAMPLE = 2000
+"""Rows of a set that label-free scores and distortion look at: some compare all with all."""
+
+FREE = 2**63 - 1
+"""The rank of a place that holds no row yet: no row's own is higher."""
+
+
+class Sample:
+    """At most ``size`` rows of a set: those whose index ranks lowest by a hash.
+
+    So it is the same sample for any batches, order and number of processes, and for every network.
+    A set of no more rows is kept whole.
+
+    >>> from dataclasses import replace
+    >>> rows = torch.arange(6)
+    >>> outputs = Outputs(torch.eye(6), rows, torch.eye(6), rows)
+    >>> whole, parts = Sample(2), Sample(2)
+    >>> whole.add(outputs)
+    >>> for part in (rows[3:], rows[:3]):
+    ...     parts.add(outputs.at(part))
+    >>> whole.outputs().index.tolist() == parts.outputs().index.tolist()
+    True
+    """
+
+    def __init__(self, size: int = SAMPLE) -> None:
+        self.size = size
+        self.rank = torch.full((size,), FREE)
+        self.rooms: list[Tensor] = []
+
+    def add(self, outputs: Outputs) -> None:
+        """Take the rows of a batch that rank among the lowest so far, in the place of others."""
+        index = outputs.index.cpu()
+        rank = ranks(index)
+        keep = torch.cat([self.rank, rank]).argsort(stable=True)[: self.size]
+        coming = keep[keep >= self.size] - self.size
+        if not len(coming):
+            return
+        stays = torch.zeros(self.size, dtype=torch.bool)
+        stays[keep[keep < self.size]] = True
+        places = (~stays).nonzero().flatten()
+        parts = [
+            outputs.logits[coming].cpu(),
+            outputs.y[coming].cpu(),
+            outputs.features[coming].float().cpu(),
+            index[coming],
+        ]
+        if not self.rooms:
+            self.rooms = [part.new_empty((self.size, *part.shape[1:])) for part in parts]
+        self.rank[places] = rank[coming]
+        for room, part in zip(self.rooms, parts, strict=True):
+            room[places] = part
+
+    def merge(self) -> None:
+        """Choose again among what all processes chose."""
+        logits, y, features, index = map(gather, self._rows())
+        self.rank, self.rooms = torch.full((self.size,), FREE), []
+        if len(index):
+            self.add(Outputs(logits, y, features, index))
+
+    def outputs(self) -> Outputs:
+        """Give the rows, in the order of their index."""
+        logits, y, features, index = self._rows()
+        return Outputs(logits, y, features, index).at(index.argsort())
+
+    def _rows(self) -> list[Tensor]:
+        """Give what was taken; a process without rows need not know their shape."""
+        filled = (self.rank != FREE).nonzero().flatten()
+        none = torch.empty(0, dtype=torch.int64)
+        empty = [torch.empty(0, 1), none, torch.empty(0, 1), none]
+        return [room[filled] for room in self.rooms] or empty
+
+
+def ranks(index: Tensor) -> Tensor:
+    """Give each row a rank by its index alone, both (N,) int64: a hash that mixes all bits.
+
+    >>> ranks(torch.arange(3)).unique().numel()
+    3
+    """
+    mixed = (index + 1) * -7046029254386353131  # 2^64 / golden ratio, odd: no two rows meet
+    mixed = (mixed ^ ((mixed >> 29) & (2**35 - 1))) * -4658895280553007687
+    return (mixed ^ ((mixed >> 32) & (2**32 - 1))) & (FREE - 1)

@@ -1,0 +1,60 @@
+"""What every task has in common: a loss a row, what counts, what people are told."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from adaptune.metrics.tally import ScoreTally
+
+LabelKind = Literal["class", "value"]
+"""What a label is: one of the classes, or numbers."""
+
+
+class Task(ABC):
+    """What is predicted: what training goes down, and what counts. Abstract.
+
+    Options are keyword-only arguments of ``__init__``. ``outputs`` is how many columns, on axis 1,
+    predictions have; ``domains`` how many labelled domains are learnt from.
+    """
+
+    labels: ClassVar[LabelKind]
+    curvature: ClassVar[float] = math.inf
+    """Bounds the loss's second derivative in the outputs; where no bound is known it is endless."""
+
+    outputs: int
+    domains: int
+
+    @abstractmethod
+    def losses(self, output: Tensor, y: Tensor) -> Tensor:
+        """Give one loss a row, (N,)."""
+
+    def loss(self, output: Tensor, y: Tensor) -> Tensor:
+        """Give the mean over rows of `losses`, so that parts of a batch add up to the whole."""
+        return self.losses(output, y).mean()
+
+    @abstractmethod
+    def tally(self) -> ScoreTally:
+        """Give an empty tally of what counts."""
+
+    @abstractmethod
+    def answer(self, output: Tensor) -> Tensor:
+        """Give what is told to people: class numbers (N,), values."""
+
+    @abstractmethod
+    def words(self, answer: float, classes: Sequence[str]) -> str:
+        """Say one answer, or one label, in words."""
+
+
+class Labelling(Task, ABC):
+    """A task in which every place of an output is one of ``classes``: its loss is softmax's.
+
+    Source of the curvature's bound: Boehning, 1992.
+    """
+
+    curvature: ClassVar[float] = 0.5
+    classes: int
