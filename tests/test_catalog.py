@@ -39,7 +39,7 @@ def test_what_the_package_lacks_is_no_attribute_of_it():
 
 
 def test_a_class_that_does_not_describe_itself_is_refused():
-    with pytest.raises(ValueError, match="Method in method must have"):
+    with pytest.raises(ValueError, match="Method in engine.method must have"):
         _entry("method", "Method", "engine.method")
 
 

@@ -14,7 +14,7 @@ from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
 from adaptune.methods.sfda2 import SFDA2
 from adaptune.networks.heads import StandardizedLinear
-from adaptune.ops.covariances import augmented_loss, class_moments, merge_moments, separation
+from adaptune.ops.covariances import augmented_loss, class_moments, merge, separation
 from adaptune.tasks.classification import Classification
 
 TASK = Classification(len(CLASSES))
@@ -95,7 +95,7 @@ def test_covariances_of_batches_merge_to_that_of_all_rows():
     rows, labels = torch.randn(40, 3).double() * 3 + 7, torch.randint(2, (40,))
     moments = class_moments(rows[:0], labels[:0], 3)
     for part in torch.arange(40).split(7):
-        moments = merge_moments(moments, class_moments(rows[part], labels[part], 3))
+        moments = merge(moments, class_moments(rows[part], labels[part], 3))
     for c in range(2):
         own = rows[labels == c]
         assert torch.allclose(moments.mean[c], own.mean(0))

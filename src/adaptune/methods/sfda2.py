@@ -16,7 +16,7 @@ from adaptune.ops.covariances import (
     ClassMoments,
     augmented_loss,
     class_moments,
-    merge_moments,
+    merge,
     separation,
 )
 from adaptune.runtime.processes import gather, join
@@ -89,7 +89,7 @@ class SFDA2(Method):
         """Give the running moments with this batch's; gradients flow to the batch alone."""
         rows = features.to(self.mean.dtype)
         fresh = class_moments(rows, logits.argmax(1), self.task.classes)
-        return merge_moments(ClassMoments(self.count, self.mean, self.covariance), fresh)
+        return merge(ClassMoments(self.count, self.mean, self.covariance), fresh)
 
     def objective(self, batch: Batch) -> Objective:
         """Ask for neighbours that agree, others that differ, and robust, separate features."""

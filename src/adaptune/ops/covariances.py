@@ -35,11 +35,11 @@ def class_moments(features: Tensor, labels: Tensor, classes: int) -> ClassMoment
     return ClassMoments(count, mean, scatter / count.clamp_min(1)[:, None, None])
 
 
-def merge_moments(one: ClassMoments, other: ClassMoments) -> ClassMoments:
+def merge(one: ClassMoments, other: ClassMoments) -> ClassMoments:
     """Give the moments of the rows of both, exactly. Source: Chan, Golub and LeVeque, 1983.
 
     >>> a, b = (class_moments(torch.tensor([[v]]), torch.tensor([0]), 1) for v in (0.0, 2.0))
-    >>> merge_moments(a, b).covariance.item()
+    >>> merge(a, b).covariance.item()
     1.0
     """
     count = one.count + other.count
