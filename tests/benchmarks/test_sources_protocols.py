@@ -11,7 +11,7 @@ import benchmarks.sources
 from adaptune.data.domains import Loading
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
-from adaptune.runs.experiment import Setting
+from adaptune.runs.setup import Setup
 
 PAPER = ("cifar10", "domainnet40", "entity30", "fmow", "living17")
 FOLDER = Path(benchmarks.sources.__file__).parents[1] / "protocols"
@@ -35,7 +35,7 @@ def test_the_source_takes_the_options_and_every_table_its_fields(protocol):
     inspect.signature(source.open_source).bind(None, Path(), **protocol.get("source_options", {}))
     assert protocol["domains"]
     assert protocol["seeds"] == sorted(set(protocol["seeds"]))
-    Setting(**protocol["setting"])
+    Setup(**protocol["setting"])
     Plan(**protocol["plan"])
     Loading(**protocol["loading"])
 

@@ -207,7 +207,7 @@ def test_images_in_tars_are_kept_each_by_itself(mixed, kind):
 def test_a_full_memory_is_said_once_and_all_images_still_come(mixed, monkeypatch):
     plain = everything(opened(mixed))
     monkeypatch.setattr(cache, "EVERY", 16 * 16 * 3)
-    monkeypatch.setattr(cache, "memory", lambda: (10 * 16 * 16 * 3, 1.0))
+    monkeypatch.setattr(cache, "memory_bytes", lambda: (10 * 16 * 16 * 3, 1.0))
     with pytest.warns(UserWarning, match="fill 50% of the memory") as said:
         found = everything(opened(mixed, cache="ram"))
     assert len(said) == 1
@@ -216,7 +216,7 @@ def test_a_full_memory_is_said_once_and_all_images_still_come(mixed, monkeypatch
 
 
 def test_little_free_memory_is_not_taken(mixed, monkeypatch):
-    monkeypatch.setattr(cache, "memory", lambda: (2**40, 0.1))
+    monkeypatch.setattr(cache, "memory_bytes", lambda: (2**40, 0.1))
     with pytest.warns(UserWarning, match="less than 20% of the memory is free"):
         everything(opened(mixed, cache="ram"))
     assert not store_of("ram").images
@@ -228,7 +228,7 @@ def test_a_full_disk_is_said_once_and_all_images_still_come(mixed, folder, monke
         raise OSError(f"{file} could not be written (No space left on device)")
 
     plain = everything(opened(mixed))
-    monkeypatch.setattr(cache, "write_whole", fails)
+    monkeypatch.setattr(cache, "write_atomically", fails)
     with pytest.warns(UserWarning, match="No space left on device") as said:
         found = everything(opened(mixed, cache="disk", workers=workers))
     assert len(said) == 1

@@ -11,11 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from adaptune.batchnorm.layers import batchnorms
-from adaptune.engine.batches import (
-    DataOnDevice,
-    cut_batch,
-    to_device,
-)
+from adaptune.engine.batches import DataOnDevice, cut_batch, to_device
 from adaptune.engine.descent import Descent
 from adaptune.engine.method import Method
 from adaptune.engine.nonfinite import NonFiniteError, PendingChecks, first_nonfinite

@@ -12,13 +12,7 @@ from adaptune.engine.method import Descend, Method
 from adaptune.networks.heads import StandardizedLinear
 from adaptune.networks.network import Network
 from adaptune.ops.banks import attraction, collect, crowding, neighbours, scatter_rows, update_rows_
-from adaptune.ops.covariances import (
-    ClassMoments,
-    augmented_loss,
-    class_moments,
-    merge,
-    separation,
-)
+from adaptune.ops.covariances import ClassMoments, augmented_loss, class_moments, merge, separation
 from adaptune.runtime.processes import gather, join
 from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Between, Domains, Group, Needs, Objective
