@@ -153,7 +153,7 @@ def test_what_is_no_error_of_a_run_stops_them_all(cells):
 
 
 def test_features_before_training_are_computed_once_for_all_runs_of_a_domain(cells, monkeypatch):
-    monkeypatch.setattr(grid, "_BEFORE", {})
+    monkeypatch.setattr(grid, "_BASELINE", {})
     seeded = replace(
         cells[0],
         folder=cells[0].folder.parent / "lp-1",
@@ -161,9 +161,9 @@ def test_features_before_training_are_computed_once_for_all_runs_of_a_domain(cel
         config="method: lp\nseed: 1\n",
     )
     run_cells([*cells, seeded], jobs=1, terminal=QUIET)
-    first, second = grid._BEFORE.values()
+    first, second = grid._BASELINE.values()
     assert first.keys() == second.keys() == {"id", "sketch"}
-    assert not torch.equal(first["id"].features, second["id"].features), (
+    assert not torch.equal(first["id"].sample.features, second["id"].sample.features), (
         "another seed has other random weights"
     )
 
