@@ -24,6 +24,7 @@ def test_what_is_read_is_what_the_class_says(name):
     assert entry.setting == method.setting
     assert entry.summary == method.__doc__.splitlines()[0]
     assert f"Source: {entry.paper}." in " ".join(method.__doc__.split())
+    assert entry.meanings.keys() == entry.options.keys()
     assert entry.options == {key: one.default for key, one in hyperparameters(method).items()}
 
 
@@ -39,7 +40,7 @@ def test_what_the_package_lacks_is_no_attribute_of_it():
 
 
 def test_a_class_that_does_not_describe_itself_is_refused():
-    with pytest.raises(ValueError, match="Method in method must have"):
+    with pytest.raises(ValueError, match="Method in engine.method must have"):
         _entry("method", "Method", "engine.method")
 
 
