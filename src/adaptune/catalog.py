@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -163,6 +164,7 @@ def _assigned(body: list[ast.stmt]) -> dict[str, ast.expr]:
     return {ast.unparse(line.target): line.value for line in lines if line.value}
 
 
+@cache
 def _tree(module: str) -> ast.Module:
     """Parse a module of this package."""
     file = files("adaptune").joinpath(module.replace(".", "/") + ".py")

@@ -12,7 +12,7 @@ from adaptune.ops.adversary import critic, domain_loss
 from adaptune.ops.discrepancy import mmd
 from adaptune.ops.distortion import feature_distortion, snapshot
 from adaptune.ops.information import entropy, marginal_entropy
-from adaptune.ops.rows import rows, some_rows
+from adaptune.ops.rows import rows, sample_rows
 from adaptune.tasks.classification import Classification
 from adaptune.types import Outputs
 
@@ -58,11 +58,11 @@ def test_two_heads_are_apart_by_the_mean_over_places():
 
 
 def test_some_places_are_the_same_of_an_image_in_any_batch_and_few_are_all():
-    few = some_rows(DENSE, most=7)
+    few = sample_rows(DENSE, most=7)
     assert len(few) == 3 * 7
-    assert torch.equal(few[7:14], some_rows(DENSE[1:2], most=7))
-    assert torch.equal(some_rows(DENSE, most=30), rows(DENSE))
-    assert len(some_rows(rows(DENSE), most=2)) == 90
+    assert torch.equal(few[7:14], sample_rows(DENSE[1:2], most=7))
+    assert torch.equal(sample_rows(DENSE, most=30), rows(DENSE))
+    assert len(sample_rows(rows(DENSE), most=2)) == 90
 
 
 def test_dense_features_are_compared_place_by_place():

@@ -2,55 +2,23 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+import yaml
+from noisy import Noisy
 from toy import Toy, domains
 
 from adaptune.catalog import catalog
 from adaptune.commands import main
-from adaptune.commands.choices import TRAINING, trained_on
+from adaptune.commands.choices import TRAINING, methods_for
 from adaptune.engine.method import refuse_task, task_kind
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.methods.ft import FineTune
-from adaptune.metrics.classification import ClassTally
 from adaptune.runs.setup import Setup, open_session
 from adaptune.tasks import TASKS
 from adaptune.tasks.classification import Classification
-from adaptune.tasks.task import LabelKind, Labelling
-
-
-class Noisy(Labelling):
-    """Like classification, with labels that err a share of the time; nothing but labelling."""
-
-    labels: ClassVar[LabelKind] = "class"
-
-    def __init__(self, classes: int, domains: int = 1, *, noise: float = 0.1) -> None:
-        """Make it.
-
-        Args:
-            classes: How many.
-            domains: How many.
-            noise: The share of labels that err.
-        """
-        self.classes = self.outputs = classes
-        self.domains, self.noise = domains, noise
-
-    def losses(self, output: Tensor, y: Tensor) -> Tensor:
-        return F.cross_entropy(output, y, reduction="none", label_smoothing=self.noise)
-
-    def tally(self) -> ClassTally:
-        return ClassTally(self.classes)
-
-    def answer(self, output: Tensor) -> Tensor:
-        return output.argmax(1)
-
-    def words(self, answer, classes) -> str:
-        return classes[int(answer)]
 
 
 @pytest.fixture
@@ -101,8 +69,8 @@ def test_a_setup_refuses_tasks_that_there_are_not_and_open_sets_where_nothing_is
 
 
 def test_methods_of_a_task_are_those_that_take_it(listed):
-    assert trained_on("classification") == TRAINING
-    assert trained_on("noisy") == [
+    assert methods_for("classification") == TRAINING
+    assert methods_for("noisy") == [
         name for name in TRAINING if task_kind(METHODS[name]) is not Classification
     ]
 
@@ -135,3 +103,20 @@ def test_the_labels_of_a_task_are_what_training_goes_down(listed):
     logits = session.net(rows.x)
     wanted = F.cross_entropy(logits, rows.y, label_smoothing=0.1)
     assert torch.allclose(session.task.loss(logits, rows.y), wanted)
+
+
+def test_a_run_of_another_task_says_so_in_its_config_and_goes_on_by_it(
+    listed, fit_words, finished, tmp_path, told
+):
+    out = tmp_path / "run"
+    words = ["--method=ft", "--task=noisy", "--noise=0.3", "--epochs=1", f"--out={out}"]
+    assert told(*fit_words, *words)[0] == 0
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert (config["task"], config["noise"]) == ("noisy", 0.3)
+    assert "task" not in yaml.safe_load((finished / "config.yaml").read_text())
+    code, _, error = told("fit", f"--out={out}", "--resume", "--epochs=2", "--noise=0.1")
+    assert code == 1
+    assert "was begun with noise 0.3, and asked for is noise 0.1" in error
+    assert told("fit", f"--out={out}", "--resume", "--epochs=2")[0] == 0
+    code, _, error = told("fit", f"--out={out}", "--resume", "--task=classification")
+    assert code != 0

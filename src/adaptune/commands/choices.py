@@ -18,10 +18,10 @@ SEARCHED = [name for name in TRAINING if METHODS[name].needs.labeled]
 """Methods that train from a backbone, as a search does; others go on from a finished run."""
 
 
-def trained_on(task: str) -> list[str]:
+def methods_for(task: str) -> list[str]:
     """Name the methods that training runs on a task; none on one that there is not.
 
-    >>> "glc" in trained_on("classification"), trained_on("no-such")
+    >>> "glc" in methods_for("classification"), methods_for("no-such")
     (True, [])
     """
     if task not in TASKS:

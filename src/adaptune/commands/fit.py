@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from adaptune.commands.choices import as_choices, trained_on
+from adaptune.commands.choices import as_choices, methods_for
 from adaptune.commands.config import config_text
 from adaptune.commands.open_data import open_data
 from adaptune.commands.options import (
@@ -53,7 +53,7 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument(
         "--method",
         choices=sorted(METHODS),  # what cannot be trained is refused where it is said why
-        metavar=as_choices(trained_on(task)),
+        metavar=as_choices(methods_for(task)),
         default="daft",
         help="what to do",
     )

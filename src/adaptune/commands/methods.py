@@ -78,7 +78,8 @@ def _describe(console: Console, one: Entry) -> None:
     table.add_column(no_wrap=True)
     table.add_column()
     for name, value in one.options.items():
-        table.add_row(f"--{name.replace('_', '-')}", str(value), one.meanings.get(name, ""))
+        meaning = one.meanings.get(name, "").replace("``", "")
+        table.add_row(f"--{name.replace('_', '-')}", str(value), meaning)
     told = (one.summary, f"paper: {one.paper}", f"works on: {one.works_on}")
     for line in (*told, "options and their defaults:"):
         console.print(Padding.indent(line, 2))

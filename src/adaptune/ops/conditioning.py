@@ -8,7 +8,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
-from adaptune.ops.rows import some_rows
+from adaptune.ops.rows import sample_rows
 from adaptune.runtime.processes import gather
 
 
@@ -54,12 +54,12 @@ class Scatter:
 
 
 def scatter(features: Tensor) -> Scatter:
-    """Measure how features (N, D, ...) are spread, by `some_rows`; no rows count for nothing.
+    """Measure how features (N, D, ...) are spread, by `sample_rows`; no rows count for nothing.
 
     >>> scatter(torch.eye(2)).mean.tolist()
     [0.5, 0.5]
     """
-    places = some_rows(features).double()
+    places = sample_rows(features).double()
     mean = places.mean(0) if len(places) else places.new_zeros(places.shape[1])
     centred = places - mean
     return Scatter(len(places), mean, centred.T @ centred)

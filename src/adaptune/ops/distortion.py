@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
-from adaptune.ops.rows import some_rows
+from adaptune.ops.rows import sample_rows
 
 BINS = 40
 BLOCK = 4096
@@ -49,7 +49,7 @@ class Distortion:
 def feature_distortion(before: Tensor, after: Tensor) -> Distortion:
     """Compare the features of the same examples before and after fine-tuning, both (N, D, ...).
 
-    Of dense features some places of each example are compared (`some_rows`).
+    Of dense features some places of each example are compared (`sample_rows`).
 
     Source: Figure 1 of Ha, Jeong and Lee, 2024; linear CKA of Kornblith et al., 2019.
 
@@ -66,7 +66,7 @@ def feature_distortion(before: Tensor, after: Tensor) -> Distortion:
             f"features before {tuple(before.shape)} and after {tuple(after.shape)} must be rows of "
             "the same examples, (N, D, ...) with N at least 1"
         )
-    before, after = some_rows(before), some_rows(after)
+    before, after = sample_rows(before), sample_rows(after)
     cosine = torch.cat([F.cosine_similarity(x, y) for x, y in _blocks(before, after)])
     distance = torch.cat([(y - x).norm(dim=1) for x, y in _blocks(before, after)])
     return Distortion(

@@ -19,13 +19,13 @@ def rows(tensor: Tensor) -> Tensor:
     return tensor.movedim(1, -1).reshape(-1, tensor.shape[1])
 
 
-def some_rows(tensor: Tensor, most: int = 64) -> Tensor:
+def sample_rows(tensor: Tensor, most: int = 64) -> Tensor:
     """Make at most ``most`` places of each example a row, evenly spread and always the same ones.
 
     What is (N, C) stays the very tensor, as in `rows`.
 
     >>> import torch
-    >>> some_rows(torch.arange(8.0).reshape(1, 1, 8), most=3).flatten().tolist()
+    >>> sample_rows(torch.arange(8.0).reshape(1, 1, 8), most=3).flatten().tolist()
     [0.0, 3.0, 7.0]
     """
     if tensor.dim() == 2:

@@ -113,7 +113,7 @@ class Setup:
         net.preprocess = replace(net.preprocess, crop=self.crop or net.preprocess.crop)
         return net
 
-    def predicted(self, data: DomainData) -> Task:
+    def build_task(self, data: DomainData) -> Task:
         """Make the task that is learnt from these data."""
         kind: Callable[..., Task] = TASKS[self.task]
         options = dict(self.task_options) | ({"unknown": True} if self.open_set else {})
@@ -226,7 +226,7 @@ def open_session(
         ValueError: If there are no images to train or validate on, the method lacks what it needs,
             or it does not work on the task or the network's head.
     """
-    task = task or setting.predicted(data)
+    task = task or setting.build_task(data)
     refuse_task(method, type(task))
     refuse_options(method, options)
     _refuse_lack(method, data, setting)
