@@ -74,7 +74,11 @@ class Readout(nn.Linear, Head):
     @torch.no_grad()
     def standardize(self, mean: Tensor, deviation: Tensor, curvature: float) -> None:
         """Set what the features are standardised by, both (D,), and the curvature's bound."""
-        given = {"mean": mean, "deviation": deviation, "curvature": torch.tensor(curvature)}
+        given = {
+            "mean": mean,
+            "deviation": deviation,
+            "curvature": torch.tensor(curvature, dtype=torch.float64),
+        }
         for name, value in given.items():
             own = getattr(self, name)
             if own is None:
