@@ -112,7 +112,7 @@ def test_what_is_trained_has_no_column_for_unknown_and_the_networks_answers_have
     x = TwoDomains().target[:4]
     method = GLC(rejecting_net(), OPEN).eval()
     assert method(x).shape == (4, 3)
-    assert torch.equal(method.net.answers(method(x)), add_unknown_column(method(x), 0.55))
+    assert torch.equal(method.net.with_unknown(method(x)), add_unknown_column(method(x), 0.55))
 
 
 @pytest.mark.parametrize("batchnorm", ["train", "eval"])
