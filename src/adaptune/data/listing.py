@@ -189,7 +189,7 @@ def map_to(
     """
     find = class_finder(classes)
     tested = other.of("test") or other.of("val")
-    methods_for = {example.subject for example in trained}
+    trained_on = {example.subject for example in trained}
     examples: list[Example] = []
     unknown: dict[str, int] = {}
     renamed: dict[str, None] = {}
@@ -197,7 +197,7 @@ def map_to(
     for example in tested or other.examples:
         label = find(example.label)
         counts = bool(label) or open_set
-        if counts and example.subject in methods_for:
+        if counts and example.subject in trained_on:
             seen += 1
             continue
         if not label:

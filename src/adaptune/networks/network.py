@@ -91,7 +91,8 @@ class Network(nn.Module, Generic[H]):
         """Split any module at the linear layer named ``head``; a fresh head takes its place.
 
         ``head`` may also name a sequence that ends with one, or a convolution of one pixel. The
-        module answers with logits (N, K), or with an object that has them under ``logits``.
+        module answers with logits (N, K), or (N, K, h, w) where the head is such a convolution and
+        no mean over places follows, or with an object that has them under ``logits``.
 
         Raises:
             ValueError: If there is no such layer, or if it is not linear.
