@@ -73,7 +73,8 @@ def page(entry: Entry, gains: Sequence[Gain]) -> str:
     told = [
         f"# {entry.name}",
         entry.summary,
-        f"Setting: [{entry.setting}](../{more}.md). Paper: {entry.paper}.",
+        f"Setting: [{entry.setting}](../{more}.md). Works on: {entry.works_on}.",
+        f"Paper: {entry.paper}.",
         _use(entry),
         f"In Python it is `adaptune.{method.__name__}`.{_further(entry)}",
         "## How it works",
@@ -98,12 +99,11 @@ def index(entries: Sequence[Entry], gains: Sequence[Gain]) -> str:
     for setting, (what, _, more) in SETTINGS.items():
         own = [one for one in entries if one.setting == setting]
         compared = {one.name: _against_baseline(one, gains) for one in own}
-        head = ["method", "what it does", "paper", f"over {' or '.join(BASELINES)}"]
+        head = ["method", "works on", "what it does", "paper", f"over {' or '.join(BASELINES)}"]
         rows = [
-            [f"[`{one.name}`]({one.name}.md)", one.summary, one.paper, compared[one.name]]
-            for one in own
+            [_link(one), one.works_on, one.summary, one.paper, compared[one.name]] for one in own
         ]
-        columns = 4 if any(compared.values()) else 3
+        columns = 5 if any(compared.values()) else 4
         table = markdown(head[:columns], [row[:columns] for row in rows])
         told += [f"## {setting}", f"{what} [More](../{more}.md).", table]
     return "\n\n".join(told) + "\n"
@@ -112,13 +112,16 @@ def index(entries: Sequence[Entry], gains: Sequence[Gain]) -> str:
 def overview(readme: str) -> str:
     """Give the README with its list of methods as they say it, below ``<!-- methods -->``."""
     rows = [
-        [f"[`{one.name}`](docs/methods/{one.name}.md)", one.setting, one.summary]
-        for one in catalog()
+        [_link(one, "docs/methods/"), one.setting, one.works_on, one.summary] for one in catalog()
     ]
-    table = markdown(["method", "setting", "what it does"], rows)
+    table = markdown(["method", "setting", "works on", "what it does"], rows)
     begin, end = "<!-- methods -->", "<!-- /methods -->"
     before, _, rest = readme.partition(begin)
     return f"{before}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
+
+
+def _link(entry: Entry, folder: str = "") -> str:
+    return f"[`{entry.name}`]({folder}{entry.name}.md)"
 
 
 def _of(entry: Entry, gains: Iterable[Gain]) -> list[Gain]:
@@ -132,21 +135,22 @@ def _use(entry: Entry) -> str:
 
 
 def _text(said: str) -> str:
-    """Give a docstring without its first line and its source, in the marks of these pages."""
-    _, _, rest = said.partition("\n")
+    """Give a docstring's prose without its first line and source, in the marks of these pages."""
+    _, _, rest = said.partition("\nArgs:\n")[0].partition("\n")
     without = re.sub(r"\s*Source: .+?\.(?=\s|$)", "", rest, flags=re.DOTALL)
     return without.strip().replace("``", "`")
 
 
 def _parameters(entry: Entry) -> str:
-    """Lay out defaults, and where a search looks."""
+    """Lay out what each is, defaults, and where a search looks."""
     varied = ranges(METHODS[entry.name])
     rows = []
     for name, value in entry.options.items():
         said = str(value).lower() if isinstance(value, bool) else str(value)
         between = f"{varied[name].low:g} to {varied[name].high:g}" if name in varied else ""
-        rows.append([f"`--{name.replace('_', '-')}`", f"`{said}`", between])
-    return markdown(["option", "default", "a search varies it"], rows)
+        meaning = entry.meanings.get(name, "").replace("``", "`").replace("|", "\\|")
+        rows.append([f"`--{name.replace('_', '-')}`", meaning, f"`{said}`", between])
+    return markdown(["option", "what it is", "default", "a search varies it"], rows)
 
 
 def _further(entry: Entry) -> str:

@@ -16,8 +16,9 @@ from torchvision.transforms import v2
 from adaptune import Plan, convert_batchnorm
 from adaptune.data.inputs.image import read_image
 from adaptune.networks.backbones import BUILT_IN, packaged, read_weights
-from adaptune.networks.heads import StandardizedLinear
+from adaptune.networks.heads import Readout
 from adaptune.ops.conditioning import Spread
+from adaptune.tasks.classification import Classification
 from adaptune.types import Group
 
 torch.manual_seed(0)
@@ -36,11 +37,13 @@ model.reset_classifier(0)
 # One pass over the data serves the batch norms and the head.
 spread = Spread()
 print(str(convert_batchnorm(model, loader, watch=spread)).splitlines()[0])
-head = StandardizedLinear(model.num_features, len(images.classes))
-head.condition(spread, floor=0.05)
+head = Readout(model.num_features, len(images.classes))
+torch.nn.init.zeros_(head.weight)
+torch.nn.init.zeros_(head.bias)
+head.condition(spread, floor=0.05, curvature=Classification.curvature)
 
 plan, epochs = Plan(momentum=0.9), 5
-fast = plan.rate(Group(head, rate=0.25, curvature=float(head.curvature)))
+fast = plan.rate(Group(head, rate=0.25, curvature=head.bound))
 groups = [{"params": model.parameters(), "lr": 0.1}, {"params": head.parameters(), "lr": fast}]
 optimizer = torch.optim.SGD(groups, momentum=plan.momentum)
 schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs * len(loader))

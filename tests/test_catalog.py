@@ -24,6 +24,7 @@ def test_what_is_read_is_what_the_class_says(name):
     assert entry.setting == method.setting
     assert entry.summary == method.__doc__.splitlines()[0]
     assert f"Source: {entry.paper}." in " ".join(method.__doc__.split())
+    assert entry.meanings.keys() == entry.options.keys()
     assert entry.options == {key: one.default for key, one in hyperparameters(method).items()}
 
 

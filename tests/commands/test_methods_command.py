@@ -1,6 +1,7 @@
 """`methods` lists every method with its setting, summary, paper and what can be set."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -34,12 +35,13 @@ def test_every_method_is_listed_once_below_its_setting(told, monkeypatch):
     heading, found = "", []
     for line in shown(told, monkeypatch, columns=200)[:-2]:
         if line.startswith(" "):
-            name, summary = line.split(maxsplit=1)
-            found.append((heading, name, summary.strip()))
+            found.append((heading, *re.split(r"\s{2,}", line.strip())))
         else:
-            assert line not in {setting for setting, _, _ in found}
+            assert line not in {setting for setting, *_ in found}
             heading = line
-    assert sorted(found) == sorted((one.setting, one.name, one.summary) for one in catalog())
+    assert sorted(found) == sorted(
+        (one.setting, one.name, one.works_on, one.summary) for one in catalog()
+    )
 
 
 def test_in_eighty_columns_no_word_is_cut_and_what_goes_on_stands_below_its_beginning(
@@ -49,9 +51,10 @@ def test_in_eighty_columns_no_word_is_cut_and_what_goes_on_stands_below_its_begi
     assert max(map(len, lines)) <= 80
     whole = " ".join(" ".join(lines).split())
     for one in catalog():
-        assert f"{one.name} {one.summary}" in whole
+        assert f"{one.name} {one.works_on} {one.summary}" in whole
     named = {one.name for one in catalog()}
-    begins = {line.index(line.split()[1]) for line in lines if line[:3].strip() and line[0] == " "}
+    rows = [line for line in lines if line[:3].strip() and line[0] == " "]
+    begins = {line.index(re.split(r"\s{2,}", line.strip())[2]) for line in rows}
     goes_on = {len(line) - len(line.lstrip()) for line in lines if line.startswith("     ")}
     assert len(begins) == 1
     assert goes_on <= begins
@@ -63,7 +66,10 @@ def test_a_method_that_is_named_says_all_of_itself(told, monkeypatch, name):
     (one,) = (one for one in catalog() if one.name == name)
     for words in ([name], ["--options"]):
         text = " ".join(" ".join(shown(told, monkeypatch, *words)).split())
-        assert f"{name} ({one.setting}) {one.summary} paper: {one.paper}" in text
+        assert (
+            f"{name} ({one.setting}) {one.summary} paper: {one.paper} works on: {one.works_on}"
+            in text
+        )
         for option, value in one.options.items():
             assert f"--{option.replace('_', '-')} {value}" in text
 
@@ -73,6 +79,19 @@ def test_a_method_that_there_is_not_is_an_error(told):
     assert code == 1
     assert "no method 'tnt': there are ft, lp" in error
     assert json.loads(told("methods", "ft", "--json")[1])["methods"].keys() == {"ft"}
+
+
+def test_methods_of_a_task_alone_are_listed(told, monkeypatch):
+    everything = [one.name for one in catalog()]
+    assert list(json.loads(told("methods", "--task=classification", "--json")[1])["methods"]) == (
+        everything
+    )
+    kinds = {"classification": ("Classification", "Labelling", "Task"), "other": ("Other", "Task")}
+    monkeypatch.setattr("adaptune.catalog.tasks", lambda: kinds)
+    monkeypatch.setattr("adaptune.commands.methods.tasks", lambda: kinds)
+    listed = json.loads(told("methods", "--task=other", "--json")[1])["methods"]
+    assert list(listed) == [one.name for one in catalog() if one.task == "Task"]
+    assert 0 < len(listed) < len(everything)
 
 
 def test_brackets_in_what_a_method_says_are_shown_as_they_are(told, monkeypatch):

@@ -13,7 +13,7 @@ from adaptune.batchnorm.layers import batchnorms
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
 from adaptune.methods.sfda2 import SFDA2
-from adaptune.networks.heads import StandardizedLinear
+from adaptune.networks.heads import Readout
 from adaptune.ops.covariances import augmented_loss, class_moments, merge, separation
 from adaptune.tasks.classification import Classification
 
@@ -120,7 +120,7 @@ def test_every_row_of_the_banks_is_what_was_seen_last_and_rows_are_counted():
 
 def test_a_standardised_head_is_folded_without_changing_what_it_says():
     net, x = trained(), TwoDomains().target
-    head = StandardizedLinear(net.width, 3)
+    head = Readout(net.width, 3)
     head.standardize(torch.ones(net.width), 2 * torch.ones(net.width), 1.0)
     torch.nn.init.normal_(head.weight)
     net.head = head

@@ -19,6 +19,7 @@ from adaptune.data.inputs.image import transform_for
 from adaptune.networks.architectures import torchvision_preprocess
 from adaptune.networks.backbones import open_backbone, resized
 from adaptune.networks.network import Network
+from adaptune.tasks.classification import Classification
 from benchmarks.backbones import BEGIN, END, HEAD, PAGE, Row, names, opened, plainly, table, tried
 
 CLASSES = ("cat", "dog", "hen")
@@ -218,12 +219,17 @@ class TestModules:
         again = Network.load(tmp_path, module=Objects(head_like(net))).eval()
         assert torch.equal(again(x), net(x))
 
-    def test_a_head_without_pooling_is_refused_by_what_it_gives(self):
+    def test_a_head_without_pooling_predicts_places_and_classification_refuses_them(self):
         net = Network.from_module(
             nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 9, 1)), head="1", classes=CLASSES
         )
-        with pytest.raises(ValueError, match=r"features \(N, 4\) and gave \(1, 4, 6, 6\)"):
-            net(torch.zeros(1, 3, 8, 8))
+        logits, task = net(torch.zeros(1, 3, 8, 8)), Classification(len(CLASSES))
+        assert logits.shape == (1, len(CLASSES), 6, 6)
+        for loss in (task.loss, task.losses):
+            with pytest.raises(
+                ValueError, match=r"one class a row, \(N, K\), .* gave \(1, 3, 6, 6\)"
+            ):
+                loss(logits, torch.zeros(1, dtype=torch.int64))
 
     def test_scripted_and_exported_networks_are_sent_back_to_where_they_came_from(self):
         x = torch.randn(2, 3)

@@ -22,7 +22,7 @@ from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
 from adaptune.methods.daft import DAFT
 from adaptune.networks.backbones import BUILT_IN, open_backbone, packaged, read_weights
-from adaptune.networks.heads import StandardizedLinear
+from adaptune.networks.heads import Head
 from adaptune.networks.network import Network, Preprocess
 from adaptune.networks.surgery import SURGERIES
 from adaptune.ops.information import add_unknown_column
@@ -168,7 +168,7 @@ class TestThreshold:
             Network.load(tmp_path)
 
 
-class Doubled(nn.Linear):
+class Doubled(nn.Linear, Head):
     """A head that a surgery made: it has the weight of the one it stands for, and a scale."""
 
     def __init__(self, old: nn.Linear, start: float) -> None:
@@ -178,6 +178,9 @@ class Doubled(nn.Linear):
 
     def forward(self, x):
         return self.scale * super().forward(x)
+
+    def fold(self):
+        return self
 
 
 def double(body: nn.Module, head: nn.Linear, *, start: float) -> tuple[nn.Module, nn.Linear]:
@@ -223,9 +226,10 @@ class TestSurgery:
             net.operate("cut")
         with pytest.raises(ValueError, match="double cannot be done with {'stop': 1}"):
             net.operate("double", stop=1)
-        net.head = StandardizedLinear(net.width, 3)
-        with pytest.raises(ValueError, match="linear head"):
-            net.operate("double", start=1.0)
+        net.head.standardize(torch.zeros(net.width), torch.ones(net.width), 1.0)
+        for name, needed in (("domain-heads", {"domains": 2}), ("domain-attention", {})):
+            with pytest.raises(ValueError, match="needs a linear head of raw features"):
+                net.operate(name, **needed)
         assert net.surgery == []
 
     @pytest.mark.parametrize("wrong", ["cut", [{"name": "double"}], [{"name": 1, "arguments": {}}]])

@@ -70,7 +70,7 @@ def test_features_of_other_examples_are_refused():
 
 
 def test_weight_change_is_relative_and_by_kind():
-    net = nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2), nn.Linear(2, 2))
+    net = nn.Sequential(nn.Conv2d(2, 2, 1), nn.BatchNorm2d(2), nn.Linear(2, 2), nn.GroupNorm(1, 2))
     start = snapshot(net)
     with torch.no_grad():
         net[0].weight.mul_(1.5)
@@ -81,4 +81,5 @@ def test_weight_change_is_relative_and_by_kind():
     assert changes[("1", "batch-norm variance")] == pytest.approx(2.0)
     assert changes[("1", "batch-norm bias")] == pytest.approx(5.0)  # from zero: absolute
     assert changes[("1", "batch-norm weight")] == 0.0
-    assert not any(layer == "2" for layer, _ in changes)
+    assert changes[("2", "linear")] == 0.0
+    assert not any(layer == "3" for layer, _ in changes)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from adaptune.engine.method import task_kind
 from adaptune.methods import METHODS
+from adaptune.tasks import TASKS
 
 STREAMING = sorted(name for name, method in METHODS.items() if method.setting == "test-time")
 """Methods that answer a stream and train nothing beforehand."""
@@ -14,6 +16,18 @@ TRAINING = sorted(set(METHODS) - set(STREAMING))
 
 SEARCHED = [name for name in TRAINING if METHODS[name].needs.labeled]
 """Methods that train from a backbone, as a search does; others go on from a finished run."""
+
+
+def methods_for(task: str) -> list[str]:
+    """Name the methods that training runs on a task; none on one that there is not.
+
+    >>> "glc" in methods_for("classification"), methods_for("no-such")
+    (True, [])
+    """
+    if task not in TASKS:
+        return []
+    return [name for name in TRAINING if issubclass(TASKS[task], task_kind(METHODS[name]))]
+
 
 MOST_SEEDS = 1000
 """The most seeds of a comparison."""

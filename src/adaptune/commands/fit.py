@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from adaptune.commands.choices import TRAINING, as_choices
+from adaptune.commands.choices import as_choices, methods_for
 from adaptune.commands.config import config_text
 from adaptune.commands.open_data import open_data
 from adaptune.commands.options import (
     add_method,
+    add_task,
+    find_choice,
     find_method_name,
     print_json,
     record_of,
@@ -21,7 +23,7 @@ from adaptune.commands.options import (
     training_parser,
 )
 from adaptune.data.annotators import PeopleAnnotator
-from adaptune.engine.method import hyperparameters
+from adaptune.engine.method import hyperparameters, refuse_task
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.report.page import write_run_report
@@ -30,23 +32,28 @@ from adaptune.report.terminal import Terminal
 from adaptune.results.summary import summarize
 from adaptune.runs.experiment import experiment
 from adaptune.runs.folder import Run
+from adaptune.runs.setup import Setup
 from adaptune.runtime.signals import Stopped
+from adaptune.tasks import TASKS
 from adaptune.types import Needs
 
 
 def run(words: Sequence[str]) -> None:
     """Train, measure, report."""
     words = _resumed(list(words))
-    name = find_method_name(words)
+    name, task = find_method_name(words), find_choice(words, "task", Setup.task)
     parser = training_parser(
         "fit",
         f"Fine-tune a pretrained network with one method (options shown: those of {name}).",
         skip=frozenset(),
     )
+    parser.add_argument("--task", choices=[*TASKS], default=Setup.task, help="what is predicted")
+    if task in TASKS:
+        add_task(parser, TASKS[task])
     parser.add_argument(
         "--method",
         choices=sorted(METHODS),  # what cannot be trained is refused where it is said why
-        metavar=as_choices(TRAINING),
+        metavar=as_choices(methods_for(task)),
         default="daft",
         help="what to do",
     )
@@ -57,6 +64,7 @@ def run(words: Sequence[str]) -> None:
     given = parser.parse_args(words)
     needs = METHODS[name].needs if name in METHODS else Needs()
     required(parser, given, "out")
+    refuse_task(METHODS[name], TASKS[task])
     if not given.get("from") and not given.get("data"):
         required(parser, given, "data" if needs.labeled else "from")
     folder = Path(given.out)
@@ -64,6 +72,7 @@ def run(words: Sequence[str]) -> None:
         raise ValueError(
             f"{folder} holds a run already: choose another --out, or go on with --resume"
         )
+    usual = ["task"] * (given.task == Setup.task)
     plan, setting = record_of(Plan, given), setting_of(given)
     fabric = setting.fabric()  # before anything is written: it may bring up other processes
     out = Run(folder, tensorboard=given.tensorboard)
@@ -83,7 +92,7 @@ def run(words: Sequence[str]) -> None:
             plan,
             name=name,
             terminal=terminal,
-            config=config_text(given, leave_out=("out", "resume")),
+            config=config_text(given, leave_out=("out", "resume", *usual)),
             resume=given.resume,
             fabric=fabric,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from argparse import SUPPRESS, ArgumentError
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,11 @@ from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.runs.setup import Setup
 from adaptune.runtime.files import to_json
+from adaptune.tasks import TASKS
+from adaptune.tasks.task import Task
+
+SET_ELSEWHERE = {"start", "open_set", "task", "task_options"}
+"""Parts of a setup that are options of another name, or of some commands alone."""
 
 
 def training_parser(command: str, description: str, *, skip: frozenset[str]) -> Parser:
@@ -77,7 +83,7 @@ def training_parser(command: str, description: str, *, skip: frozenset[str]) -> 
         add_open_set(parser)
     parser.add_argument("--config", action=ActionConfigFile, help="a config.yaml to start from")
     for part in (Setup, Plan, Loading, Shares):
-        taken = {"seed", "track"} if part is Loading else {"start", "open_set", *skip}
+        taken = {"seed", "track"} if part is Loading else {*SET_ELSEWHERE, *skip}
         parser.add_class_arguments(part, skip={f.name for f in fields(part)} & taken)
     add_json(parser)
     return parser
@@ -115,6 +121,12 @@ def add_method(parser: Parser, method: type[Method]) -> None:
     parser.add_class_arguments(method, skip={"net", "task"})
 
 
+def add_task(parser: Parser, task: type[Task]) -> None:
+    """Add a task's options: the arguments that are given by name alone."""
+    if own := hyperparameters(task):
+        parser.add_class_arguments(task, skip=set(inspect.signature(task).parameters) - set(own))
+
+
 def required(parser: Parser, given: Namespace, *names: str) -> None:
     """Refuse, with exit code 2, what was left out."""
     for name in names:
@@ -139,24 +151,40 @@ def fabric_on(device: str) -> Fabric:
 
 def setting_of(given: Namespace) -> Setup:
     """Say what is adapted, as the arguments do."""
-    return record_of(Setup, given, start=given.get("from") or "")
+    own = hyperparameters(TASKS[given.task]) if "task" in given else {}
+    options = {name: given[name] for name in own}
+    return record_of(Setup, given, start=given.get("from") or "", task_options=options)
 
 
 def find_method_name(words: Sequence[str], default: str = "daft") -> str:
-    """Find the method that the words ask for, by option or by config file, before they are parsed.
+    """Find the method that the words ask for; see `find_choice`."""
+    return find_choice(words, "method", default)
 
-    >>> find_method_name(["data", "--method", "ft"]), find_method_name(["--method=lp"])
-    ('ft', 'lp')
+
+def find_choice(words: Sequence[str], option: str, default: str) -> str:
+    """Find what the words choose, by option or by config file, before they are parsed.
+
+    Options of a parser may depend on it.
+
+    Raises:
+        ValueError: If a config file holds no name there.
+
+    >>> find_choice(["data", "--method", "ft"], "method", "daft")
+    'ft'
+    >>> find_choice(["--task=x"], "task", "classification")
+    'x'
     """
     name = default
     for at, word in enumerate(words):
         key, equals, value = word.partition("=")
         value = value if equals else next(iter(words[at + 1 :]), "")
         if key == "--config" and Path(value).is_file():
-            name = read_config(Path(value)).get("method", name)
+            name = read_config(Path(value)).get(option, name)
             if not isinstance(name, str):
-                raise ValueError(f"{value} should name one method, as in method: daft; got {name}")
-        elif key == "--method":
+                raise ValueError(
+                    f"{value} should name one {option}, as in {option}: {default}; got {name}"
+                )
+        elif key == f"--{option}":
             name = value
     return name
 

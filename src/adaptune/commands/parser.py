@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from typing import Any, TypeVar
 
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_loader
 
-from adaptune.engine.method import hyperparameters, refuse_options
+from adaptune.engine.method import Method, hyperparameters, refuse_options
 from adaptune.runtime.limits import check_range
+from adaptune.tasks.task import Task
 
 Record = TypeVar("Record")
 
@@ -88,11 +89,11 @@ class Parser(ArgumentParser):
         for name, (low, high) in self.bounds.items():
             check_range(name, given[name.removeprefix("--").replace("-", "_")], low, high)
         for kind, fixed in self.kinds:
-            if is_dataclass(kind):
-                record_of(kind, given, **fixed)
-            else:
+            if issubclass(kind, Method | Task):
                 own = {name: given[name] for name in hyperparameters(kind) if name in given}
                 refuse_options(kind, own)
+            else:
+                record_of(kind, given, **fixed)
         return given
 
     def add_argument(
@@ -107,7 +108,7 @@ class Parser(ArgumentParser):
     def add_class_arguments(
         self, kind: type, *args: Any, fixed: Mapping[str, Any] | None = None, **settings: Any
     ) -> Any:
-        """Add what a record or a method is made of; ``fixed`` are fields that no option gives."""
+        """Add what a record, method or task is made of; ``fixed`` are what no option gives."""
         self.kinds.append((kind, fixed or {}))
         return super().add_class_arguments(kind, *args, **settings)
 

@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, ClassVar, Protocol, get_type_hints
+from typing import Any, ClassVar, Protocol, get_args, get_type_hints
 
 from torch import Tensor, nn
 
@@ -95,29 +95,71 @@ class Method(nn.Module, ABC):
         return self.net(x)  # type: ignore[no-any-return]
 
 
-def hyperparameters(method: type[Method]) -> dict[str, inspect.Parameter]:
-    """Read a method's hyper-parameters from its signature.
+def task_kind(method: type[Method]) -> type[Task]:
+    """Say which kind of task a method works on, by the annotation of its ``task``.
+
+    >>> from adaptune.methods.ft import FineTune
+    >>> task_kind(FineTune).__name__
+    'Task'
+    """
+    kind: type[Task] = get_type_hints(method.__init__).get("task", Task)
+    return kind
+
+
+def refuse_task(method: type[Method], task: type[Task]) -> None:
+    """Refuse a task that a method does not work on.
+
+    Raises:
+        ValueError: If it is of another kind.
+    """
+    wanted = task_kind(method)
+    if not issubclass(task, wanted):
+        name = task.__name__.lower()
+        raise ValueError(
+            f"{method.__name__} works on {wanted.__name__.lower()}, and this is {name}: see "
+            f"`adaptune methods --task {name}`"
+        )
+
+
+def refuse_head(method: type[Method], net: Network) -> None:
+    """Refuse a network with a head that a method cannot use, by the annotation of its ``net``.
+
+    Raises:
+        ValueError: If it is of another kind.
+    """
+    for wanted in get_args(get_type_hints(method.__init__).get("net")):
+        if not isinstance(net.head, wanted):
+            raise ValueError(
+                f"{method.__name__} works on networks whose head is a {wanted.__name__}, and this "
+                f"one's is a {type(net.head).__name__}: start from another network"
+            )
+
+
+def hyperparameters(kind: type) -> dict[str, inspect.Parameter]:
+    """Read a method's hyper-parameters, or a task's options, from its signature.
 
     >>> hyperparameters(Method)["batchnorm"].default
     'train'
     """
     return {
         name: parameter
-        for name, parameter in inspect.signature(method).parameters.items()
+        for name, parameter in inspect.signature(kind).parameters.items()
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY
     }
 
 
 def ranges(kind: type) -> dict[str, Between]:
-    """Read where a search looks for each parameter of a method, or field of a record, that has one.
+    """Read where a search looks for each option of a method or task, or field of a record.
+
+    What has no range is left out.
 
     >>> from adaptune.methods.ft import FineTune
     >>> ranges(FineTune)
     {'lr': Between(low=0.001, high=1.0)}
     """
-    hints = get_type_hints(
-        kind if not issubclass(kind, Method) else kind.__init__, include_extras=True
-    )
+    source: Any = kind
+    source = source.__init__ if issubclass(kind, Method | Task) else source
+    hints = get_type_hints(source, include_extras=True)
     found = {}
     for name, hint in hints.items():
         for extra in getattr(hint, "__metadata__", ()):
@@ -126,13 +168,13 @@ def ranges(kind: type) -> dict[str, Between]:
     return found
 
 
-def refuse_options(method: type[Method], options: Mapping[str, Any]) -> None:
-    """Refuse hyper-parameters that no method can have: not finite, or a range's below zero.
+def refuse_options(kind: type, options: Mapping[str, Any]) -> None:
+    """Refuse options that no method or task can have: not finite, or a range's below zero.
 
     Raises:
         ValueError: If one is so.
     """
-    known = ranges(method)
+    known = ranges(kind)
     for name, value in options.items():
         if isinstance(value, int | float):
             check_range(f"--{name.replace('_', '-')}", value, 0 if name in known else -math.inf)

@@ -21,12 +21,13 @@ class AdaBN(Method):
 
     Before the first step every batch norm gets the mean and variance of all unlabelled images,
     pooled exactly, and keeps them; weights and biases stay, so the function changes, which is the
-    difference from DAFT's conversion. Source: Revisiting Batch Normalization For Practical Domain
-    Adaptation (Li, Wang, Shi, Liu and Hou, 2016).
+    difference from DAFT's conversion. It takes one pass, in which a batch is normalised by its own
+    statistics on its way from layer to layer. Source: Revisiting Batch Normalization For Practical
+    Domain Adaptation (Li, Wang, Shi, Liu and Hou, 2016).
 
-    It takes one pass, in which a batch is normalised by its own statistics on its way from layer to
-    layer. ``exact`` takes a pass for each layer, behind layers that are done: what all images at
-    once would give, however small the batches.
+    Args:
+        exact: Take a pass for each layer, behind layers that are done: what all images at once
+            would give, however small the batches.
     """
 
     needs: ClassVar[Needs] = Needs(labeled=False, unlabeled=True)

@@ -10,6 +10,7 @@ from torch import Tensor
 from adaptune.batchnorm.layers import mixed_statistics, need_batchnorm, train_batchnorm_only
 from adaptune.engine.method import Descend, Method
 from adaptune.networks.network import Network
+from adaptune.ops.rows import rows
 from adaptune.tasks.task import Labelling
 from adaptune.types import Batch, Between, Group, Needs, Objective
 
@@ -19,14 +20,19 @@ class AlphaBN(Method):
 
     Every batch norm normalises by ``alpha`` of its running statistics and 1 - ``alpha`` of those
     of the batch at hand, mean and variance alike, in training and when predicting; running
-    statistics, weights and biases stay. 1 is eval mode and 0 train mode, to the bit.
-    Source: Test-time Batch Statistics Calibration for Covariate Shift (You, Li and Zhao, 2021).
+    statistics, weights and biases stay. Source: Test-time Batch Statistics Calibration for
+    Covariate Shift (You, Li and Zhao, 2021).
 
-    ``core`` adds the paper's online learning by the correlation of classes; here weights and
-    biases of batch norms learn, at the rate ``lr``, which freezes the rest. Unverified, since the
-    paper's text could not be had: that loss (this one is the off-diagonal mass of the normalised
-    correlation), what it moves and how fast, and the default of ``alpha`` (that of another
-    implementation). The batch's variance is the biased one, by which train mode normalises.
+    Unverified, since the paper's text could not be had: the loss of ``core`` (this one is the
+    off-diagonal mass of the normalised correlation), what it moves and how fast, and the default of
+    ``alpha`` (that of another implementation). The batch's variance is the biased one, by which
+    train mode normalises.
+
+    Args:
+        alpha: The share of running statistics: 1 is eval mode and 0 train mode, to the bit.
+        core: Add the paper's online learning by the correlation of classes: weights and biases of
+            batch norms learn, the rest is frozen.
+        lr: The rate of what ``core`` moves.
     """
 
     needs: ClassVar[Needs] = Needs(labeled=False, unlabeled=True)
@@ -60,7 +66,7 @@ class AlphaBN(Method):
     def objective(self, batch: Batch) -> Objective:
         """Ask for classes that are not taken for one another, if for anything."""
         logits = self(batch.unlabeled.x)
-        terms = {"core": class_correlation(logits.softmax(1))} if self.core else {}
+        terms = {"core": class_correlation(rows(logits).softmax(1))} if self.core else {}
         return Objective(terms, logits)
 
     def step(self, batch: Batch, descend: Descend) -> Objective:

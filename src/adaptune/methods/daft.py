@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Any, ClassVar, Literal
 
+import torch
 from torch import nn
 
 from adaptune.batchnorm.scan import scan
 from adaptune.engine.method import Method
-from adaptune.networks.heads import StandardizedLinear
+from adaptune.networks.heads import Readout
 from adaptune.networks.network import Network
 from adaptune.ops.conditioning import Spread
-from adaptune.tasks.task import Labelling
+from adaptune.tasks.task import Task
 from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Objective, Rate
 
 
@@ -22,23 +24,33 @@ class DAFT(Method):
     pretrained function; then they train. The head starts at zero. Source: Domain-Aware Fine-Tuning
     (Ha, Jeong and Lee, 2024).
 
-    ``lr`` is the body's rate. ``head`` says how the head learns: ``conditioned`` reads features
-    standardised by what the same pass measured (deviations floored at ``floor`` times their
-    average) at ``k`` times the largest stable rate; ``published`` is the paper's, raw features at
-    the rate ``head_lr``; ``one-rate`` the paper's ablation, raw features at the body's rate.
-    With ``conditioned``, one gradient moves no tensor of the body by more than ``trust`` of its
-    norm, so that rates that are too high do little harm; the paper has no such bound.
-    ``pooling`` is how conversion pools batches, exactly or as the reference code does. The pass
-    ends where every channel is known to within ``tolerance`` (see `convert_batchnorm`); 0 uses all
-    images.
+    A conditioned head, which the paper has not, reads features standardised by what the same pass
+    measured, at a rate relative to the largest stable one, for which the task's loss must have
+    a known bound of its curvature; then no gradient moves a tensor of the body far, so that
+    rates that are too high do little harm.
+
+    Args:
+        lr: The body's rate.
+        batchnorm: What batch norms do: train, eval or converted (converted first, then train).
+        pooling: How conversion pools batches: exactly, or batch by batch as the reference code.
+        head: How the head learns: conditioned; published, the paper's, on raw features at the rate
+            ``head_lr``; or one-rate, the paper's ablation, on raw features at the body's rate.
+        k: The rate of a conditioned head, as a multiple of the largest stable one.
+        floor: The least deviation of a standardised feature, as a share of their average.
+        head_lr: The rate of a published head.
+        trust: How far one gradient may move a tensor of the body, as a share of its norm, where the
+            head is conditioned.
+        tolerance: How well every channel is known where the pass ends (see `convert_batchnorm`); 0
+            uses all images.
     """
 
     setting: ClassVar[str] = "supervised"
+    net: Network[Readout]
 
     def __init__(
         self,
-        net: Network,
-        task: Labelling,
+        net: Network[Readout],
+        task: Task,
         *,
         lr: Rate = 0.3,
         batchnorm: BatchNormPolicy = "converted",
@@ -56,16 +68,19 @@ class DAFT(Method):
         self.lr, self.batchnorm, self.pooling = lr, batchnorm, pooling
         self.head, self.k, self.floor, self.head_lr = head, k, floor, head_lr
         self.trust, self.tolerance = trust, tolerance
+        if head == "conditioned" and math.isinf(task.curvature):
+            raise ValueError(
+                f"a conditioned head needs a bound of the loss's curvature, and none is known of "
+                f"{type(task).__name__.lower()}: give --head published"
+            )
+        nn.init.zeros_(net.head.weight)
+        nn.init.zeros_(net.head.bias)
         if head == "conditioned":
-            net.head = StandardizedLinear(net.width, task.classes)
-        else:
-            nn.init.zeros_(net.head.weight)
-            nn.init.zeros_(net.head.bias)
+            net.head.standardize(torch.zeros(net.width), torch.ones(net.width), 1.0)
 
     def prepare(self, data: Domains) -> dict[str, Any]:
         """Measure batch norms and the head's input in one pass; convert, and condition the head."""
-        head, spread = self.net.head, Spread()
-        conditioned = isinstance(head, StandardizedLinear)
+        spread, conditioned = Spread(), self.head == "conditioned"
         notes: dict[str, Any] = dict(
             scan(
                 self.net.body,
@@ -76,18 +91,18 @@ class DAFT(Method):
                 watch=spread if conditioned else None,
             )
         )
-        if isinstance(head, StandardizedLinear):
-            head.condition(spread, self.floor)
-            notes["head"] = {"curvature": float(head.curvature)}
+        if conditioned:
+            self.net.head.condition(spread, self.floor, curvature=self.task.curvature)
+            notes["head"] = {"curvature": self.net.head.bound}
         return notes
 
     def groups(self) -> list[Group]:
         """Train the body slowly, the head fast."""
         body, head = self.net.body, self.net.head
-        if isinstance(head, StandardizedLinear):
+        if self.head == "conditioned":
             return [
                 Group(body, self.lr, trust=self.trust),
-                Group(head, self.k, curvature=float(head.curvature)),
+                Group(head, self.k, curvature=head.bound),
             ]
         rate = self.head_lr if self.head == "published" else self.lr
         return [Group(body, self.lr), Group(head, rate)]

@@ -23,9 +23,15 @@ class DANN(Method):
     follow and what predictions on either domain use. Source: Domain-Adversarial Training of Neural
     Networks (Ganin et al., 2016).
 
-    ``lr`` is the body's rate; head and critic, that start at random, learn ``new`` times as fast.
     The paper's factor for new layers is 10, above a bottleneck; right on a network's features it
-    made heads diverge. The critic has two hidden layers of ``hidden`` units.
+    made heads diverge.
+
+    Args:
+        lr: The body's rate.
+        batchnorm: What batch norms do: train, eval or converted (DAFT's conversion, then train).
+        weight: How much the reversed gradient counts.
+        new: How many times as fast head and critic learn, that start at random.
+        hidden: The units of each of the critic's two hidden layers.
     """
 
     needs: ClassVar[Needs] = Needs(unlabeled=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, ClassVar
 
 import torch
-import torch.nn.functional as F
 
 from adaptune.engine.method import Method
 from adaptune.networks.layers.domain_heads import DomainHeads, mixture_logits, over_domains
@@ -20,8 +19,7 @@ class DRM(Method):
     A shared body feeds one head a domain, which learns from its domain alone, and one that learns
     from all; the loss is the mean over domains of the mean of both cross-entropies. A prediction
     mixes the probabilities of the domains' heads in proportion to ``1 / H ** gamma``, H being the
-    entropy of each; ``gamma`` is the paper's hyper-parameter, 0 is the plain mean and infinity the
-    surest head alone. All domains of a batch pass through batch norm together. Source:
+    entropy of each. All domains of a batch pass through batch norm together. Source:
     Domain-Specific Risk Minimization for Out-of-Distribution Generalization (Zhang et al., 2022).
 
     The head of all domains shapes the features and predicts nothing, as in the released code. That
@@ -29,6 +27,11 @@ class DRM(Method):
     here it does not, so that shares add up to 1. What the paper's text says of it, and
     the default of ``gamma`` (from the released grid 0, 0.5, 1, 5), were not verified. The paper's
     step on test images is given by `pseudo_label_loss` alone: no loop takes it yet.
+
+    Args:
+        lr: The rate of everything.
+        gamma: How much more sure heads count: 0 is the plain mean, infinity the surest head alone.
+        batchnorm: What batch norms do: train, eval or converted (DAFT's conversion, then train).
     """
 
     needs: ClassVar[Needs] = Needs(domains=2)
@@ -68,6 +71,6 @@ class DRM(Method):
         own = each[torch.arange(len(rows), device=each.device), rows.domain]
         terms = {}
         for name, logits in (("own", own), ("shared", self.heads.shared(features))):
-            losses = F.cross_entropy(logits, rows.y, reduction="none")
+            losses = self.task.losses(logits, rows.y)
             terms[name] = over_domains(losses, rows.domain, self.task.domains) / 2
         return Objective(terms, mixture_logits(each, self.gamma))

@@ -14,8 +14,11 @@ class FineTune(Method):
     """Train the whole network at one rate, from a random head.
 
     The baseline that distorts features most: batch norms are in train mode, so they normalise by
-    the new domain from the first step (``batchnorm="converted"`` adds DAFT's conversion).
-    Source: the baseline of Kumar et al., 2022.
+    the new domain from the first step. Source: the baseline of Kumar et al., 2022.
+
+    Args:
+        lr: The rate of everything.
+        batchnorm: What batch norms do: train, eval or converted (DAFT's conversion, then train).
     """
 
     setting: ClassVar[str] = "supervised"

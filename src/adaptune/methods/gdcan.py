@@ -29,12 +29,12 @@ class GDCAN(Method):
     """Let source and target excite channels of their own where they differ, and align the rest.
 
     Channel attention is put into the network (`domain_attention` says where). Each module lets the
-    target take the source's path while the statistics of what it sees differ by less than
-    ``threshold``, and gives it one of its own otherwise; every step decides for the next. The head
-    corrects the target's features, then its logits, by what two small networks add. Discrepancies
-    weigh ``alignment``: those between source and corrected target, in features and in
-    probabilities, and those between each class and some of its own rows, corrected, in features
-    and in logits. The target's entropy weighs ``certainty``. All predictions take its path.
+    target take the source's path while the statistics of what it sees differ little, and gives it
+    one of its own otherwise; every step decides for the next. The head corrects the target's
+    features, then its logits, by what two small networks add. Discrepancies are those between
+    source and corrected target, in features and in probabilities, and those between each class and
+    some of its own rows, corrected, in features and in logits; the target's entropy is added. All
+    predictions take its path.
 
     Both domains go through the body in one pass, so in train mode batch norms normalise both by
     what the two have together; in eval mode each domain's result is that of a pass of its own.
@@ -43,11 +43,21 @@ class GDCAN(Method):
     Terms, weights and the gate are those of the released code, the paper's text was not compared.
     Other than there: batch norms are in train mode, since with frozen ones EfficientNet-Lite0 let
     each domain collapse into a point at every rate tried (0.001 to 0.03); attention starts as the
-    identity, since backbones come without a pretrained one, and so do the corrections, which learn
-    at ``slow`` times the body's rate ``lr``, the head at ``new`` times; weights of batch norms
-    learn; discrepancies are over all pairs of rows, and classes share their kernels. Of a class
-    each row is drawn, by each process anew, with the probability ``chance``; there from all rows,
-    which on few classes pulls every class to the middle.
+    identity, since backbones come without a pretrained one, and so do the corrections; weights of
+    batch norms learn; discrepancies are over all pairs of rows, and classes share their kernels.
+    Rows of a class are drawn by each process anew; there from all rows, which on few classes pulls
+    every class to the middle.
+
+    Args:
+        lr: The body's rate.
+        batchnorm: What batch norms do: train, eval or converted (DAFT's conversion, then train).
+        alignment: The weight of discrepancies.
+        certainty: The weight of the target's entropy.
+        threshold: The difference of statistics from which on the target has a path of its own.
+        reduction: By what the channels of attention are divided in its hidden layer.
+        chance: The probability with which each row of a class is drawn.
+        new: How many times as fast as the body the head learns.
+        slow: How many times as fast as the body the corrections learn.
     """
 
     needs: ClassVar[Needs] = Needs(unlabeled=True)

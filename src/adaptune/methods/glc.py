@@ -24,15 +24,22 @@ class GLC(Method):
 
     The network was trained on the source; only its body moves. Before every epoch each image is
     labelled with the class whose cluster beats those of all other images, or else with none, which
-    is the uniform distribution; predictions are to match that, with weight ``pseudo``, and the
-    mean prediction of ``neighbours`` images nearby. Afterwards the paper takes predictions for
-    unknown whose entropy is more than 0.55 of the largest; ``--open-set`` does so for any method,
-    by `Network.answers`. In train mode batch norms follow the target's batches. Source: Upcycling
-    Models under Domain and Category Shift (Qu et al., 2023).
+    is the uniform distribution; predictions are to match that, and the mean prediction of images
+    nearby. Afterwards the paper takes predictions for unknown whose entropy is more than 0.55 of
+    the largest; ``--open-set`` does so for any method, by `Network.with_unknown`. In train mode
+    batch norms follow the target's batches. Source: Upcycling Models under Domain and Category
+    Shift (Qu et al., 2023).
 
     How many clusters the target has is chosen by the silhouette once, on the features themselves,
     where the released code projects them by t-SNE first. Features are centred before clustering,
-    which the batch norm of the paper's bottleneck does there. ``floor`` is a class's least prior.
+    which the batch norm of the paper's bottleneck does there.
+
+    Args:
+        lr: The body's rate.
+        batchnorm: What batch norms do: train or eval.
+        pseudo: The weight of the labels of clusters.
+        neighbours: How many images nearby a prediction is to agree with.
+        floor: The least prior of a class.
     """
 
     needs: ClassVar[Needs] = Needs(labeled=False, unlabeled=True)

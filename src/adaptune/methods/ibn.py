@@ -24,6 +24,11 @@ class IBN(Method):
     the network is pretrained with batch norm and did not learn to do without what instance norm
     takes away, so ``stages`` is smaller by default. IBN-b, whose norms stand behind residual sums
     and would be new to a pretrained network, is left out.
+
+    Args:
+        lr: The rate of everything.
+        stages: How many stages, from the first, have norms that are split.
+        batchnorm: What batch norms do: train, eval or converted (DAFT's conversion, then train).
     """
 
     setting: ClassVar[str] = "generalisation"

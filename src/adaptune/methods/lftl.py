@@ -22,17 +22,30 @@ from adaptune.types import Batch, Between, Domains, Group, Needs, Objective
 class LFTL(Method):
     """Ask for the labels of a few target images, round by round, and learn from them and the rest.
 
-    The network was trained on the source. In each of the first ``rounds`` epochs a part of ``ask``
-    labels is asked for, of images that are least sure, seen against the round before, and not of a
-    class that the network is sure of (``query``; ``margin`` and ``random`` are ablations). A step
-    goes down the cross-entropy of labelled images, sure and diverse predictions of the others
-    (``certain``) and their closeness to few labelled anchors (``persist``, 10 for VisDA), then down
-    the labelled images mixed up. Batch norms train, on labelled and unlabelled images apart.
-    Source: Learn from the Learnt (Lyu et al., 2024).
+    The network was trained on the source. In each of the first epochs a part of the labels is asked
+    for, of images that are least sure, seen against the round before, and not of a class that the
+    network is sure of. A step goes down the cross-entropy of labelled images, sure and diverse
+    predictions of the others and their closeness to few labelled anchors, then down the labelled
+    images mixed up. Batch norms train, on labelled and unlabelled images apart. Source: Learn from
+    the Learnt (Lyu et al., 2024).
 
     The released code has ten or more epochs a round, augments labelled images, and mixes them after
     an epoch; here a round is an epoch, labelled images are kept as they are, also in checkpoints,
-    and mixed in every step. As there, ``follow`` is the new feature's share.
+    and mixed in every step.
+
+    Args:
+        lr: The head's rate.
+        body: How many times as fast as the head the body learns.
+        batchnorm: What batch norms do: train or eval.
+        ask: How many labels are asked for in all.
+        rounds: The epochs that begin with questions.
+        query: Whose labels are asked for: contrastive as above; margin and random are ablations.
+        contrast: How far predictions are drawn on from those of the round before.
+        common: How much less is asked for of classes that are common among the surest images.
+        topk: How many of the surest images say which classes are common.
+        certain: The weight of sure and diverse predictions.
+        persist: The weight of closeness to anchors; the paper has 10 for VisDA.
+        follow: The new feature's share where an anchor follows, as in the released code.
     """
 
     needs: ClassVar[Needs] = Needs(labeled=False, unlabeled=True)

@@ -9,6 +9,7 @@ import torch
 
 from adaptune.batchnorm.scan import scan
 from adaptune.engine.method import Method
+from adaptune.networks.heads import Readout
 from adaptune.networks.network import Network
 from adaptune.ops.probe import Probe, linear_probe, penalties
 from adaptune.runtime.processes import broadcast_from_first, gather
@@ -25,16 +26,20 @@ KEPT = 4
 class LinearProbe(Method):
     """Solve logistic regression on frozen features; nothing else moves.
 
-    Features of every training and validation image are computed once. ``cs`` values of C from 1e-7
-    to 1e2 are tried, and the one most accurate on ID validation is kept. Batch norms stay in eval
-    mode, so features are the pretrained network's own. Source: the protocol of Ha, Jeong and Lee,
-    2024, after Kumar et al., 2022.
+    Features of every training and validation image are computed once. Values of C from 1e-7 to 1e2
+    are tried, and the one most accurate on ID validation is kept. Batch norms stay in eval mode, so
+    features are the pretrained network's own. Source: the protocol of Ha, Jeong and Lee, 2024,
+    after Kumar et al., 2022.
+
+    Args:
+        cs: How many values of C are tried.
     """
 
     setting: ClassVar[str] = "supervised"
     task: Classification
+    net: Network[Readout]
 
-    def __init__(self, net: Network, task: Classification, *, cs: int = 50) -> None:
+    def __init__(self, net: Network[Readout], task: Classification, *, cs: int = 50) -> None:
         super().__init__(net, task, batchnorm="eval")
         self.cs = cs
 
@@ -53,7 +58,12 @@ class LinearProbe(Method):
 
 
 def probe_head(
-    net: Network, task: Classification, data: Domains, *, cs: int, batchnorm: BatchNormPolicy
+    net: Network[Readout],
+    task: Classification,
+    data: Domains,
+    *,
+    cs: int,
+    batchnorm: BatchNormPolicy,
 ) -> dict[str, Any]:
     """Put the best linear probe into the network's head, in one pass over train and one over val.
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from adaptune.engine.method import Method
 from adaptune.methods.lp import probe_head
+from adaptune.networks.heads import Readout
 from adaptune.networks.network import Network
 from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Objective
@@ -15,16 +16,22 @@ class LinearProbeFineTune(Method):
     """Start from the best linear probe, then train the whole network at one low rate.
 
     The probe's head pulls the features less than a random one. Batch norms stay in eval mode
-    (``batchnorm="converted"`` adds DAFT's conversion and trains them). Source: Kumar et al., 2022,
-    with the probe of Ha, Jeong and Lee, 2024.
+    unless ``batchnorm`` says otherwise. Source: Kumar et al., 2022, with the probe of Ha, Jeong and
+    Lee, 2024.
+
+    Args:
+        lr: The rate of everything.
+        batchnorm: What batch norms do: train, eval or converted (DAFT's conversion, then train).
+        cs: How many values of C the probe tries.
     """
 
     setting: ClassVar[str] = "supervised"
     task: Classification
+    net: Network[Readout]
 
     def __init__(
         self,
-        net: Network,
+        net: Network[Readout],
         task: Classification,
         *,
         lr: Annotated[float, Between(1e-4, 0.1)] = 0.003,

@@ -6,7 +6,7 @@ from functools import partial
 from typing import ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adaptune.engine.method import Descend, Method
 from adaptune.networks.network import Network
@@ -15,7 +15,7 @@ from adaptune.types import Batch, BatchNormPolicy, Group, Needs, Objective, Rate
 
 
 def classifier_discrepancy(one: Tensor, other: Tensor) -> Tensor:
-    """Give the mean over rows and classes of ``|p - q|``, probabilities by two logits (N, K).
+    """Give the mean over places and classes of ``|p - q|``, probabilities by logits (N, K, ...).
 
     >>> sure = torch.tensor([[99.0, 0.0]])
     >>> float(classifier_discrepancy(sure, -sure)), float(classifier_discrepancy(sure, sure))
@@ -39,12 +39,17 @@ class MCD(Method):
     the domains lie far apart, agreement can lead a whole class to the side of another. Source:
     Maximum Classifier Discrepancy for Unsupervised Domain Adaptation (Saito et al., 2018).
 
-    ``lr`` is the body's rate, at which it takes 1 + ``repeats`` steps a batch with one momentum;
-    heads, that start at random, learn ``new`` times as fast. The steps were compared with the
-    released code, not with the paper's text. There classifiers have two or more layers, here one.
-    Its rate is the same for all, 0.0002 by Adam for digits, 0.001 for VisDA with momentum in the
-    classifiers alone. It scores each classifier, for digits also their sum. For VisDA it takes both
-    domains in one pass and asks for classes in equal shares at a weight of 0.01: left out.
+    The steps were compared with the released code, not with the paper's text. There classifiers
+    have two or more layers, here one. Its rate is the same for all, 0.0002 by Adam for digits,
+    0.001 for VisDA with momentum in the classifiers alone. It scores each classifier, for digits
+    also their sum. For VisDA it takes both domains in one pass and asks for classes in equal shares
+    at a weight of 0.01: left out.
+
+    Args:
+        lr: The body's rate, at which it takes 1 + ``repeats`` steps a batch with one momentum.
+        batchnorm: What batch norms do: train, eval or converted (DAFT's conversion, then train).
+        repeats: How many steps a batch the body takes towards agreement.
+        new: How many times as fast heads learn, that start at random.
     """
 
     needs: ClassVar[Needs] = Needs(unlabeled=True)
@@ -64,7 +69,7 @@ class MCD(Method):
         if repeats < 1:
             raise ValueError(f"the body takes at least one step towards agreement: got {repeats}")
         self.lr, self.batchnorm, self.repeats, self.new = lr, batchnorm, repeats, new
-        self.second = nn.Linear(net.width, task.classes)
+        self.second = net.fresh_head()
 
     def groups(self) -> list[Group]:
         """Train the body slowly, both heads fast."""

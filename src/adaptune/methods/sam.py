@@ -15,10 +15,16 @@ class SAM(Method):
     """Fine-tune by the gradient found where the loss is worst nearby, for flat minima.
 
     Every step climbs by ``rho`` along the gradient, takes the gradient there, goes back and moves
-    by that one; it costs two steps of fine-tuning and a further copy of the weights. ``adaptive``
-    measures the climb of each weight by its size (ASAM, Kwon et al., 2021, where ``rho`` is larger,
-    such as 0.5). Batch norms are in train mode, as in fine-tuning; their running statistics follow
-    the first of the two passes alone. Source: SAM (Foret et al., 2021).
+    by that one; it costs two steps of fine-tuning and a further copy of the weights. Batch norms
+    are in train mode, as in fine-tuning; their running statistics follow the first of the two
+    passes alone. Source: SAM (Foret et al., 2021).
+
+    Args:
+        lr: The rate of everything.
+        rho: How far to climb.
+        adaptive: Measure the climb of each weight by its size (ASAM, Kwon et al., 2021), where
+            ``rho`` is larger, such as 0.5.
+        batchnorm: What batch norms do: train, eval or converted (DAFT's conversion, then train).
     """
 
     setting: ClassVar[str] = "supervised"

@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from adaptune.engine.method import Descend, Method
-from adaptune.networks.heads import StandardizedLinear
 from adaptune.networks.network import Network
 from adaptune.ops.banks import attraction, collect, crowding, neighbours, scatter_rows, update_rows_
 from adaptune.ops.covariances import ClassMoments, augmented_loss, class_moments, merge, separation
@@ -21,16 +20,25 @@ from adaptune.types import Batch, Between, Domains, Group, Needs, Objective
 class SFDA2(Method):
     """Pull neighbours together as if they were augmentations, and augment features class by class.
 
-    The network was trained on the source. Predictions are drawn to those of the ``neighbours``
-    images nearby in a bank, and apart from the rest of the batch, by (1 + 10 t/T)^-``decay``;
-    ``implicit`` weighs the loss under augmentation along the running covariance of each guessed
-    class, whose strength grows to ``strength``; ``disentangle`` weighs what keeps the covariances
-    of alike classes apart. The head moves at ``lr``, the body at ``body`` times that. In train mode
-    batch norms follow the target's batches. Source: SF(DA)^2 (Hwang et al., 2024).
+    The network was trained on the source. Predictions are drawn to those of images nearby in a
+    bank, and apart from the rest of the batch, which counts less and less. A loss under
+    augmentation along the running covariance of each guessed class is added, whose strength grows
+    over the run, and what keeps the covariances of alike classes apart. In train mode batch norms
+    follow the target's batches. Source: SF(DA)^2 (Hwang et al., 2024).
 
     The pull is minus the dot product of predictions, which is what the released code's divergence
     descends. The paper's network has a bottleneck of 256 features; covariances take classes x
     width^2 numbers, so wide features cost memory.
+
+    Args:
+        lr: The head's rate.
+        body: How many times as fast as the head the body learns.
+        batchnorm: What batch norms do: train or eval.
+        neighbours: How many images nearby pull a prediction.
+        decay: How fast the push from the rest of the batch fades: (1 + 10 t/T)^-``decay``.
+        implicit: The weight of the loss under augmentation.
+        strength: How strong augmentation is in the end.
+        disentangle: The weight of what keeps covariances apart.
     """
 
     needs: ClassVar[Needs] = Needs(labeled=False, unlabeled=True)
@@ -60,8 +68,7 @@ class SFDA2(Method):
         self.lr, self.body, self.batchnorm, self.neighbours = lr, body, batchnorm, neighbours
         self.decay, self.implicit, self.strength = decay, implicit, strength
         self.disentangle = disentangle
-        if isinstance(net.head, StandardizedLinear):
-            net.head = net.head.fold()
+        net.head = net.head.fold()
         classes, width = task.classes, net.width
         self.register_buffer("count", torch.zeros(classes))
         self.register_buffer("mean", torch.zeros(classes, width))

@@ -13,7 +13,7 @@ from adaptune.ops.banks import bank_size, collect, scatter_rows
 from adaptune.ops.clustering import centroid_labels
 from adaptune.ops.information import entropy, marginal_entropy
 from adaptune.runtime.processes import join
-from adaptune.tasks.task import Labelling
+from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Between, Domains, Group, Needs, Objective
 
 
@@ -21,14 +21,18 @@ class SHOT(Method):
     """Make sure and diverse predictions on the target, and their own labels, under a fixed head.
 
     The network was trained on the source, which is not needed any more. Only the body moves: down
-    the mean entropy of predictions less the entropy of their mean, and, with weight ``pseudo``,
-    the cross-entropy to the label of the nearest centroid, found anew before every epoch.
-    In train mode batch norms follow the target's batches. Source: Do We Really Need to Access the
-    Source Data? (Liang, Hu and Feng, 2020).
+    the mean entropy of predictions less the entropy of their mean, and the cross-entropy to the
+    label of the nearest centroid, found anew before every epoch. In train mode batch norms follow
+    the target's batches. Source: Do We Really Need to Access the Source Data? (Liang, Hu and Feng,
+    2020).
 
     The paper also puts a bottleneck of 256 features and a weight-normalised head on the network
-    and trains the source with smoothed labels; here the network is taken as it is, and ``lr`` is
-    the paper's rate of the backbone.
+    and trains the source with smoothed labels; here the network is taken as it is.
+
+    Args:
+        lr: The body's rate, by default the paper's of the backbone.
+        batchnorm: What batch norms do: train or eval.
+        pseudo: The weight of the labels of centroids.
     """
 
     needs: ClassVar[Needs] = Needs(labeled=False, unlabeled=True)
@@ -38,7 +42,7 @@ class SHOT(Method):
     def __init__(
         self,
         net: Network,
-        task: Labelling,
+        task: Classification,
         *,
         lr: Annotated[float, Between(1e-4, 0.1)] = 0.001,
         batchnorm: Literal["train", "eval"] = "train",

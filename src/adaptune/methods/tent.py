@@ -18,11 +18,12 @@ class Tent(Method):
 
     Every batch norm normalises by the batch at hand, in training and when predicting; running
     statistics stay as they are, and all but weights and biases of batch norms is frozen. A batch
-    is answered as the network was before its step. Source: Tent: Fully Test-Time Adaptation by
-    Entropy Minimization (Wang et al., 2021).
+    is answered as the network was before its step. In a stream dropout is off; released code leaves
+    it on. Source: Tent: Fully Test-Time Adaptation by Entropy Minimization (Wang et al., 2021).
 
-    ``lr`` is the paper's for ImageNet in batches of 64, with momentum 0.9; on smaller images it
-    takes Adam at 0.001, which is not here. In a stream dropout is off; released code leaves it on.
+    Args:
+        lr: The rate of batch norms, by default the paper's for ImageNet in batches of 64, with
+            momentum 0.9; on smaller images it takes Adam at 0.001, which is not here.
     """
 
     needs: ClassVar[Needs] = Needs(labeled=False, unlabeled=True)

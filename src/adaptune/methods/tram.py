@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from adaptune.engine.method import Descend, Method
 from adaptune.engine.rules import Sharp
 from adaptune.networks.network import Network
-from adaptune.ops.rows import need_rows
+from adaptune.ops.rows import rows
 from adaptune.tasks.task import Labelling
 from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Objective, Rate
 
@@ -22,17 +22,23 @@ class TRAM(Method):
     """Fine-tune as adaptive SAM does, but climb only as far as predictions changed of late.
 
     The climb is as long as d = KL(reference || prediction), a mean over the batch, so where the
-    function stands still the step is plain, and at low rates nearly so. ``reference`` is the
-    network of the ``previous`` step, or the ``pretrained`` one (as training begins, new head and
-    all; the climb grows as the function drifts), or the network itself on inputs with ``noise``:
-    normal, of that deviation. It is in the network's mode and draws the same dropout, so that d
-    measures weights alone; the authors' code keeps it in eval mode, and leaves the gradient out of
-    the climb, which is in the paper's equation and here. Not checked against the paper: the default
-    of ``noise``, and that what the noise gives comes first in KL. Memory: a frozen copy of the
-    network (none for noise), and within a step two of its weights.
+    function stands still the step is plain, and at low rates nearly so. The reference is in the
+    network's mode and draws the same dropout, so that d measures weights alone; the authors' code
+    keeps it in eval mode, and leaves the gradient out of the climb, which is in the paper's
+    equation and here. Not checked against the paper: the default of ``noise``, and that what the
+    noise gives comes first in KL. Memory: a frozen copy of the network (none for noise), and within
+    a step two of its weights.
 
     Batch norms are in train mode; running statistics follow the first pass alone. Source: TRAM:
     Bridging Trust Regions and Sharpness Aware Minimization (Sherborne et al., 2023).
+
+    Args:
+        lr: The rate of everything.
+        reference: What a prediction is compared with: the network of the previous step; the
+            pretrained one, as training begins, new head and all (the climb grows as the function
+            drifts); or the network itself on inputs with noise.
+        noise: The deviation of that noise, which is normal.
+        batchnorm: What batch norms do: train, eval or converted (DAFT's conversion, then train).
     """
 
     setting: ClassVar[str] = "supervised"
@@ -88,19 +94,15 @@ class TRAM(Method):
 
 
 def divergence(reference: Tensor, logits: Tensor) -> Tensor:
-    """Give KL(reference || prediction) of two logits (N, K), the mean over rows, in nats.
-
-    Raises:
-        ValueError: If the logits are not one prediction a row.
+    """Give KL(reference || prediction) of two logits (N, K, ...), the mean over places, in nats.
 
     >>> divergence(torch.zeros(1, 2), torch.zeros(1, 2))
     tensor(0.)
     >>> divergence(torch.zeros(1, 2), torch.tensor([[3.0, 1.0]]).log())
     tensor(0.1438)
     """
-    need_rows(logits, "the divergence of predictions")
     told, wanted = (
-        one.detach().to(torch.promote_types(one.dtype, torch.float32)).log_softmax(1)
+        rows(one).detach().to(torch.promote_types(one.dtype, torch.float32)).log_softmax(1)
         for one in (logits, reference)
     )
     return F.kl_div(told, wanted, reduction="batchmean", log_target=True)

@@ -1,4 +1,4 @@
-"""A network: a body that makes features and a linear head that reads them."""
+"""A network: a body that makes features and a head that reads them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Self, cast
 
 from safetensors.torch import save
 from torch import Tensor, nn
+from typing_extensions import TypeVar
 
 from adaptune.batchnorm.layers import hold_batchnorm
 from adaptune.networks.architectures import (
@@ -19,7 +20,7 @@ from adaptune.networks.architectures import (
     timm_architecture,
     torchvision_architecture,
 )
-from adaptune.networks.heads import StandardizedLinear
+from adaptune.networks.heads import Head, Readout
 from adaptune.networks.hugging_face import transformers_architecture
 from adaptune.networks.serialization import LATER, read_description, read_tensors
 from adaptune.networks.split import Part, fill, from_names, layer_of, split, under_names
@@ -34,8 +35,11 @@ PLAIN, CHANGED, REJECTING, FORMAT = 1, 2, 3, 4
 """A network is written in the first format that can say what it is."""
 
 
-class Network(nn.Module):
-    """A body that makes features (N, ``width``) and a linear head that reads them.
+H = TypeVar("H", bound=Head, covariant=True, default=Head)
+
+
+class Network(nn.Module, Generic[H]):
+    """A body that makes features (N, ``width``, ...) and a head that reads them: (N, K, ...).
 
     Build one with `from_timm`, `from_torchvision` or `from_module`. ``batchnorm`` is the policy
     that its batch norms keep to, whatever calls `train`; ``layout`` that of its images. A
@@ -50,12 +54,12 @@ class Network(nn.Module):
     """
 
     body: nn.Module
-    head: nn.Linear | StandardizedLinear
+    head: H
 
     def __init__(
         self,
         body: nn.Module,
-        head: nn.Linear | StandardizedLinear,
+        head: H,
         width: int,
         *,
         classes: Sequence[str],
@@ -83,11 +87,12 @@ class Network(nn.Module):
         classes: Sequence[str],
         preprocess: Preprocess | None = None,
         origin: Origin | None = None,
-    ) -> Network:
+    ) -> Network[Readout]:
         """Split any module at the linear layer named ``head``; a fresh head takes its place.
 
         ``head`` may also name a sequence that ends with one, or a convolution of one pixel. The
-        module answers with logits (N, K), or with an object that has them under ``logits``.
+        module answers with logits (N, K), or (N, K, h, w) where the head is such a convolution and
+        no mean over places follows, or with an object that has them under ``logits``.
 
         Raises:
             ValueError: If there is no such layer, or if it is not linear.
@@ -98,7 +103,7 @@ class Network(nn.Module):
         return cls.from_architecture(Architecture(module, origin, (name,), look), classes)
 
     @classmethod
-    def from_architecture(cls, built: Architecture, classes: Sequence[str]) -> Network:
+    def from_architecture(cls, built: Architecture, classes: Sequence[str]) -> Network[Readout]:
         """Split what a library made; a fresh head takes the place of its own.
 
         Raises:
@@ -107,9 +112,9 @@ class Network(nn.Module):
         parts = split(built.module, built.heads, built.silent)
         width = max(part.stop for part in parts)
         body = built.module if parts[0].name else nn.Identity()
-        net = cls(
+        net = Network(
             body,
-            nn.Linear(width, len(classes)),
+            Readout(width, len(classes)),
             width,
             classes=classes,
             origin=built.origin,
@@ -126,7 +131,7 @@ class Network(nn.Module):
         *,
         pretrained: bool = False,
         size: int | None = None,
-    ) -> Network:
+    ) -> Network[Readout]:
         """Build a timm model by name; see `timm_architecture`."""
         built = timm_architecture(name, len(classes), pretrained=pretrained, size=size)
         return cls.from_architecture(built, classes)
@@ -139,14 +144,18 @@ class Network(nn.Module):
         *,
         pretrained: bool = False,
         size: int | None = None,
-    ) -> Network:
+    ) -> Network[Readout]:
         """Build a torchvision classification model by name; see `torchvision_architecture`."""
         built = torchvision_architecture(name, pretrained=pretrained, size=size)
         return cls.from_architecture(built, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Predict: logits (N, K)."""
+        """Predict: logits (N, K, ...)."""
         return self.head(self.body(x))  # type: ignore[no-any-return]
+
+    def fresh_head(self) -> Readout:
+        """Make another head of as many outputs, random as a new network's is."""
+        return Readout(self.width, len(self.head.weight))
 
     def with_unknown(self, logits: Tensor) -> Tensor:
         """Add what means none of the classes to logits (N, K), as a last column, if any may be."""
@@ -156,11 +165,10 @@ class Network(nn.Module):
         """Change the architecture by one of `SURGERIES`; `load` does it again.
 
         Raises:
-            ValueError: If it does not know the name or the arguments, or the head is not linear.
+            ValueError: If it does not know the name or the arguments, or cannot take the head.
         """
-        if not isinstance(self.head, nn.Linear):
-            raise ValueError(f"surgery needs a linear head: it is {type(self.head).__name__}")
-        self.body, self.head = operate(self.body, self.head, name, **arguments)
+        self.body, head = operate(self.body, self.head, name, **arguments)
+        self.head = cast(H, head)
         self.surgery.append({"name": name, "arguments": arguments})
 
     def hold_batchnorm(self, policy: BatchNormPolicy) -> None:
@@ -168,7 +176,7 @@ class Network(nn.Module):
         self.batchnorm = policy
         hold_batchnorm(self, policy)
 
-    def train(self, mode: bool = True) -> Network:
+    def train(self, mode: bool = True) -> Self:
         """Switch modes; under the eval policy batch norms stay, also those put in place since."""
         super().train(mode)
         if self.batchnorm == "eval":
@@ -181,8 +189,8 @@ class Network(nn.Module):
         It opens in plain timm, torchvision or the caller's module, made for as many classes, unless
         `operate` changed the architecture.
         """
-        head = self.head.fold() if isinstance(self.head, StandardizedLinear) else self.head
-        state = under_names(self.parts, head.state_dict(), self.body.state_dict())
+        head = self.head.fold().state_dict()
+        state = under_names(self.parts, head, self.body.state_dict())
         return {key: value.detach().contiguous().cpu() for key, value in state.items()}
 
     def save(self, folder: Path) -> None:

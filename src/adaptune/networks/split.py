@@ -79,6 +79,9 @@ def layer_of(module: nn.Module, name: str) -> tuple[str, Layer]:
 def split(module: nn.Module, names: Sequence[str], silent: Sequence[str] = ()) -> tuple[Part, ...]:
     """Take the head out of a module, which gives features (N, D) from then on.
 
+    Where the head is a convolution that is not followed by a mean over places, these are
+    (N, D, h, w).
+
     Heads of several names whose mean counts are one head; members of a ``nn.ModuleList`` read
     features of their own, which come one after the other. Those named in ``silent`` are left out.
 
@@ -108,7 +111,8 @@ def split(module: nn.Module, names: Sequence[str], silent: Sequence[str] = ()) -
         elif part.name:
             parent, _, last = part.name.rpartition(".")
             setattr(module.get_submodule(parent), last, None)
-    module.register_forward_hook(partial(_features, width=width))
+    dense = any(part.convolution for part in parts)
+    module.register_forward_hook(partial(_features, width=width, dense=dense))
     return tuple(parts)
 
 
@@ -126,9 +130,12 @@ def _weights(module: nn.Module, name: str) -> str:
 
 
 def _features(
-    module: nn.Module, args: tuple[Any, ...], output: object, *, width: int
+    module: nn.Module, args: tuple[Any, ...], output: object, *, width: int, dense: bool
 ) -> Tensor | None:
-    """Give the features (N, D) in what a body answered, as a hook: itself where it is these."""
+    """Give the features in what a body answered, as a hook: itself where it is these.
+
+    They are (N, D), or (N, D, h, w) of a network that is ``dense``.
+    """
     del args
     found = output.get("logits") if isinstance(output, dict) else getattr(output, "logits", output)
     if not isinstance(found, Tensor):
@@ -137,6 +144,8 @@ def _features(
         return None if found is output else found
     elif found.dim() == 4 and found.shape[1:] == (width, 1, 1):
         return found.flatten(1)
+    elif dense and found.dim() == 4 and found.shape[1] == width:
+        return None if found is output else found
     else:
         said = f"gave {tuple(found.shape)}"
     raise ValueError(

@@ -6,16 +6,18 @@ from collections.abc import Callable
 
 from torch import nn
 
+from adaptune.networks.heads import Head
 from adaptune.networks.layers.domain_attention import domain_attention
 from adaptune.networks.layers.domain_heads import domain_heads
 from adaptune.networks.layers.instance_batchnorm import ibn
 
-Surgery = Callable[..., tuple[nn.Module, nn.Linear]]
+Surgery = Callable[..., tuple[nn.Module, Head]]
 """Takes body, head and plain keyword arguments; gives the body and the head to use instead.
 
-It may change the body in place. A head that it makes is an ``nn.Linear`` (a class of its own that
-inherits from it), whose ``weight`` and ``bias`` are those of the head that it stands for. What it
-adds takes its shapes from body, head and arguments alone, its weights are loaded later.
+It may change the body in place, and refuses a head that it cannot take. A head that it makes is a
+`Head` that folds into itself, whose ``weight`` and ``bias`` are those of the head that it stands
+for. What it adds takes its shapes from body, head and arguments alone, its weights are loaded
+later.
 """
 
 SURGERIES: dict[str, Surgery] = {
@@ -26,13 +28,11 @@ SURGERIES: dict[str, Surgery] = {
 """Every surgery that a saved network may ask for; its name is part of the files."""
 
 
-def operate(
-    body: nn.Module, head: nn.Linear, name: str, **arguments: object
-) -> tuple[nn.Module, nn.Linear]:
+def operate(body: nn.Module, head: Head, name: str, **arguments: object) -> tuple[nn.Module, Head]:
     """Apply a surgery by name.
 
     Raises:
-        ValueError: If there is none of that name, or it does not take these arguments.
+        ValueError: If there is none of that name, or it does not take these arguments or this head.
 
     >>> operate(nn.Identity(), nn.Linear(2, 2), "no-such")
     Traceback (most recent call last):

@@ -44,13 +44,27 @@ def ramp(progress: float) -> float:
     return 2 / (1 + math.exp(-10 * progress)) - 1
 
 
-def critic(width: int, hidden: int) -> nn.Sequential:
-    """Make a critic of features (N, ``width``), with two hidden layers: one logit a row, (N, 1).
+class Critic(nn.Sequential):
+    """Layers that read features (N, D, ...) place by place, by axis 1: one logit each, (N, 1, ...).
+
+    >>> Critic(nn.Linear(3, 1))(torch.zeros(2, 3, 4, 5)).shape
+    torch.Size([2, 1, 4, 5])
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Read features (N, D, ...)."""
+        if features.dim() == 2:
+            return super().forward(features)  # type: ignore[no-untyped-call,no-any-return]
+        return super().forward(features.movedim(1, -1)).movedim(-1, 1)  # type: ignore
+
+
+def critic(width: int, hidden: int) -> Critic:
+    """Make a critic of features (N, ``width``, ...), with two hidden layers: (N, 1, ...).
 
     >>> critic(3, 8)(torch.zeros(2, 3)).shape
     torch.Size([2, 1])
     """
-    return nn.Sequential(
+    return Critic(
         nn.Linear(width, hidden),
         nn.ReLU(),
         nn.Linear(hidden, hidden),
@@ -60,9 +74,10 @@ def critic(width: int, hidden: int) -> nn.Sequential:
 
 
 def domain_loss(source: Tensor, target: Tensor) -> Tensor:
-    """Give what a critic loses that says ``source`` (N, 1) and ``target`` (M, 1), as logits.
+    """Give what a critic loses that says ``source`` (N, 1, ...) and ``target`` (M, 1, ...).
 
-    Source rows should be called 1 and target rows 0; both domains count alike.
+    These are logits: source places should be called 1 and target places 0; both domains count
+    alike.
 
     >>> round(float(domain_loss(torch.zeros(2, 1), torch.zeros(3, 1))), 4)
     0.6931

@@ -1,4 +1,4 @@
-"""How features are spread, and how fast a softmax head may learn on them."""
+"""How features are spread, and how fast a linear head may learn on them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from adaptune.ops.rows import sample_rows
 from adaptune.runtime.processes import gather
 
 
@@ -53,15 +54,15 @@ class Scatter:
 
 
 def scatter(features: Tensor) -> Scatter:
-    """Measure how the rows of ``features`` (N, D) are spread; zero rows count for nothing.
+    """Measure how features (N, D, ...) are spread, by `sample_rows`; no rows count for nothing.
 
     >>> scatter(torch.eye(2)).mean.tolist()
     [0.5, 0.5]
     """
-    rows = features.double()
-    mean = rows.mean(0) if len(rows) else rows.new_zeros(rows.shape[1])
-    centred = rows - mean
-    return Scatter(len(rows), mean, centred.T @ centred)
+    places = sample_rows(features).double()
+    mean = places.mean(0) if len(places) else places.new_zeros(places.shape[1])
+    centred = places - mean
+    return Scatter(len(places), mean, centred.T @ centred)
 
 
 class Spread:
@@ -78,7 +79,7 @@ class Spread:
         self.scatter: Scatter | None = None
 
     def __call__(self, batch: object, features: Tensor) -> None:
-        """Count the features (N, D) of one batch."""
+        """Count the features (N, D, ...) of one batch."""
         del batch
         one = scatter(features)
         self.scatter = one if self.scatter is None else self.scatter.merge(one)
@@ -123,15 +124,16 @@ def largest_eigenvalue(matrix: Tensor, tolerance: float = 1e-6, limit: int = 100
     return value
 
 
-def softmax_curvature(spread: Scatter, deviation: Tensor) -> float:
-    """Bound the curvature of softmax regression on features standardised by ``deviation``.
+def largest_moment(spread: Scatter, deviation: Tensor) -> float:
+    """Give the largest eigenvalue of E[z z'], z being features standardised by ``deviation``.
 
-    The Hessian of the loss is at most ``0.5 * E[z z']`` times the identity over classes (Boehning,
-    1992), so half the largest eigenvalue of the standardised features' second moment bounds it.
+    Times a task's ``curvature`` it bounds that of its loss in the weights of a linear head: the
+    Hessian of softmax regression is at most ``0.5 * E[z z']`` times the identity over classes
+    (Boehning, 1992).
 
     >>> spread = scatter(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))
-    >>> round(softmax_curvature(spread, spread.deviation(floor=0.05)), 3)
-    0.5
+    >>> round(largest_moment(spread, spread.deviation(floor=0.05)), 3)
+    1.0
     """
     moment = spread.products / max(spread.count, 1) / torch.outer(deviation, deviation)
-    return 0.5 * largest_eigenvalue(moment)
+    return largest_eigenvalue(moment)

@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from adaptune.ops.rows import need_rows
+
 
 def gaussian_kernels(
     x: Tensor, *, count: int = 5, base: float = 2.0, bandwidth: float | None = None
@@ -14,12 +16,16 @@ def gaussian_kernels(
 
     Kernel i is ``exp(-d^2 / b_i)``; the ``b_i`` are ``base`` apart from each other, around
     ``bandwidth`` or, where none is given, the mean squared distance of two rows, through which no
-    gradient goes. Computed in float32 at least.
+    gradient goes. Computed in float32 at least. Places are refused, since all pairs are compared.
+
+    Raises:
+        ValueError: If ``x`` is not one row of features an example.
 
     >>> gaussian_kernels(torch.tensor([[0.0], [1.0]]), count=1)
     tensor([[1.0000, 0.3679],
             [0.3679, 1.0000]])
     """
+    need_rows(x, "a discrepancy of kernels")
     with torch.autocast(x.device.type, enabled=False):
         x = x if x.dtype == torch.float64 else x.float()
         squares = torch.cdist(x, x).square()

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
+from adaptune.ops.rows import sample_rows
+
 BINS = 40
 BLOCK = 4096
 """Rows that are held in float64 at a time."""
@@ -45,7 +47,9 @@ class Distortion:
 
 
 def feature_distortion(before: Tensor, after: Tensor) -> Distortion:
-    """Compare the features of the same examples before and after fine-tuning, both (N, D).
+    """Compare the features of the same examples before and after fine-tuning, both (N, D, ...).
+
+    Of dense features some places of each example are compared (`sample_rows`).
 
     Source: Figure 1 of Ha, Jeong and Lee, 2024; linear CKA of Kornblith et al., 2019.
 
@@ -57,11 +61,12 @@ def feature_distortion(before: Tensor, after: Tensor) -> Distortion:
     >>> moved.cosine, moved.l2, round(moved.cka, 6)
     (1.0, 1.0, 1.0)
     """
-    if before.shape != after.shape or before.dim() != 2 or len(before) == 0:
+    if before.shape != after.shape or before.dim() < 2 or len(before) == 0:
         raise ValueError(
             f"features before {tuple(before.shape)} and after {tuple(after.shape)} must be rows of "
-            "the same examples, (N, D) with N at least 1"
+            "the same examples, (N, D, ...) with N at least 1"
         )
+    before, after = sample_rows(before), sample_rows(after)
     cosine = torch.cat([F.cosine_similarity(x, y) for x, y in _blocks(before, after)])
     distance = torch.cat([(y - x).norm(dim=1) for x, y in _blocks(before, after)])
     return Distortion(
@@ -146,6 +151,10 @@ def snapshot(model: nn.Module) -> Snapshot:
                 "running_mean": "batch-norm mean",
                 "running_var": "batch-norm variance",
             }
+        elif isinstance(module, nn.Linear):
+            kinds = {"weight": "linear"}
+        elif isinstance(module, nn.MultiheadAttention):
+            kinds = {"in_proj_weight": "attention"}
         for attribute, kind in kinds.items():
             value = getattr(module, attribute)
             if isinstance(value, Tensor):
@@ -155,7 +164,7 @@ def snapshot(model: nn.Module) -> Snapshot:
 
 
 def weight_change(before: Snapshot, after: Snapshot) -> list[LayerChange]:
-    """Give the relative change of convolution and batch-norm tensors, layer by layer.
+    """Give the relative change of the tensors that `snapshot` copies, layer by layer.
 
     Source: Figure 2 of Ha, Jeong and Lee, 2024.
 

@@ -19,6 +19,25 @@ def rows(tensor: Tensor) -> Tensor:
     return tensor.movedim(1, -1).reshape(-1, tensor.shape[1])
 
 
+def sample_rows(tensor: Tensor, most: int = 64) -> Tensor:
+    """Make at most ``most`` places of each example a row, evenly spread and always the same ones.
+
+    What is (N, C) stays the very tensor, as in `rows`.
+
+    >>> import torch
+    >>> sample_rows(torch.arange(8.0).reshape(1, 1, 8), most=3).flatten().tolist()
+    [0.0, 3.0, 7.0]
+    """
+    if tensor.dim() == 2:
+        return tensor
+    places = tensor.flatten(2)
+    count = places.shape[2]
+    if count > most:
+        chosen = [at * (count - 1) // (most - 1) for at in range(most)]
+        places = places[:, :, chosen]
+    return rows(places)
+
+
 def need_rows(tensor: Tensor, what: str) -> None:
     """Refuse what is not one prediction a row, (N, K).
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from adaptune.data.inputs.image import Augment
 from adaptune.data.missing import missing_parts
 from adaptune.engine.evaluate import Evaluation, evaluate, sample_outputs
 from adaptune.engine.loop import Epoch, fit
-from adaptune.engine.method import Method, refuse_options
+from adaptune.engine.method import Method, refuse_head, refuse_options, refuse_task
 from adaptune.engine.plan import Plan
 from adaptune.networks.backbones import open_backbone, resized
 from adaptune.networks.network import Network
@@ -24,7 +25,7 @@ from adaptune.ops.rejection import UNKNOWN_ABOVE, calibrate_threshold
 from adaptune.results.score import Scores
 from adaptune.runs.folder import best_network
 from adaptune.runtime.limits import check_range
-from adaptune.tasks.classification import Classification
+from adaptune.tasks import TASKS
 from adaptune.tasks.task import Task
 from adaptune.types import Labeled
 
@@ -58,6 +59,8 @@ class Setup:
             95% of the ID validation images known; without any, that of the network that is started
             from, or else the paper's 0.55.
         start: A run, or a saved network, to start from instead of a backbone.
+        task: What is predicted: the name of one of ``TASKS``.
+        task_options: The task's own options.
     """
 
     backbone: str = "efficientnet-lite0"
@@ -72,8 +75,17 @@ class Setup:
     open_set: bool = False
     unknown_above: float | None = None
     start: str = ""
+    task: str = "classification"
+    task_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
+        if self.task not in TASKS:
+            raise ValueError(f"no task {self.task!r}: there are {', '.join(TASKS)}")
+        if self.open_set and "unknown" not in inspect.signature(TASKS[self.task]).parameters:
+            raise ValueError(
+                f"an open set has classes of which some are unknown, and this is {self.task}: "
+                "leave out --open-set"
+            )
         if self.image_size is not None and not 1 <= self.image_size <= MOST_PIXELS:
             raise ValueError(
                 f"--image-size must be from 1 to {MOST_PIXELS} pixels: got {self.image_size}"
@@ -100,6 +112,12 @@ class Setup:
             net = open_backbone(self.backbone, classes, weights=self.weights, size=self.image_size)
         net.preprocess = replace(net.preprocess, crop=self.crop or net.preprocess.crop)
         return net
+
+    def build_task(self, data: DomainData) -> Task:
+        """Make the task that is learnt from these data."""
+        kind: Callable[..., Task] = TASKS[self.task]
+        options = dict(self.task_options) | ({"unknown": True} if self.open_set else {})
+        return kind(len(data.classes), data.domains, **options)
 
     def fabric(self) -> Fabric:
         """Choose device and precision, and bring up the processes that train together.
@@ -189,6 +207,7 @@ def open_session(
     plan: Plan,
     *,
     fabric: Fabric | None = None,
+    task: Task | None = None,
     on_pretrained: Callable[[Network, DomainData, Task, Fabric], None] = lambda *_: None,
 ) -> Session:
     """Build network and method, and show the data through the network's preprocessing.
@@ -200,12 +219,15 @@ def open_session(
         setting: Backbone, preprocessing, device.
         plan: How long to train; its seed decides the network's random weights.
         fabric: Device, precision and processes; by default those of the setting.
+        task: What is predicted; by default the setting's.
         on_pretrained: Called with the pretrained network before the method takes it over.
 
     Raises:
-        ValueError: If there are no images to train or validate on, or the method lacks what it
-            needs.
+        ValueError: If there are no images to train or validate on, the method lacks what it needs,
+            or it does not work on the task or the network's head.
     """
+    task = task or setting.build_task(data)
+    refuse_task(method, type(task))
     refuse_options(method, options)
     _refuse_lack(method, data, setting)
     for said in missing_parts(data.classes, data.sets):
@@ -217,7 +239,7 @@ def open_session(
     calibrates = setting.open_set and setting.unknown_above is None and "val" in data.sets
     data = data.with_input(net.preprocess, setting.augment)
     fabric = fabric or setting.fabric()
-    task = Classification(len(data.classes), data.domains, unknown=setting.open_set)
+    refuse_head(method, net)
     on_pretrained(net, data, task, fabric)
     return Session(method(net, task, **options), data, plan, fabric, calibrates)
 

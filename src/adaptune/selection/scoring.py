@@ -13,7 +13,6 @@ from adaptune.data.domains import DomainData
 from adaptune.engine.evaluate import sample_outputs
 from adaptune.engine.method import Method
 from adaptune.metrics.sample import SAMPLE
-from adaptune.networks.heads import StandardizedLinear
 from adaptune.networks.network import Network
 from adaptune.selection import Evidence, label_free
 from adaptune.types import Labeled, Outputs, Unlabeled
@@ -31,9 +30,7 @@ class LabelFreeScorer:
 
     def __init__(self, model: Network | Method, data: DomainData, fabric: Fabric) -> None:
         net = model.net if isinstance(model, Method) else model
-        head = net.head
-        plain = head.fold() if isinstance(head, StandardizedLinear) else head
-        self.weight: Tensor = plain.weight.detach().float().cpu()
+        self.weight: Tensor = net.head.fold().weight.detach().float().cpu()
         val, train = (
             _shaped(sample_outputs(model, rows, fabric=fabric), self.weight)
             for rows in (data.scan("val"), data.sample("train", SAMPLE))

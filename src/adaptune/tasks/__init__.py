@@ -1,1 +1,9 @@
-"""What is predicted, one task a file."""
+"""What is predicted, one task a file; here are their names: the second list of the house."""
+
+from __future__ import annotations
+
+from adaptune.tasks.classification import Classification as Classification
+from adaptune.tasks.task import Task
+
+TASKS: dict[str, type[Task]] = {"classification": Classification}
+"""Tasks by name. Each is built of a number of classes, one of labelled domains, and its options."""

@@ -39,11 +39,17 @@ class Classification(Labelling):
         return self.classes + self.unknown
 
     def losses(self, output: Tensor, y: Tensor) -> Tensor:
-        """Give the cross-entropy of logits (N, K) against ``y`` (N,), a row each."""
+        """Give the cross-entropy of logits (N, K) against ``y`` (N,), a row each.
+
+        Raises:
+            ValueError: If the logits are of places.
+        """
+        _refuse_places(output)
         return F.cross_entropy(output, y, reduction="none")
 
     def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """Give the mean of `losses`, in one call of torch's."""
+        _refuse_places(output)
         return F.cross_entropy(output, y)
 
     def tally(self) -> ClassTally:
@@ -57,3 +63,11 @@ class Classification(Labelling):
     def words(self, answer: float, classes: Sequence[str]) -> str:
         """Give a class's name."""
         return (*classes, UNKNOWN)[int(answer)]
+
+
+def _refuse_places(output: Tensor) -> None:
+    if output.dim() != 2:
+        raise ValueError(
+            f"classification is of one class a row, (N, K), and the network gave "
+            f"{tuple(output.shape)}: take the mean over places before its head"
+        )

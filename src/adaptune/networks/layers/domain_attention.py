@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptune.batchnorm.layers import batchnorms
+from adaptune.networks.heads import Head, need_raw
 from adaptune.runtime.processes import gather_each
 
 LEAST = 4
@@ -160,7 +161,7 @@ def source_first(model: nn.Module, rows: int) -> Iterator[None]:
             one.sources = 0
 
 
-class CorrectedLinear(nn.Linear):
+class CorrectedLinear(nn.Linear, Head):
     """A linear head that corrects the target's features before it reads them, and logits after.
 
     `plain` reads features of the source. Both corrections are added, and start at zero. Source:
@@ -194,6 +195,10 @@ class CorrectedLinear(nn.Linear):
         """Read features (N, D) of the target: logits (N, K)."""
         return self.read(self.correct(features))
 
+    def fold(self) -> CorrectedLinear:
+        """Give itself, which reads raw features."""
+        return self
+
 
 def _corrector(width: int, hidden: int) -> nn.Sequential:
     last = nn.Linear(hidden, width)
@@ -203,15 +208,15 @@ def _corrector(width: int, hidden: int) -> nn.Sequential:
 
 
 def domain_attention(
-    body: nn.Module, head: nn.Linear, *, reduction: int = 16, threshold: float = 0.2
-) -> tuple[nn.Module, nn.Linear]:
+    body: nn.Module, head: Head, *, reduction: int = 16, threshold: float = 0.2
+) -> tuple[nn.Module, CorrectedLinear]:
     """Put a `DomainAttention` behind every stage of ``body``, and correct the head's input.
 
     In timm's residual networks it goes, as in the paper, to the end of each block's residual
     branch; in its other networks behind every stage; elsewhere behind every batch norm.
 
     Raises:
-        ValueError: If the body has none of these.
+        ValueError: If the body has none of these, or the head is not linear.
     """
     found = list(_places(body))
     if not found:
@@ -228,7 +233,7 @@ def domain_attention(
             old.append(made)
         else:
             body.set_submodule(name, nn.Sequential(old, made))
-    return body, CorrectedLinear(head)
+    return body, CorrectedLinear(need_raw(head, "domain attention"))
 
 
 def _places(body: nn.Module) -> Iterator[tuple[str, int]]:

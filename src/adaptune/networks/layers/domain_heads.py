@@ -6,10 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adaptune.networks.heads import Head, Readout, need_raw, read_linear
+
 MOST_DOMAINS = 1000
 
 
-class DomainHeads(nn.Linear):
+class DomainHeads(nn.Linear, Head):
     """A linear head for all domains that holds one for each, and predicts by a mixture of those.
 
     Its own weight and bias are those of ``head``; the heads in ``own`` start at random. ``gamma``
@@ -17,7 +19,7 @@ class DomainHeads(nn.Linear):
 
     Source: Domain-Specific Risk Minimization (Zhang et al., 2022).
 
-    >>> heads = DomainHeads(nn.Linear(2, 3), domains=4)
+    >>> heads = DomainHeads(Readout(2, 3), domains=4)
     >>> heads.each(torch.randn(5, 2)).shape, heads(torch.randn(5, 2)).shape
     (torch.Size([5, 4, 3]), torch.Size([5, 3]))
     """
@@ -28,25 +30,29 @@ class DomainHeads(nn.Linear):
         width, outputs = head.in_features, head.out_features
         super().__init__(width, outputs)
         self.weight, self.bias = head.weight, head.bias
-        self.own = nn.ModuleList(nn.Linear(width, outputs) for _ in range(domains))
+        self.own = nn.ModuleList(Readout(width, outputs) for _ in range(domains))
         self.register_buffer("gamma", torch.ones(()))
         self.to(head.weight)
 
     def shared(self, features: Tensor) -> Tensor:
-        """Read features (N, D) by the head of all domains: logits (N, K)."""
-        return super().forward(features)
+        """Read features (N, D, ...) by the head of all domains: logits (N, K, ...)."""
+        return read_linear(features, self.weight, self.bias)
 
     def each(self, features: Tensor) -> Tensor:
-        """Read features (N, D) by the head of every domain: logits (N, S, K)."""
+        """Read features (N, D, ...) by the head of every domain: logits (N, S, K, ...)."""
         return torch.stack([head(features) for head in self.own], 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Predict: the mixture's log-probabilities (N, K)."""
+        """Predict: the mixture's log-probabilities (N, K, ...)."""
         return mixture_logits(self.each(features), self.gamma)
+
+    def fold(self) -> DomainHeads:
+        """Give itself, which reads raw features."""
+        return self
 
 
 def shares(logits: Tensor, gamma: Tensor | float) -> Tensor:
-    """Say how much each head counts for each image, (N, S), of logits (N, S, K).
+    """Say how much each head counts for each place, (N, S, ...), of logits (N, S, K, ...).
 
     A share is proportional to ``1 / H ** gamma``, H being the entropy of the head's prediction.
     Shares are equal where ``gamma`` is 0; where it is infinite the surest head counts alone.
@@ -59,7 +65,7 @@ def shares(logits: Tensor, gamma: Tensor | float) -> Tensor:
 
 
 def mixture_logits(logits: Tensor, gamma: Tensor | float) -> Tensor:
-    """Mix what heads predict, logits (N, S, K), by `shares`: log-probabilities (N, K).
+    """Mix what heads predict, logits (N, S, K, ...), by `shares`: log-probabilities (N, K, ...).
 
     >>> mixture_logits(torch.tensor([[[0.0, 0.0], [3.0, 0.0]]]), 0.0).exp()
     tensor([[0.7263, 0.2737]])
@@ -106,17 +112,16 @@ def over_domains(losses: Tensor, domain: Tensor, domains: int) -> Tensor:
     return means.sum() / (counts > 0).sum().clamp_min(1)
 
 
-def domain_heads(
-    body: nn.Module, head: nn.Linear, *, domains: int
-) -> tuple[nn.Module, DomainHeads]:
+def domain_heads(body: nn.Module, head: Head, *, domains: int) -> tuple[nn.Module, DomainHeads]:
     """Put `DomainHeads` into a network's place for a head: a surgery.
 
     Raises:
-        ValueError: If there is no domain, or there are too many for a file to be believed.
+        ValueError: If there is no domain, or there are too many for a file to be believed, or the
+            head is not linear.
 
-    >>> type(domain_heads(nn.Identity(), nn.Linear(2, 3), domains=2)[1]).__name__
+    >>> type(domain_heads(nn.Identity(), Readout(2, 3), domains=2)[1]).__name__
     'DomainHeads'
     """
     if not 1 <= domains <= MOST_DOMAINS:
         raise ValueError(f"heads are made for 1 to {MOST_DOMAINS} domains: got {domains}")
-    return body, DomainHeads(head, domains)
+    return body, DomainHeads(need_raw(head, "a mixture of heads"), domains)

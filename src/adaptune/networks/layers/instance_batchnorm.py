@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from adaptune.networks.heads import Head
+
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 SHORTCUTS = ("downsample", "shortcut", "proj", "skip")
 """What libraries call the part of a residual block that goes around it."""
@@ -53,7 +55,7 @@ class InstanceBatchNorm(nn.Module):
         return self.after(torch.cat(halves, 1))  # type: ignore[no-any-return]
 
 
-def ibn(body: nn.Module, head: nn.Linear, *, stages: int) -> tuple[nn.Module, nn.Linear]:
+def ibn(body: nn.Module, head: Head, *, stages: int) -> tuple[nn.Module, Head]:
     """Split batch norms of a network's first ``stages`` stages (`split_norms`): a surgery.
 
     >>> type(ibn(nn.Sequential(nn.BatchNorm2d(4)), nn.Linear(4, 2), stages=1)[0][0]).__name__
