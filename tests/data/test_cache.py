@@ -13,10 +13,13 @@ from PIL import Image
 from adaptune.data import cache
 from adaptune.data.cache import DiskCache, store_of
 from adaptune.data.domains import Loading
+from adaptune.data.file_rows import FileRows
 from adaptune.data.inputs import image
-from adaptune.data.inputs.image import ImageFiles, Unreadable, transform_for
+from adaptune.data.inputs.image import ImageInput
+from adaptune.data.labels.classes import ClassLabels
 from adaptune.data.listing import Example
 from adaptune.data.opening import open_domains
+from adaptune.data.sample import Unreadable
 from adaptune.networks.network import Preprocess
 from adaptune.types import Needs
 
@@ -126,11 +129,13 @@ def test_another_resize_is_another_image(mixed):
     assert same(everything(opened(mixed, size=12, cache="ram")), small)
 
 
-def only(path, kind) -> ImageFiles:
-    return ImageFiles([Example(path, "cat")], ["cat"], transform_for(Preprocess(size=8)), kind)
+def only(path, kind) -> FileRows:
+    return FileRows(
+        [Example(path, "cat")], ImageInput(Preprocess(size=8)), ClassLabels(["cat"]), kind
+    )
 
 
-def read(rows: ImageFiles):
+def read(rows: FileRows):
     item = rows[0, 0]
     rows.store.keep(rows.store.handed_over())
     return item
@@ -207,7 +212,7 @@ def test_images_in_tars_are_kept_each_by_itself(mixed, kind):
 def test_a_full_memory_is_said_once_and_all_images_still_come(mixed, monkeypatch):
     plain = everything(opened(mixed))
     monkeypatch.setattr(cache, "EVERY", 16 * 16 * 3)
-    monkeypatch.setattr(cache, "memory", lambda: (10 * 16 * 16 * 3, 1.0))
+    monkeypatch.setattr(cache, "memory_bytes", lambda: (10 * 16 * 16 * 3, 1.0))
     with pytest.warns(UserWarning, match="fill 50% of the memory") as said:
         found = everything(opened(mixed, cache="ram"))
     assert len(said) == 1
@@ -216,7 +221,7 @@ def test_a_full_memory_is_said_once_and_all_images_still_come(mixed, monkeypatch
 
 
 def test_little_free_memory_is_not_taken(mixed, monkeypatch):
-    monkeypatch.setattr(cache, "memory", lambda: (2**40, 0.1))
+    monkeypatch.setattr(cache, "memory_bytes", lambda: (2**40, 0.1))
     with pytest.warns(UserWarning, match="less than 20% of the memory is free"):
         everything(opened(mixed, cache="ram"))
     assert not store_of("ram").images
@@ -228,7 +233,7 @@ def test_a_full_disk_is_said_once_and_all_images_still_come(mixed, folder, monke
         raise OSError(f"{file} could not be written (No space left on device)")
 
     plain = everything(opened(mixed))
-    monkeypatch.setattr(cache, "write_whole", fails)
+    monkeypatch.setattr(cache, "write_atomically", fails)
     with pytest.warns(UserWarning, match="No space left on device") as said:
         found = everything(opened(mixed, cache="disk", workers=workers))
     assert len(said) == 1

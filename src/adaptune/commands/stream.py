@@ -27,8 +27,10 @@ from adaptune.commands.options import (
 )
 from adaptune.commands.outputs import writable_file
 from adaptune.data.domains import Loading
+from adaptune.data.file_rows import FileRows
 from adaptune.data.files import image_files
-from adaptune.data.inputs.image import ImageFiles, transform_for
+from adaptune.data.inputs import input_of
+from adaptune.data.labels import NoLabels
 from adaptune.data.listing import Example
 from adaptune.data.loading import group_keys, load_groups, shuffled_keys
 from adaptune.data.names import class_finder, printable
@@ -164,9 +166,9 @@ class StreamReader:
 
     def rows(self) -> Iterator[Unlabeled]:
         """Read batch after batch; ask the network that does not adapt where labels are known."""
-        look = transform_for(self.net.preprocess)
         examples = [Example(path, "") for path in self.files]  # no label, so that none can leak
-        images = ImageFiles(examples, [""], look, self.loading.cache)
+        reader = input_of(self.net.preprocess)
+        images = FileRows(examples, reader, NoLabels(), self.loading.cache)
         groups = group_keys([(row, 0) for row in range(len(examples))], self.loading.batch_size)
         read = load_groups(images, groups, self.loading, "answering")
         for group, (stack, broken) in zip(groups, read, strict=True):
