@@ -150,7 +150,8 @@ def test_what_is_random_in_an_own_input_follows_the_seed_for_any_number_of_worke
     one, two = ([batch.labeled.x for batch in data.batches(FineTune.needs, 1)] for data in found)
     assert torch.equal(torch.cat(one), torch.cat(two))
     data = found[0]
-    plain = {row: x for rows in data.scan("train") for row, x in zip(rows.index.tolist(), rows.x)}
+    read = [zip(rows.index.tolist(), rows.x, strict=True) for rows in data.scan("train")]
+    plain = {row: x for pairs in read for row, x in pairs}
     for batch in data.batches(FineTune.needs, 1):
         for row, x in zip(batch.labeled.index.tolist(), batch.labeled.x, strict=True):
             assert not torch.equal(x, plain[row]), "training vectors are varied"
