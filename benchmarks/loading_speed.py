@@ -23,7 +23,8 @@ from PIL import Image
 
 from adaptune.data.cache import DiskCache, MemoryCache, NoCache, Store
 from adaptune.data.domains import DomainData, Loading
-from adaptune.data.inputs.image import ImageFiles, read_image
+from adaptune.data.file_rows import FileRows
+from adaptune.data.inputs.image import read_image
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains
 from adaptune.engine.evaluate import evaluate, sample_outputs
@@ -162,8 +163,8 @@ def decoded(net: Network, data: DomainData, kind: str, cache: Path, pairs: int) 
 
 def epoch(data: DomainData, store: Store) -> Arm:
     """Read an epoch of training batches, flipped, in this process."""
-    assert isinstance(data.augmented, ImageFiles)
-    rows = data.augmented.through(data.augmented.transform)
+    assert isinstance(data.augmented, FileRows)
+    rows = data.augmented.through(data.augmented.input)
     rows.store = store
     kept = replace(data, augmented=rows)
     return lambda: [None for _ in kept.batches(Needs(), 0)]

@@ -12,7 +12,6 @@ import json
 import sys
 import tomllib
 from collections.abc import Mapping
-from copy import copy
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -22,7 +21,8 @@ import torch
 
 from adaptune.commands.config import yaml_text
 from adaptune.commands.options import method_options
-from adaptune.data.domains import DomainData, Loading
+from adaptune.data.domains import DomainData, Loading, RowSource
+from adaptune.data.file_rows import FileRows
 from adaptune.engine.plan import Plan
 from adaptune.report.terminal import Terminal
 from adaptune.results.summary import row_of
@@ -189,14 +189,12 @@ def _options(variant: Mapping[str, Any]) -> dict[str, Any]:
     return method_options(variant["method"], [f"{key}={value}" for key, value in own.items()])
 
 
-def some(rows: Any, number: int, seed: int) -> Any:
+def some(rows: RowSource, number: int, seed: int) -> FileRows:
     """Give a random part of the rows of image files."""
     random = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(rows), generator=random)[:number].tolist()
-    part = copy(rows)
-    part.paths = [rows.paths[row] for row in chosen]
-    part.labels = [rows.labels[row] for row in chosen]
-    return part
+    assert isinstance(rows, FileRows)
+    return rows.chosen(chosen)
 
 
 def _row(one: Mapping[str, Any], work: Path) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adaptune.data.inputs.image import ImageFiles, transform_for
+from adaptune.data.file_rows import FileRows
+from adaptune.data.inputs.image import ImageInput
 from adaptune.data.loading import RowSource
 from adaptune.engine.plan import Plan
 from adaptune.engine.streaming import stream
@@ -63,7 +64,7 @@ class Meeting:
         if not self.families:
             yield self.place, self.images
             return
-        assert isinstance(self.images, ImageFiles)
+        assert isinstance(self.images, FileRows)
         for family in self.families:
             change = partial(corrupted, family, self.severity, 64)
             files = Files(tuple(self.images.paths))
@@ -114,11 +115,11 @@ def _met(one: Meeting, terminal: Terminal) -> list[dict[str, Any]]:
 
 def _tensors(net: Network, images: RowSource, seed: int) -> tuple[Tensor, Tensor]:
     """Read all images as inputs, in an order that the seed decides."""
-    assert isinstance(images, ImageFiles)
-    seen = images.through(transform_for(net.preprocess))
+    assert isinstance(images, FileRows)
+    seen = images.through(ImageInput(net.preprocess))
     order = torch.randperm(len(seen), generator=torch.Generator().manual_seed(seed)).tolist()
     samples: list[Any] = [seen[row, 0] for row in order]
-    return torch.stack([one[0] for one in samples]), torch.tensor([one[1] for one in samples])
+    return torch.stack([one[0] for one in samples]), torch.stack([one[1] for one in samples])
 
 
 def _right(

@@ -126,7 +126,7 @@ class TwoDomains:
         self.target = self.target + cast * torch.tensor([1.0, 0.0, -1.0])[:, None, None]
         self.target = tinted(self.target, tint)
         self.sources, self.budget = sources, budget
-        self.asked: list[int] = []
+        self.queried: list[int] = []
 
     def batches(self, needs: Needs, epoch: int, start: int = 0) -> Iterator[Batch]:
         random = torch.Generator().manual_seed(1000 * self.seed + epoch)
@@ -152,9 +152,9 @@ class TwoDomains:
         for rows in torch.arange(len(self.target)).split(self.size):
             yield self._unlabeled(rows)
 
-    def ask(self, index: torch.Tensor) -> torch.Tensor:
-        self.asked += index.tolist()
-        assert len(self.asked) <= self.budget
+    def query_labels(self, index: torch.Tensor) -> torch.Tensor:
+        self.queried += index.tolist()
+        assert len(self.queried) <= self.budget
         return self.truth[index]
 
     def steps(self, needs: Needs) -> int:

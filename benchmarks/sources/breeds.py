@@ -17,6 +17,7 @@ from adaptune.data.domains import DomainData, Loading
 from adaptune.data.files import is_image
 from adaptune.data.listing import Example, Listing, Shares
 from adaptune.data.opening import domains_of
+from adaptune.data.sources import Found
 from adaptune.types import Split
 from benchmarks.sources.rows import given
 
@@ -63,8 +64,10 @@ def _opened(folder: Path, dataset: str, loading: Loading) -> DomainData:
     ]
     other = _examples(folder, "val", chosen, "target")
     return domains_of(
-        Listing("source", tuple(own), classes),
-        [Listing("target", tuple(other), classes)],
+        Found(
+            Listing("source", tuple(own), classes),
+            others=(Listing("target", tuple(other), classes),),
+        ),
         shares=SHARES,
         loading=loading,
     )

@@ -22,7 +22,7 @@ from torchvision.transforms.v2 import functional as images
 
 from adaptune.data.demo import build_demo
 from adaptune.data.domains import DomainData, Loading, RowSource
-from adaptune.data.inputs.image import ImageFiles
+from adaptune.data.file_rows import FileRows
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains
 from adaptune.types import Split
@@ -72,7 +72,7 @@ def _opened(folder: Path, side: int, loading: Loading) -> DomainData:
 
 
 def _changed(rows: RowSource, change: Change) -> Pictures:
-    if not isinstance(rows, ImageFiles):
+    if not isinstance(rows, FileRows):
         raise TypeError(f"only image files can be corrupted, not {type(rows).__name__}")
     return Pictures(Files(tuple(rows.paths)), rows.labels, change=change)
 

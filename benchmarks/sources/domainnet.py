@@ -16,6 +16,7 @@ from typing import Literal
 from adaptune.data.domains import DomainData, Loading
 from adaptune.data.listing import Example, Listing, Shares
 from adaptune.data.opening import domains_of
+from adaptune.data.sources import Found
 from benchmarks.sources.rows import given
 
 DOMAINS = ("sketch", "real", "painting", "clipart")
@@ -46,7 +47,11 @@ def _opened(folder: Path, name: str, loading: Loading) -> DomainData:
         for other in DOMAINS
         if other != name
     ]
-    return domains_of(Listing(name, tuple(own), CLASSES), others, shares=SHARES, loading=loading)
+    return domains_of(
+        Found(Listing(name, tuple(own), CLASSES), others=tuple(others)),
+        shares=SHARES,
+        loading=loading,
+    )
 
 
 def _examples(folder: Path, domain: str, split: Literal["train", "test"]) -> list[Example]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from adaptune.data.domains import DomainData, Loading
 from adaptune.data.listing import Example, Listing, Shares
 from adaptune.data.opening import domains_of
+from adaptune.data.sources import Found
 from adaptune.types import Split
 from benchmarks.sources.rows import given
 
@@ -68,7 +69,11 @@ def _opened(folder: Path, loading: Loading) -> DomainData:
         for name, some in ((region.lower(), same), (f"{region.lower()}-later", later)):
             tested = tuple(Example(photo.path, photo.category, "test") for photo in some)
             others.append(Listing(name, tested, classes))
-    return domains_of(Listing("americas", own, classes), others, shares=SHARES, loading=loading)
+    return domains_of(
+        Found(Listing("americas", own, classes), others=tuple(others)),
+        shares=SHARES,
+        loading=loading,
+    )
 
 
 def photos(folder: Path) -> list[Photo]:

@@ -11,6 +11,7 @@ from adaptune.data.listing import Listing, Shares, split_by_subject
 from adaptune.data.loading import EmptyRows, Loading
 from adaptune.data.opening import domains_of
 from adaptune.data.readers.folder import read_folder
+from adaptune.data.sources import Found
 from benchmarks.sources.emoji import vendors
 
 SHARES = Shares(val_share=0.1, test_share=0.5)
@@ -51,17 +52,14 @@ def pair(
     half = split_by_subject(known[target], SHARES).of("test")
     there = tuple(replace(e, split=None) for e in half if e.label in (*classes, *others))
     goal = Listing(target, there, tuple(dict.fromkeys(e.label for e in there)))
-    aims = {"target": goal} if adapts else {}
+    found = Found(first, tuple(more))
     data = domains_of(
-        first,
-        [] if adapts else [goal],
-        more=more,
+        replace(found, target=goal) if adapts else replace(found, others=(goal,)),
         shares=SHARES,
         loading=loading,
         classes=classes,
         oracle=adapts and not others,
         open_set=bool(others),
-        **aims,
     )
     if not begun:
         return data

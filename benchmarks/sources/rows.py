@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,8 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adaptune.data.inputs.image import ImageFiles, Sample, Unreadable, read_image, transform_for
-from adaptune.data.listing import Shares, split_position
+from adaptune.data.file_rows import FileRows
+from adaptune.data.inputs.image import ImageInput, read_image
+from adaptune.data.listing import Example, Shares, split_position
+from adaptune.data.sample import Sample, Unreadable, seeded
 from adaptune.networks.network import Preprocess
 from adaptune.types import Split
 
@@ -102,7 +103,7 @@ class Joined:
         raise IndexError(f"there are {len(self)} pictures")
 
 
-class Pictures(ImageFiles):
+class Pictures(FileRows):
     """Pictures under labels, served like image files.
 
     A change may draw random numbers: they depend on the row alone, so a picture is changed in the
@@ -126,8 +127,8 @@ class Pictures(ImageFiles):
         self.rows = list(range(len(labels)) if rows is None else rows)
         self.labels = [int(labels[row]) for row in self.rows]
         files = pixels.paths if isinstance(pixels, Files) else ()
-        self.paths = [files[row] for row in self.rows] if files else []
-        self.transform = transform_for(Preprocess())
+        self.examples = tuple(Example(files[row], "") for row in self.rows if files)
+        self.input = ImageInput(Preprocess())
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -140,7 +141,7 @@ class Pictures(ImageFiles):
             name = str(self.paths[row]) if self.paths else f"row {row}"
             return Unreadable(name, str(error) or type(error).__name__)
         with seeded(seed):
-            return self.transform(picture), self.labels[row], row
+            return self.input.given(picture), torch.tensor(self.labels[row]), row
 
     def picture(self, row: int) -> Tensor:
         """Give a picture as it is before the network's transform, uint8 (3, H, W)."""
@@ -149,14 +150,6 @@ class Pictures(ImageFiles):
             return picture
         with seeded(self.rows[row]):
             return self.change(picture)
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Draw from ``seed`` for a while; the random numbers of the rest go on as they were."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
 
 
 def divided(name: str, rows: Sequence[int], shares: Shares) -> dict[Split, list[int]]:

@@ -58,7 +58,7 @@ class Unlabeled:
 
 @dataclass(frozen=True, kw_only=True)
 class Labeled(Unlabeled):
-    """Examples whose labels the method may see; ``y`` is int64 (N,)."""
+    """Examples whose labels the method may see; ``y`` is (N, ...), of classes int64 (N,)."""
 
     y: Tensor
 
@@ -147,7 +147,7 @@ class Domains(Protocol):
         """
         ...
 
-    def ask(self, index: Tensor) -> Tensor:
+    def query_labels(self, index: Tensor) -> Tensor:
         """Give labels, int64 (N,), of unlabelled examples, by their ``index`` (N,) int64.
 
         All processes ask for the same. Raises where nobody answers, or not yet; it may be asked

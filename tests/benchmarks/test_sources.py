@@ -10,7 +10,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from adaptune.data.domains import Loading
-from adaptune.data.inputs.image import Unreadable, read_image, transform_for
+from adaptune.data.inputs.image import ImageInput, read_image
+from adaptune.data.sample import Unreadable
 from adaptune.networks.network import Preprocess
 from adaptune.types import Needs
 from benchmarks.sources import digits, emoji
@@ -86,7 +87,7 @@ def test_a_change_is_the_rows_own_whatever_the_seed_and_leaves_other_random_numb
 
 
 def test_the_same_pictures_can_be_seen_through_a_network_and_augmented(grained):
-    seen = grained.through(transform_for(LOOK, "crop"))
+    seen = grained.through(ImageInput(LOOK, "crop"))
     assert isinstance(seen, Pictures)
     assert seen[0, 0][0].shape == (3, 8, 8)
     assert torch.equal(seen[0, 1][0], seen[0, 1][0])

@@ -5,7 +5,7 @@ import yaml
 
 from adaptune.commands.config import yaml_text
 from adaptune.commands.options import add_method, find_method_name, method_options, training_parser
-from adaptune.data.sources import named_folders
+from adaptune.data.words import named_folders
 from adaptune.methods import METHODS
 
 

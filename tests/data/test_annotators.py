@@ -28,13 +28,13 @@ def asking(sketches, tmp_path):
 
 
 def ask(data, *rows) -> list[int]:
-    return data.ask(torch.tensor(rows)).tolist()
+    return data.query_labels(torch.tensor(rows)).tolist()
 
 
 def test_an_oracle_gives_labels_when_asked_and_in_no_other_way(sketches):
     data = opened(sketches, oracle=True)
     assert ask(data, 0, 59, 20) == [0, 2, 1]
-    assert data.asked == {0, 59, 20}
+    assert data.queried == {0, 59, 20}
     assert not any(hasattr(rows, "y") for rows in data.unlabeled())
     for rows in (data.target.rows, data.target.augmented):
         assert set(rows.labels) == {0}, "what is served does not know the labels itself"
@@ -48,7 +48,7 @@ def test_people_are_asked_for_what_is_missing_and_what_they_wrote_stays(asking, 
     data, table = asking
     with pytest.raises(Waiting, match="the method asks for 2 labels"):
         ask(data, 0, 1)
-    assert data.asked == set()
+    assert data.queried == set()
     first, second = sorted(sketches.glob("dots/*"))[:2]
     assert table.read_text() == f"path,label\n{first},\n{second},\n"
     table.write_bytes(f"\ufeffpath,label,sure\r\n{first}, Dots ,yes\r\n{second}".encode())

@@ -13,10 +13,13 @@ from PIL import Image
 from adaptune.data import cache
 from adaptune.data.cache import DiskCache, store_of
 from adaptune.data.domains import Loading
+from adaptune.data.file_rows import FileRows
 from adaptune.data.inputs import image
-from adaptune.data.inputs.image import ImageFiles, Unreadable, transform_for
+from adaptune.data.inputs.image import ImageInput
+from adaptune.data.labels.classes import ClassLabels
 from adaptune.data.listing import Example
 from adaptune.data.opening import open_domains
+from adaptune.data.sample import Unreadable
 from adaptune.networks.network import Preprocess
 from adaptune.types import Needs
 
@@ -126,11 +129,13 @@ def test_another_resize_is_another_image(mixed):
     assert same(everything(opened(mixed, size=12, cache="ram")), small)
 
 
-def only(path, kind) -> ImageFiles:
-    return ImageFiles([Example(path, "cat")], ["cat"], transform_for(Preprocess(size=8)), kind)
+def only(path, kind) -> FileRows:
+    return FileRows(
+        [Example(path, "cat")], ImageInput(Preprocess(size=8)), ClassLabels(["cat"]), kind
+    )
 
 
-def read(rows: ImageFiles):
+def read(rows: FileRows):
     item = rows[0, 0]
     rows.store.keep(rows.store.handed_over())
     return item

@@ -348,9 +348,9 @@ def as_process(monkeypatch):
     def run(world: int, what):
         told = []
         for rank in range(world):
-            monkeypatch.setattr(
-                "adaptune.data.domains.rank_and_world", lambda rank=rank: (rank, world)
-            )
+            for reader in ("batch_reader", "split_reader"):
+                place = f"adaptune.data.{reader}.rank_and_world"
+                monkeypatch.setattr(place, lambda rank=rank: (rank, world))
             told.append(what())
         monkeypatch.undo()
         return told

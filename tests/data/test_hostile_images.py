@@ -14,8 +14,11 @@ import pytest
 import torch
 from PIL import Image
 
-from adaptune.data.inputs.image import PIXELS, ImageFiles, Unreadable, read_image, transform_for
+from adaptune.data.file_rows import FileRows
+from adaptune.data.inputs.image import PIXELS, ImageInput, read_image
+from adaptune.data.labels.classes import ClassLabels
 from adaptune.data.listing import Example
+from adaptune.data.sample import Unreadable
 from adaptune.networks.network import Preprocess
 
 MISSING = "there is no such file: put it back, or take it out of the data"
@@ -83,8 +86,8 @@ BYTES = {
 }
 
 
-def only(path: Path) -> ImageFiles:
-    return ImageFiles([Example(path, "cat")], ["cat"], transform_for(Preprocess(size=8)))
+def only(path: Path) -> FileRows:
+    return FileRows([Example(path, "cat")], ImageInput(Preprocess(size=8)), ClassLabels(["cat"]))
 
 
 @pytest.mark.parametrize("name", BYTES)

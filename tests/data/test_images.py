@@ -10,8 +10,11 @@ import torch
 from PIL import Image
 
 from adaptune.data.dataset_rows import DatasetRows
-from adaptune.data.inputs.image import ImageFiles, Unreadable, read_image, transform_for
+from adaptune.data.file_rows import FileRows
+from adaptune.data.inputs.image import ImageInput, read_image, transform_for
+from adaptune.data.labels.classes import ClassLabels
 from adaptune.data.listing import Example
+from adaptune.data.sample import Unreadable
 from adaptune.networks.network import Preprocess
 
 
@@ -180,8 +183,8 @@ BROKEN = {
 }
 
 
-def only(path) -> ImageFiles:
-    return ImageFiles([Example(path, "cat")], ["cat"], transform_for(Preprocess(size=8)))
+def only(path) -> FileRows:
+    return FileRows([Example(path, "cat")], ImageInput(Preprocess(size=8)), ClassLabels(["cat"]))
 
 
 @pytest.mark.filterwarnings("ignore:Truncated File Read")
@@ -249,10 +252,10 @@ def test_interpolation_is_the_networks_own():
 
 
 @pytest.fixture
-def augmented(tmp_path) -> ImageFiles:
+def augmented(tmp_path) -> FileRows:
     noise().save(tmp_path / "1.png")
-    look = transform_for(Preprocess(size=8), "crop")
-    return ImageFiles([Example(tmp_path / "1.png", "cat")], ["cat"], look)
+    look = ImageInput(Preprocess(size=8), "crop")
+    return FileRows([Example(tmp_path / "1.png", "cat")], look, ClassLabels(["cat"]))
 
 
 def test_augmentation_depends_on_the_seed_alone(augmented):
@@ -267,7 +270,8 @@ def test_augmentation_depends_on_the_seed_alone(augmented):
 def test_augmentation_leaves_all_other_random_numbers_alone(augmented):
     before = torch.random.get_rng_state()
     augmented[0, 5]
-    DatasetRows([(torch.zeros(1), 0)], ["cat"], transform_for(Preprocess()), name="train")[0, 5]
+    look = ImageInput(Preprocess())
+    DatasetRows([(torch.zeros(1), 0)], look, ClassLabels(["cat"]), name="train")[0, 5]
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
@@ -286,6 +290,6 @@ def test_half_of_the_training_images_are_flipped_and_nothing_else_happens_to_the
 
 
 def test_the_same_files_can_be_seen_through_another_transform(augmented):
-    other = augmented.through(transform_for(Preprocess(size=3)))
+    other = augmented.through(ImageInput(Preprocess(size=3)))
     assert other[0, 0][0].shape == (3, 3, 3)
     assert augmented[0, 0][0].shape == (3, 8, 8)

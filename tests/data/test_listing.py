@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from adaptune.data.listing import Example, Listing, Shares, map_to, split_by_subject, split_position
+from adaptune.data.labels.classes import map_to
+from adaptune.data.listing import Example, Listing, Shares, split_by_subject, split_position
 
 
 def listing(*examples: tuple[str, str, str | None], name: str = "photo") -> Listing:

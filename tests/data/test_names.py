@@ -14,15 +14,19 @@ from unicodedata import normalize
 import pytest
 
 from adaptune.data.annotators import PeopleAnnotator
-from adaptune.data.inputs.image import ImageFiles, transform_for
-from adaptune.data.listing import Example, Shares, map_to, split_by_subject, split_position
+from adaptune.data.file_rows import FileRows
+from adaptune.data.inputs.image import ImageInput
+from adaptune.data.labels import NoLabels
+from adaptune.data.labels.classes import map_to
+from adaptune.data.listing import Example, Shares, split_by_subject, split_position
 from adaptune.data.names import class_order
 from adaptune.data.opening import open_domains, other_domains
 from adaptune.data.readers.folder import read_folder
 from adaptune.data.readers.manifest import read_manifest
 from adaptune.data.readers.tars import read_tars
 from adaptune.data.rotation import leave_one_out, list_domains_below
-from adaptune.data.sources import named_folders, read_source, read_target
+from adaptune.data.sources import find_domains, read_source
+from adaptune.data.words import named_folders
 from adaptune.networks.network import Preprocess
 
 COMPOSED, APART = normalize("NFC", "café"), normalize("NFD", "café")
@@ -156,7 +160,7 @@ def test_classes_and_domains_are_asked_for_by_any_form(tmp_path, asked):
     found = open_domains(table, shares=Shares(0, 0, "all"), domain="b", target=asked)
     assert found.target.name == COMPOSED
     assert list(named_folders([f"{asked}=x"])) == [COMPOSED]
-    assert read_target(f"{asked}={root}").name == COMPOSED
+    assert find_domains(None, target=f"{asked}={root}").target.name == COMPOSED
 
 
 def test_two_domains_of_one_name_are_refused_whatever_their_form(tmp_path):
@@ -189,7 +193,7 @@ def test_a_tables_paths_are_found_whatever_form_the_disk_has(tmp_path, written, 
 def test_a_folder_that_is_given_in_another_form_is_found(tmp_path):
     root = write(tmp_path, f"{APART}/cat/1.png")
     assert read_source(root / COMPOSED, "x")[0].examples[0].path.exists()
-    assert read_target(str(root / COMPOSED)).name == COMPOSED
+    assert find_domains(None, target=str(root / COMPOSED)).target.name == COMPOSED
 
 
 def test_tars_find_the_class_of_an_image_whose_name_is_written_otherwise(tmp_path):
@@ -209,7 +213,7 @@ def test_a_network_that_was_trained_on_another_form_is_tested_on_its_classes(tmp
 
 def test_answers_are_found_whatever_form_a_spreadsheet_gave_them(tmp_path):
     file = write(tmp_path, f"{APART}.png") / f"{APART}.png"
-    images = ImageFiles([Example(file, "")], [""], transform_for(Preprocess()))
+    images = FileRows([Example(file, "")], ImageInput(Preprocess()), NoLabels())
     row = f"{normalize('NFC', str(file))},{APART}"
     (tmp_path / "q.csv").write_text(f"path,label\n{row}\n", "utf-8")
     assert PeopleAnnotator(tmp_path / "q.csv")([0], images, ["dog", COMPOSED]) == [1]

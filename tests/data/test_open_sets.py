@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from adaptune.data.listing import Shares, map_to
+from adaptune.data.labels.classes import map_to
+from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains, other_domains
 from adaptune.data.sources import read_source
 from adaptune.networks.network import Preprocess

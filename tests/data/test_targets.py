@@ -2,6 +2,7 @@
 
 import shutil
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -113,7 +114,8 @@ def test_without_a_target_a_batch_has_no_unlabelled_rows_and_one_source_is_as_it
 
 def test_a_method_that_sees_no_labels_gets_none_and_no_source_file_is_opened(photos, sketches):
     data = opened(photos, target=sketches)
-    data.augmented.paths = [path.with_name("gone.png") for path in data.augmented.paths]
+    gone = [replace(e, path=e.path.with_name("gone.png")) for e in data.augmented.examples]
+    data.augmented.examples = gone
     batches = list(data.batches(ALONE, 0))
     assert len(batches) == data.steps(ALONE) == len(data.target) // 8
     assert {len(batch.labeled) for batch in batches} == {0}
@@ -213,7 +215,9 @@ def test_processes_share_both_sides_of_every_batch(photos, sketches, world, monk
     data = opened(photos, target=sketches)
     whole, shares = list(data.batches(BOTH, 1, 1)), []
     for rank in range(world):
-        monkeypatch.setattr("adaptune.data.domains.rank_and_world", lambda rank=rank: (rank, world))
+        for reader in ("batch_reader", "split_reader"):
+            place = f"adaptune.data.{reader}.rank_and_world"
+            monkeypatch.setattr(place, lambda rank=rank: (rank, world))
         shares.append(list(data.batches(BOTH, 1, 1)))
     for batch, *parts in zip(whole, *shares, strict=True):
         for rank, part in enumerate(parts):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from adaptune.commands import main
 from adaptune.commands.config import config_of, yaml_text
 from adaptune.commands.options import read_config, training_parser
-from adaptune.data.sources import named_folders
+from adaptune.data.words import named_folders
 from adaptune.networks.network import Network
 from adaptune.runtime.files import write_text
 

@@ -72,7 +72,7 @@ def test_without_a_round_before_and_weight_for_classes_it_orders_as_the_plain_ma
     torch.manual_seed(0)
     p = (3 * torch.randn(50, 4).double()).softmax(1)
     assert torch.equal(contrastive_margin(p, p, 0.03, 0.0, 10).argsort(), margin(p).argsort())
-    asked = [refreshed(**options)[1].asked for options in ({"common": 0.0}, {"query": "margin"})]
+    asked = [refreshed(**options)[1].queried for options in ({"common": 0.0}, {"query": "margin"})]
     assert asked[0] == asked[1]
 
 
@@ -87,19 +87,19 @@ def test_no_image_is_asked_for_twice_and_the_budget_is_spent_in_its_rounds(query
     data, method = TwoDomains(cast=0.5), LFTL(trained(), TASK, ask=23, rounds=4, query=query)
     spent = []
     for _ in fit(method, data, Plan(epochs=6)):
-        spent.append(len(data.asked))
+        spent.append(len(data.queried))
     assert spent == [0, 6, 12, 18, 23, 23, 23]
-    assert len(set(data.asked)) == 23
-    assert method.answers.rows.tolist() == data.asked
-    assert torch.equal(method.answers.labels, data.truth[data.asked])
-    assert torch.equal(method.answers.images, data.target[data.asked])
+    assert len(set(data.queried)) == 23
+    assert method.answers.rows.tolist() == data.queried
+    assert torch.equal(method.answers.labels, data.truth[data.queried])
+    assert torch.equal(method.answers.images, data.target[data.queried])
 
 
 def test_a_target_smaller_than_the_budget_is_asked_for_as_a_whole():
     data, method = TwoDomains(count=24), LFTL(trained(), TASK, ask=50, rounds=2)
     for _ in fit(method, data, Plan(epochs=3)):
         pass
-    assert sorted(data.asked) == list(range(24))
+    assert sorted(data.queried) == list(range(24))
 
 
 def test_anchors_follow_the_features_of_their_images():
@@ -138,7 +138,7 @@ def test_what_was_asked_is_not_asked_again_on_going_on_within_an_epoch():
     data, resumed = TwoDomains(), LFTL(trained(), TASK, ask=12, rounds=3)
     for _ in fit(resumed, data, Plan(epochs=4), state=states[2]):
         pass
-    assert len(data.asked) == 8  # those of the second and third round
+    assert len(data.queried) == 8  # those of the second and third round
     for key, value in whole.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[key]), key
 
@@ -156,7 +156,7 @@ def test_nobody_who_answers_is_an_error():
     x = torch.utils.data.TensorDataset(torch.zeros(2, 3, 8, 8), torch.arange(2))
     data = from_datasets(x, x, x, classes=CLASSES)
     with pytest.raises(ValueError, match="2 images of the target need labels and nobody gives"):
-        data.ask(torch.arange(2))
+        data.query_labels(torch.arange(2))
 
 
 def test_answers_come_to_where_the_method_is():
@@ -164,7 +164,7 @@ def test_answers_come_to_where_the_method_is():
 
     method, data = refreshed()
     placed = DataOnDevice(data, method, Fabric(accelerator="cpu", devices=1))
-    assert placed.ask(torch.tensor([5])).tolist() == [data.truth[5]]
+    assert placed.query_labels(torch.tensor([5])).tolist() == [data.truth[5]]
 
 
 @pytest.mark.parametrize(("epochs", "said"), [(2, True), (3, False), (4, False)])
@@ -173,7 +173,7 @@ def test_fewer_epochs_than_rounds_are_said_before_anything_is_asked(epochs, said
     first = next(iter(fit(method, data, Plan(epochs=epochs))))
     told = [one for one in first.said if "give --epochs 3, or --rounds 2" in one]
     assert bool(told) == said
-    assert not data.asked
+    assert not data.queried
 
 
 def test_fewer_labels_than_rounds_are_refused():

@@ -78,9 +78,9 @@ class Needed:
         assert not any(hasattr(one, "y") for one in rows)
         return iter(rows)
 
-    def ask(self, index: torch.Tensor) -> torch.Tensor:
+    def query_labels(self, index: torch.Tensor) -> torch.Tensor:
         assert self.asks, "it has no budget of labels and asks for some"
-        return self._data.ask(index)
+        return self._data.query_labels(index)
 
     def steps(self, needs: Needs) -> int:
         return self._data.steps(needs)
@@ -121,7 +121,7 @@ def test_data_that_are_not_needed_cannot_be_read(look):
     looks = {
         "scan": lambda: data.scan("train"),
         "unlabeled": data.unlabeled,
-        "ask": lambda: data.ask(torch.tensor([0])),
+        "query_labels": lambda: data.query_labels(torch.tensor([0])),
         "batches": lambda: list(data.batches(Needs(unlabeled=True), 0)),
     }
     with pytest.raises(AssertionError):

@@ -65,7 +65,7 @@ def of_broken() -> dict:
     data = from_datasets(*[Broken(tuple(first))] * 3, classes=CLASSES, loading=loading)
     sizes = [len(batch.labeled) for batch in data.batches(Needs(), 0)]
     own = dict(data.problems)
-    return {"sizes": sizes, "own": own, "all": data.gathered_problems(), "broken": first}
+    return {"sizes": sizes, "own": own, "all": data.ledger.gathered_problems(), "broken": first}
 
 
 def of_methods() -> dict:
@@ -109,11 +109,11 @@ def of_answers(rank: int) -> dict:
         raise Waiting(0, f"process {rank} asks")
 
     data = replace(domains(10), answers=lambda rows, *_: [row + rank for row in rows])
-    labels = data.ask(torch.tensor([1, 0])).tolist()
+    labels = data.query_labels(torch.tensor([1, 0])).tolist()
     with pytest.raises(Waiting) as stopped:
-        replace(data, answers=wait).ask(torch.tensor([2]))
+        replace(data, answers=wait).query_labels(torch.tensor([2]))
     told = (stopped.value.code, str(stopped.value))
-    return {"labels": labels, "asked": data.asked, "stopped": told}
+    return {"labels": labels, "asked": data.queried, "stopped": told}
 
 
 def of_joined() -> torch.Tensor:

@@ -25,7 +25,8 @@ from adaptune.commands.options import (
 from adaptune.data.domains import DomainData
 from adaptune.data.listing import Listing, Shares
 from adaptune.data.rotation import domain_folders, leave_one_out, list_domains_below
-from adaptune.data.sources import list_domains, named_folders
+from adaptune.data.sources import find_domains
+from adaptune.data.words import named_folders
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.report.page import write_comparison_report
@@ -204,7 +205,8 @@ def _rotation(given: Namespace) -> tuple[list[Listing], dict[str, dict[str, Any]
         listings = list_domains_below(data)
         places = domain_folders(data)
     else:
-        listings = list_domains(data, ood)
+        found = find_domains(data, ood)
+        listings = [found.own, *found.others]
         if len(listings) > 1 and not ood:
             return listings, {one.name: {"domain": one.name} for one in listings}
         places = {listings[0].name: data, **ood}

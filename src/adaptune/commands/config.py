@@ -10,7 +10,7 @@ import yaml
 from jsonargparse import Namespace
 
 from adaptune.commands.parser import NUMBER
-from adaptune.data.sources import named_folders
+from adaptune.data.words import named_folders, with_absolute_path
 from adaptune.runtime.files import to_json
 
 
@@ -38,12 +38,6 @@ def config_of(given: Namespace, *, leave_out: Sequence[str]) -> dict[str, Any]:
             str(whole.absolute()) if whole.exists() else with_absolute_path(given.target)
         )
     return kept
-
-
-def with_absolute_path(word: str) -> str:
-    """Write NAME=DIR so that it can be found from any folder; NAME alone stays as it is."""
-    name, equals, place = word.partition("=")
-    return f"{name}={Path(place).absolute()}" if equals else word
 
 
 def config_text(given: Namespace, *, leave_out: Sequence[str]) -> str:

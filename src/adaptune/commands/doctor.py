@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
-from pathlib import Path
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 from jsonargparse import Namespace
@@ -17,13 +16,14 @@ from adaptune.commands.open_data import loading_of
 from adaptune.commands.options import Parser, add_json, add_ood, print_json, record_of
 from adaptune.data.domains import DomainData
 from adaptune.data.duplicates import describe_duplicates, find_duplicates
-from adaptune.data.inputs.image import ImageFiles
+from adaptune.data.file_rows import FileRows
 from adaptune.data.listing import Listing, Shares
 from adaptune.data.loading import Loading
 from adaptune.data.missing import missing_parts
 from adaptune.data.names import printable
 from adaptune.data.opening import domains_of
-from adaptune.data.sources import list_domains, named_folders, read_source
+from adaptune.data.sources import Found, find_domains
+from adaptune.data.words import named_folders
 from adaptune.networks.network import Network
 from adaptune.report.terminal import Terminal
 from adaptune.runs.setup import Setup
@@ -84,24 +84,20 @@ def _noting(wrong: list[Exception]) -> Iterator[None]:
 def _opened(given: Namespace, terminal: Terminal, wrong: list[Exception]) -> DomainData | None:
     """Open the data without the domains that cannot be; each of those is noted."""
     shares, loads = record_of(Shares, given), loading_of(given, seed=0, track=terminal.track)
-    listings: list[Listing] = []
-    others: list[Listing] = []
+    found, others = Found(), list[Listing]()
     with _noting(wrong):
-        listings = list_domains(Path(given.data), {})
+        found = find_domains(given.data)
     for name, path in named_folders(given.ood).items():
         with _noting(wrong):
-            others += read_source(path, name)
-    if not listings:
-        return None
-    own, *more = listings
+            others += find_domains(None, {name: path}).others
     data: DomainData | None = None
-    kept: list[Listing] = []
+    kept = Found(found.own)
     with _noting(wrong):
-        data = domains_of(own, [], shares=shares, loading=loads)
-    for other in (*more, *others) if data is not None else ():
+        data = domains_of(kept, shares=shares, loading=loads) if found.trained else None
+    for other in (*found.others, *others) if data is not None else ():
         with _noting(wrong):
-            data = domains_of(own, [*kept, other], shares=shares, loading=loads)
-            kept.append(other)
+            more = replace(kept, others=(*kept.others, other))
+            data, kept = domains_of(more, shares=shares, loading=loads), more
     return data
 
 
@@ -121,7 +117,7 @@ def _looked_through(
     """Read everything once, and say what there is and what is odd about it."""
     found: dict[str, Any] = {}
     norms: list[str] = []
-    wrong += map(ValueError, missing_parts(data.classes, data.sets))
+    wrong += map(ValueError, missing_parts(data.classes, data.sets, data.labels))
     if net is not None:
         data = data.with_input(net.preprocess)
         with _noting(wrong):
@@ -130,10 +126,10 @@ def _looked_through(
     files = {
         str(name): rows
         for name, rows in (*data.sets.items(), *data.ood.items())
-        if isinstance(rows, ImageFiles)
+        if isinstance(rows, FileRows)
     }
     counts = _counts(data, files)
-    same = find_duplicates(files, data.classes)
+    same = find_duplicates(files)
     return found | {
         "counts": counts,
         "problems": dict(data.problems),
@@ -147,14 +143,14 @@ def _looked_through(
     }
 
 
-def _counts(data: DomainData, files: Mapping[str, ImageFiles]) -> dict[str, dict[str, int]]:
+def _counts(data: DomainData, files: Mapping[str, FileRows]) -> dict[str, dict[str, int]]:
     """Count images that can be read of each class, split by split and domain by domain."""
     return {
         name: dict(
             Counter(
-                data.classes[label]
-                for path, label in zip(rows.paths, rows.labels, strict=True)
-                if printable(path) not in data.problems
+                example.label
+                for example in rows.examples
+                if printable(example.path) not in data.problems
             )
         )
         for name, rows in files.items()
@@ -171,11 +167,11 @@ def _read_all(data: DomainData, wrong: list[Exception], *, scanned: bool) -> Non
 
 
 def _findings(
-    data: DomainData, files: Mapping[str, ImageFiles], counts: dict[str, dict[str, int]]
+    data: DomainData, files: Mapping[str, FileRows], counts: dict[str, dict[str, int]]
 ) -> list[str]:
     train = counts.get("train", {})
     said = []
-    images = Counter(data.classes[label] for label in files["train"].labels)
+    images = Counter(example.label for example in files["train"].examples)
     lost = [f"{name} ({images[name]})" for name in images if name not in train]
     if lost:
         said.append(f"classes whose training images can none of them be read: {', '.join(lost)}")

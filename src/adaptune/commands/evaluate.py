@@ -20,7 +20,7 @@ from adaptune.commands.options import (
 from adaptune.data.domains import DomainData, Loading
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains, other_domains
-from adaptune.data.sources import named_folders
+from adaptune.data.words import named_folders
 from adaptune.engine.evaluate import evaluate, sample_outputs
 from adaptune.networks.network import Network
 from adaptune.ops.rejection import UNKNOWN_ABOVE, calibrate_threshold, describe_threshold

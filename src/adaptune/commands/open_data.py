@@ -9,9 +9,10 @@ from jsonargparse import Namespace
 
 from adaptune.commands.parser import record_of
 from adaptune.data.domains import DomainData, Loading, Track
+from adaptune.data.labels.classes import classes_of
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains, other_domains
-from adaptune.data.sources import classes_of, named_folders
+from adaptune.data.words import named_folders
 from adaptune.networks.network import Network
 from adaptune.runs.folder import best_network
 

@@ -6,20 +6,19 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from lightning_fabric import Fabric
-from torch import Tensor
-
 from adaptune.commands.options import Parser, add_json, fabric_on, print_json
 from adaptune.commands.outputs import writable_file
+from adaptune.commands.predictions import COLUMNS, PredictionLines, logits_of
+from adaptune.data.domains import Loading
 from adaptune.data.files import image_files
-from adaptune.data.inputs.image import read_image, transform_for
-from adaptune.engine.batches import layout_of
+from adaptune.data.inputs import input_of
+from adaptune.data.stream_reader import StreamReader
+from adaptune.engine.batches import to_device
 from adaptune.networks.network import Network
 from adaptune.report.terminal import Terminal
 from adaptune.runs.folder import best_network
 from adaptune.runtime.limits import MOST
-from adaptune.types import UNKNOWN
+from adaptune.tasks.classification import Classification
 
 
 def run(words: Sequence[str]) -> None:
@@ -40,8 +39,8 @@ def run(words: Sequence[str]) -> None:
     place = writable_file(given.out, "predictions.csv")
     net = Network.load(best_network(Path(given.run)))
     fabric = fabric_on(given.device)
-    net.to(device=fabric.device).eval()
-    lines: list[list[str]] = []
+    to_device(net.eval(), fabric)
+    written: list[list[str]] = []
     with (
         Terminal() as terminal,
         # Names that are no UTF-8 keep their bytes.
@@ -49,37 +48,20 @@ def run(words: Sequence[str]) -> None:
     ):
         for note in notes:
             terminal.say(f"note: {note}")
+        loading = Loading(given.batch_size, track=terminal.track)
+        reader = StreamReader(files, input_of(net.preprocess), loading)
+        lines = PredictionLines(files, net, Classification(len(net.classes)), reader.problems)
         writer = csv.writer(out)
-        writer.writerow(["path", "predicted", "confidence", "problem"])
-        groups = [files[i : i + given.batch_size] for i in range(0, len(files), given.batch_size)]
-        for group in terminal.track(groups, "predicting", len(groups)):
-            told = _predicted(net, group, fabric)
+        writer.writerow(COLUMNS)
+        for batch in reader.batches("predicting"):
+            told = list(lines.answered(logits_of(net, batch, fabric), batch.index))
             writer.writerows(told)
-            lines += told
-        failed = sum(bool(line[3]) for line in lines)
+            written += told
+        told = list(lines.rest())
+        writer.writerows(told)
+        written += told
+        failed = len(reader.problems)
         said = f", {failed} of them could not be read" if failed else ""
-        terminal.say(f"{len(lines)} files{said}: {given.out}")
+        terminal.say(f"{len(files)} files{said}: {given.out}")
     if given.json:
-        keys = ("path", "predicted", "confidence", "problem")
-        print_json({"rows": [dict(zip(keys, line, strict=True)) for line in lines]})
-
-
-@torch.no_grad()
-def _predicted(net: Network, files: Sequence[Path], fabric: Fabric) -> list[list[str]]:
-    look = transform_for(net.preprocess)
-    inputs: dict[Path, Tensor] = {}
-    problems: dict[Path, str] = {}
-    for file in files:
-        try:
-            inputs[file] = look(read_image(file))
-        except OSError as error:
-            problems[file] = str(error)
-    told = {file: ["", "", reason] for file, reason in problems.items()}
-    if inputs:
-        x = torch.stack(list(inputs.values())).to(fabric.device)
-        x = x.contiguous(memory_format=layout_of(net))
-        logits = net(x)
-        confidence, guess = logits.softmax(1).amax(1), net.with_unknown(logits).argmax(1)
-        for file, sure, label in zip(inputs, confidence.tolist(), guess.tolist(), strict=True):
-            told[file] = [(*net.classes, UNKNOWN)[label], f"{sure:.4f}", ""]
-    return [[str(file), *told[file]] for file in files]
+        print_json({"rows": [dict(zip(COLUMNS, line, strict=True)) for line in written]})

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning_fabric import Fabric
 
 from adaptune.commands.choices import STREAMING
@@ -26,24 +25,26 @@ from adaptune.commands.options import (
     record_of,
 )
 from adaptune.commands.outputs import writable_file
+from adaptune.commands.predictions import COLUMNS, PredictionLines, answers_of, logits_of
 from adaptune.data.domains import Loading
 from adaptune.data.files import image_files
-from adaptune.data.inputs.image import ImageFiles, transform_for
-from adaptune.data.listing import Example
-from adaptune.data.loading import group_keys, load_groups, shuffled_keys
-from adaptune.data.names import class_finder, printable
-from adaptune.engine.batches import layout_of, rows_to_device, to_device
+from adaptune.data.inputs import input_of
+from adaptune.data.loading import shuffled_keys
+from adaptune.data.names import printable
+from adaptune.data.stream_reader import StreamReader, folder_labels
+from adaptune.engine.batches import to_device
 from adaptune.engine.method import hyperparameters
 from adaptune.engine.plan import Plan
-from adaptune.engine.streaming import Prediction, stream
+from adaptune.engine.streaming import stream
 from adaptune.methods import METHODS
-from adaptune.metrics.classification import wilson
+from adaptune.metrics.classification import accuracy
 from adaptune.networks.network import Network
 from adaptune.report.terminal import NAMED, Terminal
 from adaptune.runs.folder import best_network
 from adaptune.runtime.signals import Signals, Stopped
 from adaptune.tasks.classification import Classification
-from adaptune.types import UNKNOWN, Unlabeled
+from adaptune.tasks.task import Task
+from adaptune.types import Unlabeled
 
 TAKEN = {
     Plan: {"momentum", "weight_decay", "clip", "layout", "on_nonfinite", "seed"},
@@ -72,27 +73,31 @@ def run(words: Sequence[str]) -> None:
     with Terminal() as terminal:
         for note in notes:
             terminal.say(f"note: {note}")
-        ways = loading_of(given, seed=plan.seed, track=terminal.track)
-        coming = StreamReader(files, folder, deepcopy(net).eval(), fabric, ways)
-        method = METHODS[name](net, Classification(len(net.classes)), **options)
-        with _kept(out), out.open("w", 1, "utf-8", "surrogateescape", newline="") as lines:
-            writer = csv.writer(lines)
-            writer.writerow(["path", "predicted", "confidence", "problem"])
-            answers = stream(method, coming.rows(), plan, fabric=fabric, episodic=given.episodic)
-            for answer in answers:
-                writer.writerows(coming.lines(answer))
-            writer.writerows(coming.rest())
-        for row in list(coming.problems)[:NAMED]:
-            terminal.say(f"left out {printable(files[row])}: {coming.problems[row]}")
-        failed = len(coming.problems)
-        said = f", {failed} of them could not be read" if failed else ""
+        loading = loading_of(given, seed=plan.seed, track=terminal.track)
+        reader = StreamReader(files, input_of(net.preprocess), loading)
+        task = Classification(len(net.classes))
+        known = Known(folder_labels(files, folder, net.classes), deepcopy(net).eval(), task, fabric)
+        to_device(known.net, fabric)
+        lines = PredictionLines(files, known.net, task, reader.problems)
+        method = METHODS[name](net, task, **options)
+        with _kept(out), out.open("w", 1, "utf-8", "surrogateescape", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(COLUMNS)
+            batches = known.asking(reader.batches("answering"))
+            for one in stream(method, batches, plan, fabric=fabric, episodic=given.episodic):
+                writer.writerows(lines.answered(one.logits, one.index))
+            writer.writerows(lines.rest())
+        problems = {files[row]: reason for row, reason in reader.problems.items()}
+        for path, reason in list(problems.items())[:NAMED]:
+            terminal.say(f"left out {printable(path)}: {reason}")
+        said = f", {len(problems)} of them could not be read" if problems else ""
         terminal.say(f"{len(files)} images{said}: {out}")
-        scores = coming.scores()
+        scores = known.scores(lines.answers)
         _show(terminal, scores)
     if given.json:
-        problems = {str(files[row]): reason for row, reason in coming.problems.items()}
         told = {"network": given.run, "method": name, "images": len(files), "out": given.out}
-        print_json(told | {"scores": scores, "problems": problems})
+        left_out = {str(path): reason for path, reason in problems.items()}
+        print_json(told | {"scores": scores, "problems": left_out})
 
 
 def _parser(name: str) -> Parser:
@@ -134,99 +139,38 @@ def _kept(out: Path) -> Iterator[None]:
 
 
 @dataclass
-class StreamReader:
-    """Images on their way, and what is known of those that came.
+class Known:
+    """What is known of a stream's labels, by row, and what the network that stays said of these."""
 
-    Rows of ``files``: ``problems`` holds why one could not be read, ``alone`` what the network says
-    of one without adapting (only where labels are known), ``adapted`` what the method said of it;
-    ``written`` are those that have their line.
-    """
-
-    files: Sequence[Path]
-    folder: Path
+    labels: dict[int, int]
     net: Network
+    task: Task
     fabric: Fabric
-    loading: Loading
-    problems: dict[int, str] = field(default_factory=dict)
-    alone: dict[int, int] = field(default_factory=dict)
-    adapted: dict[int, int] = field(default_factory=dict)
-    written: set[int] = field(default_factory=set)
+    unadapted: dict[int, float] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        find = class_finder(self.net.classes)
-        self.labels: dict[int, int] = {}
-        for at, path in enumerate(self.files):
-            names = path.relative_to(self.folder).parent.parts
-            found = [known for known in map(find, names) if known]
-            if found:
-                self.labels[at] = self.net.classes.index(found[0])
-        to_device(self.net, self.fabric)
+    def asking(self, batches: Iterable[Unlabeled]) -> Iterator[Unlabeled]:
+        """Pass batches on; where labels are known, ask the network that does not adapt first."""
+        for batch in batches:
+            rows = batch.index.tolist()
+            if any(row in self.labels for row in rows):
+                said = answers_of(self.net, self.task, logits_of(self.net, batch, self.fabric))
+                self.unadapted |= zip(rows, said, strict=True)
+            yield batch
 
-    def rows(self) -> Iterator[Unlabeled]:
-        """Read batch after batch; ask the network that does not adapt where labels are known."""
-        look = transform_for(self.net.preprocess)
-        examples = [Example(path, "") for path in self.files]  # no label, so that none can leak
-        images = ImageFiles(examples, [""], look, self.loading.cache)
-        groups = group_keys([(row, 0) for row in range(len(examples))], self.loading.batch_size)
-        read = load_groups(images, groups, self.loading, "answering")
-        for group, (stack, broken) in zip(groups, read, strict=True):
-            index = stack[2] if stack else torch.empty(0, dtype=torch.int64)
-            lost = [row for row, _ in group if row not in set(index.tolist())]
-            self.problems |= {row: one.reason for row, one in zip(lost, broken, strict=True)}
-            if stack:
-                batch = Unlabeled(stack[0], torch.zeros_like(index), index)
-                self._ask(batch)
-                yield batch
-
-    @torch.no_grad()
-    def _ask(self, batch: Unlabeled) -> None:
-        rows = batch.index.tolist()
-        if any(row in self.labels for row in rows):
-            x = rows_to_device(batch, self.fabric, layout_of(self.net)).x
-            with self.fabric.autocast():
-                logits = self.net(x).float()
-            said = self.net.with_unknown(logits).argmax(1)
-            self.alone |= zip(rows, said.tolist(), strict=True)
-
-    def lines(self, answer: Prediction) -> Iterator[list[str]]:
-        """Give the lines of a batch, and of files before its end that could not be read."""
-        logits = answer.logits.float()
-        sure, guess = logits.softmax(1).amax(1), self.net.with_unknown(logits).argmax(1)
-        said = {
-            row: [(*self.net.classes, UNKNOWN)[label], f"{confidence:.4f}", ""]
-            for row, label, confidence in zip(
-                answer.index.tolist(), guess.tolist(), sure.tolist(), strict=True
-            )
-        }
-        self.adapted |= zip(said, guess.tolist(), strict=True)
-        yield from self._in_order(said)
-
-    def rest(self) -> Iterator[list[str]]:
-        """Give the lines of files that could not be read and have none yet."""
-        yield from self._in_order({})
-
-    def _in_order(self, said: dict[int, list[str]]) -> Iterator[list[str]]:
-        told = {row: ["", "", self.problems[row]] for row in self.problems.keys() - self.written}
-        for row, words in sorted((said | told).items()):
-            yield [str(self.files[row]), *words]
-        self.written |= said.keys() | told.keys()
-
-    def scores(self) -> dict[str, dict[str, Any]]:
+    def scores(self, adapted: Mapping[int, float]) -> dict[str, dict[str, Any]]:
         """Score what was said of images whose label is known: of all, and of the last ones."""
-        known = [row for row in sorted(self.adapted) if row in self.labels]
+        known = [row for row in sorted(adapted) if row in self.labels]
         late = known[len(known) - math.ceil(LATE * len(known)) :]
-        told = {"adapted": self.adapted, "unadapted": self.alone}
+        told = {"adapted": adapted, "unadapted": self.unadapted}
         return {
             name: {"all": self._score(said, known), "last": self._score(said, late)}
             for name, said in told.items()
             if known
         }
 
-    def _score(self, said: dict[int, int], rows: Sequence[int]) -> dict[str, float]:
-        right = sum(said[row] == self.labels[row] for row in rows)
-        low, high = wilson(right, len(rows))
-        accuracy = 100 * right / len(rows)
-        return {"accuracy": accuracy, "low": 100 * low, "high": 100 * high, "count": len(rows)}
+    def _score(self, said: Mapping[int, float], rows: Sequence[int]) -> dict[str, float]:
+        score = accuracy(sum(said[row] == self.labels[row] for row in rows), len(rows))
+        return {score.name: score.value, "low": score.low, "high": score.high, "count": len(rows)}
 
 
 def _show(terminal: Terminal, scores: dict[str, dict[str, Any]]) -> None:

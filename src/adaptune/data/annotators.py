@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from adaptune.data.inputs.image import ImageFiles
+from adaptune.data.file_rows import FileRows
 from adaptune.data.listing import Example, Listing
 from adaptune.data.loading import RowSource
 from adaptune.data.names import class_finder, compose, first_few, printable
@@ -116,7 +117,7 @@ class PeopleAnnotator:
             Waiting: If some are not there yet.
             ValueError: If the images have no files, or the table is damaged or contradicts itself.
         """
-        if not isinstance(images, ImageFiles):
+        if not isinstance(images, FileRows):
             raise ValueError("people cannot be asked for labels of images without files")
         names = [_name(images.paths[row]) for row in rows]
         known = self._known({_name(path) for path in images.paths}, classes)
@@ -194,8 +195,8 @@ class PeopleAnnotator:
         write_atomically(self.table, old + (gap + text.getvalue()).encode())
 
 
-def _example(images: ImageFiles, row: int) -> Example:
-    return Example(images.paths[row].absolute(), "", part=images.parts.get(row))
+def _example(images: FileRows, row: int) -> Example:
+    return replace(images.examples[row], path=images.paths[row].absolute(), split=None)
 
 
 def _name(path: Path) -> str:

@@ -10,11 +10,13 @@ from torch.utils.data import Dataset
 
 from adaptune.data.dataset_rows import DatasetRows
 from adaptune.data.domains import DomainData, Loading, RowSource
-from adaptune.data.inputs.image import transform_for
+from adaptune.data.inputs import input_of
+from adaptune.data.labels import NoLabels, labels_of
 from adaptune.data.names import refuse_taken
 from adaptune.data.target import Target
 from adaptune.networks.network import Preprocess
-from adaptune.types import UNKNOWN, Split
+from adaptune.tasks.task import LabelKind
+from adaptune.types import Split
 
 
 def from_datasets(
@@ -22,7 +24,8 @@ def from_datasets(
     val: Dataset[Any],
     test: Dataset[Any],
     *,
-    classes: Sequence[str],
+    classes: Sequence[str] = (),
+    labels: LabelKind = "class",
     ood: Mapping[str, Dataset[Any]] | None = None,
     scanned: Dataset[Any] | None = None,
     target: Dataset[Any] | None = None,
@@ -32,16 +35,17 @@ def from_datasets(
     """Serve any torch data sets of pairs (image, label), or of dicts that hold both.
 
     Images that are PIL images, or 8-bit tensors (C, H, W) from 0 to 255, are resized and normalised
-    as the network wants it (as for ImageNet until `ImageDomains.with_input` says how); other
+    as the network wants it (as for ImageNet until `DomainData.with_input` says how); other
     tensors are inputs as they are. Dicts have ``image``, ``img`` or ``pixel_values`` and ``label``
-    or ``labels``. A label is the number of a class, its name or a one-hot row; one that is none
-    of these ends the pass that reads it.
+    or ``labels``. A label is the number of a class, its name or a one-hot row, or of values a
+    number or a row of them, float32; one that is none of these ends the pass that reads it.
 
     Args:
         train: What to learn from; it may augment.
         val: What chooses the epoch.
         test: What is tested as ``id``.
-        classes: The names of the classes, in the order of their numbers.
+        classes: The names of the classes, in the order of their numbers; of values, theirs.
+        labels: What labels are: classes, or numbers ("value"), of which a single one is (N, 1).
         ood: Further sets to test on, by name.
         scanned: ``train`` without augmentation, for passes that measure; by default ``train``.
         target: What to adapt to: its labels, if it has any, are dropped.
@@ -49,22 +53,24 @@ def from_datasets(
         open_set: Let labels of ``ood`` be the number of classes, or "unknown", for none of them.
 
     Raises:
-        ValueError: If a name of ``ood`` is that of another set.
+        ValueError: If a name of ``ood`` is that of another set, or classes have no names.
     """
     refuse_taken(ood or {})
-    rows = partial(DatasetRows, transform=transform_for(Preprocess()), classes=tuple(classes))
+    if labels == "class" and not classes:
+        raise ValueError("labels are classes and have no names: give classes=[...], or values")
+    own, wider = labels_of(labels, classes), labels_of(labels, classes, open_set=open_set)
+    rows = partial(DatasetRows, reader=input_of(Preprocess()), meaning=own)
     sets: dict[Split, RowSource] = {
         "train": rows(scanned if scanned is not None else train, name="train"),
         "val": rows(val, name="val"),
         "test": rows(test, name="test"),
     }
-    names = (*classes, UNKNOWN) if open_set else tuple(classes)
     others: dict[str, RowSource] = {
-        name: rows(one, name=name, classes=names) for name, one in (ood or {}).items()
+        name: rows(one, name=name, meaning=wider) for name, one in (ood or {}).items()
     }
     goal = Target()
     if target is not None:
-        images = rows(target, name="target", labeled=False)
+        images = rows(target, name="target", meaning=NoLabels(), labeled=False)
         goal = Target("target", images, images)
-    learnt = rows(train, name="train")
-    return DomainData(tuple(classes), sets, others, learnt, loading or Loading(), target=goal)
+    learnt, loading = rows(train, name="train"), loading or Loading()
+    return DomainData(own.names, sets, others, learnt, loading, labels=labels, target=goal)

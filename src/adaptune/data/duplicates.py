@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from adaptune.data.inputs.image import ImageFiles
+from adaptune.data.file_rows import FileRows
 from adaptune.data.names import first_few, printable
 
 
@@ -21,17 +21,15 @@ class Occurrence:
     label: str
 
 
-def find_duplicates(
-    sets: Mapping[str, ImageFiles], classes: Sequence[str]
-) -> list[tuple[Occurrence, ...]]:
+def find_duplicates(sets: Mapping[str, FileRows]) -> list[tuple[Occurrence, ...]]:
     """Group files of the same contents that are in several sets, or under several classes.
 
     Only files of one size are read; those that cannot be are left to whoever reads images.
     """
     places = [
-        Occurrence(path, name, classes[label])
+        Occurrence(example.path, name, example.label)
         for name, rows in sets.items()
-        for path, label in zip(rows.paths, rows.labels, strict=True)
+        for example in rows.examples
     ]
     return [
         tuple(same)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from adaptune.data.names import class_finder, compose
-from adaptune.types import UNKNOWN, Split
+from adaptune.data.names import compose
+from adaptune.types import Split
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,32 @@ class Listing:
     def of(self, split: Split) -> tuple[Example, ...]:
         """Give the examples of one split."""
         return tuple(example for example in self.examples if example.split == split)
+
+    def to_test(self) -> tuple[Example, ...]:
+        """Give what another domain is tested on: its own test examples, or else all it has."""
+        return self.of("test") or self.of("val") or self.examples
+
+    def need_training(self) -> None:
+        """Refuse a domain to train on that has nothing to train on.
+
+        Raises:
+            ValueError: If that is so.
+        """
+        if not self.of("train"):
+            raise ValueError(
+                f"{self.name} holds no training images: give it a train folder, or smaller shares "
+                "for validation and test"
+            )
+
+
+def seen_notes(name: str, count: int) -> list[str]:
+    """Say how many of a domain's examples are not tested, because they were trained on."""
+    if not count:
+        return []
+    return [
+        f"{name}: {count} images left out, because a file of the same name is in the "
+        "training or validation data (--ood-images all takes them in)"
+    ]
 
 
 @dataclass(frozen=True)
@@ -126,86 +151,3 @@ def split_by_subject(listing: Listing, shares: Shares) -> Listing:
         return replace(example, split=split)
 
     return replace(listing, examples=tuple(map(decide, examples)), notes=notes)
-
-
-@dataclass(frozen=True)
-class Mapped:
-    """Images of another domain under the labels of the training domain, and what did not map.
-
-    ``renamed`` are its names for classes that differ in case from those of the training domain.
-    Of an ``open_set`` what did not map is among the examples, as `UNKNOWN`.
-    """
-
-    examples: tuple[Example, ...]
-    unknown: dict[str, int] = field(default_factory=dict)
-    missing: tuple[str, ...] = ()
-    seen: int = 0
-    open_set: bool = False
-    renamed: tuple[str, ...] = ()
-
-    def notes(self, name: str) -> list[str]:
-        """Say in sentences what was left out, and what is unknown."""
-        said = []
-        many = ", ".join(f"{label} ({count})" for label, count in self.unknown.items())
-        if self.open_set:
-            said.append(
-                f"{name}: {sum(self.unknown.values())} of {len(self.examples)} images to test are "
-                f"of classes that the training data lacks, so unknown: {many or 'none'}"
-            )
-        elif many:
-            said.append(f"{name}: classes that the training data lacks were left out: {many}")
-        if self.renamed:
-            said.append(
-                f"{name}: its {', '.join(self.renamed)} were taken for the classes of the training "
-                "data that differ from them in case alone"
-            )
-        if self.missing:
-            said.append(f"{name}: has no image of {', '.join(self.missing)}")
-        if self.seen:
-            said.append(
-                f"{name}: {self.seen} images left out, because a file of the same name is in the "
-                "training or validation data (--ood-images all takes them in)"
-            )
-        return said
-
-
-def map_to(
-    classes: Sequence[str],
-    other: Listing,
-    trained: Iterable[Example] = (),
-    *,
-    open_set: bool = False,
-) -> Mapped:
-    """Map another domain's classes by name and leave out the subjects that were trained on.
-
-    A name maps to itself, or else to the one that differs in case alone; images of others are left
-    out, or in an open set `UNKNOWN`. Where the other source has test images of its own, only those
-    are taken.
-
-    >>> other = Listing("b", (Example(Path("1.png"), "Cat"), Example(Path("2.png"), "emu")), ())
-    >>> mapped = map_to(["cat", "dog"], other)
-    >>> [e.label for e in mapped.examples], mapped.unknown, mapped.missing
-    (['cat'], {'emu': 1}, ('dog',))
-    """
-    find = class_finder(classes)
-    tested = other.of("test") or other.of("val")
-    trained_on = {example.subject for example in trained}
-    examples: list[Example] = []
-    unknown: dict[str, int] = {}
-    renamed: dict[str, None] = {}
-    seen = 0
-    for example in tested or other.examples:
-        label = find(example.label)
-        counts = bool(label) or open_set
-        if counts and example.subject in trained_on:
-            seen += 1
-            continue
-        if not label:
-            unknown[example.label] = unknown.get(example.label, 0) + 1
-        elif label != example.label:
-            renamed[example.label] = None
-        if counts:
-            examples.append(replace(example, label=label or UNKNOWN, split="test"))
-    have = {example.label for example in examples}
-    missing = tuple(name for name in classes if name not in have)
-    return Mapped(tuple(examples), unknown, missing, seen, open_set, tuple(renamed))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from adaptune.data.cache import Cache, Fresh, Store, store_of
-from adaptune.data.inputs.image import Sample, Unreadable
+from adaptune.data.sample import Sample, Unreadable
 from adaptune.runtime.limits import MOST, SEEDS, check_range
 from adaptune.runtime.seeds import seed_for
 from adaptune.runtime.signals import ignore_signals
@@ -23,7 +23,7 @@ Key = tuple[int, int]
 """A row, and the seed of what is random about it."""
 
 Stacked = tuple[Tensor, Tensor, Tensor]
-"""Inputs (N, ...), labels (N,) and rows of the data set (N,)."""
+"""Inputs (N, ...), labels (N, ...) and rows of the data set (N,)."""
 
 
 class RowSource(Protocol):
@@ -181,9 +181,10 @@ def stack_samples(items: Sequence[Sample | Unreadable]) -> tuple[Stacked | None,
     if not good:
         return None, broken
     x, y, row = zip(*good, strict=True)
-    odd = [at for at, one in enumerate(x) if one.shape != x[0].shape]
-    if odd:
-        shapes = f"{tuple(x[0].shape)} and {tuple(x[odd[0]].shape)}"
-        reason = f"their inputs are {shapes}: let the data set make them all of one size"
-        return None, [Unreadable(f"rows {row[0]} and {row[odd[0]]}", reason, stops=True)]
-    return (torch.stack(x), torch.tensor(y), torch.tensor(row)), broken
+    for what, values in (("inputs", x), ("labels", y)):
+        odd = [at for at, one in enumerate(values) if one.shape != values[0].shape]
+        if odd:
+            shapes = f"{tuple(values[0].shape)} and {tuple(values[odd[0]].shape)}"
+            reason = f"their {what} are {shapes}: let the data set make them all of one size"
+            return None, [Unreadable(f"rows {row[0]} and {row[odd[0]]}", reason, stops=True)]
+    return (torch.stack(x), torch.stack(y), torch.tensor(row)), broken

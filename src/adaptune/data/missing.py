@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from adaptune.data.inputs.image import ImageFiles, Unreadable
+from adaptune.data.file_rows import FileRows
 from adaptune.data.loading import RowSource
 from adaptune.data.names import first_few, printable
+from adaptune.data.sample import Unreadable
+from adaptune.tasks.task import LabelKind
 from adaptune.types import Split
 
 
-def missing_parts(classes: Sequence[str], sets: Mapping[Split, RowSource]) -> list[str]:
+def missing_parts(
+    classes: Sequence[str], sets: Mapping[Split, RowSource], labels: LabelKind = "class"
+) -> list[str]:
     """Say what the data of a run lack, before any image is read; nothing if all is there.
 
     >>> missing_parts(["cat", "dog"], {"train": [1], "val": [1], "test": []})[0][:24]
@@ -22,7 +26,7 @@ def missing_parts(classes: Sequence[str], sets: Mapping[Split, RowSource]) -> li
         for split, rows in sets.items()
         if not len(rows)
     ]
-    if "train" in sets and len(classes) < 2:
+    if labels == "class" and "train" in sets and len(classes) < 2:
         told = f"{', '.join(map(printable, classes)) or 'none'}{_below(sets['train'])}"
         said.insert(
             0, f"images of two or more classes are needed to tell apart, and there is {told}"
@@ -32,7 +36,7 @@ def missing_parts(classes: Sequence[str], sets: Mapping[Split, RowSource]) -> li
 
 def _below(rows: RowSource) -> str:
     """Say where the classes of a single class folder may be."""
-    folders = {path.parent for path in rows.paths} if isinstance(rows, ImageFiles) else set()
+    folders = {path.parent for path in rows.paths} if isinstance(rows, FileRows) else set()
     above = {folder.parent for folder in folders}
     if len(folders) < 2 or len(above) > 1:
         return ": give a folder of class folders, or a table with a label for each image"

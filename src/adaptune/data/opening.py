@@ -1,4 +1,4 @@
-"""Folders and manifests opened as the data of a run: listed, split, mapped, no image read yet."""
+"""Domains opened as the data of a run: split, kept to their labels, no example read yet."""
 
 from __future__ import annotations
 
@@ -6,30 +6,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from adaptune.data.annotators import oracle_of
+from adaptune.data.annotators import Annotator, NoAnnotator, oracle_of
 from adaptune.data.domains import DomainData
-from adaptune.data.inputs.image import ImageFiles, transform_for
+from adaptune.data.file_rows import FileRows
+from adaptune.data.inputs import input_of
+from adaptune.data.labels import LabelReader, Labels, NoLabels, labels_of
+from adaptune.data.labels.classes import classes_of
 from adaptune.data.listing import Example, Listing, Shares, split_by_subject
 from adaptune.data.loading import EmptyRows, Loading, RowSource
-from adaptune.data.names import normal_name
-from adaptune.data.sources import (
-    classes_of,
-    differing_little,
-    further_domains,
-    keep_classes,
-    list_domains,
-    read_source,
-    read_target,
-    spell_as,
-    target_tests,
-    tests_of,
-)
+from adaptune.data.names import refuse_taken
+from adaptune.data.sources import Found, find_domains
 from adaptune.data.target import Target
 from adaptune.networks.network import Preprocess
-from adaptune.types import UNKNOWN, Split
+from adaptune.tasks.task import LabelKind
+from adaptune.types import Split
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
-NO_TARGET = Listing("", (), ())
 
 
 def open_domains(
@@ -40,6 +32,7 @@ def open_domains(
     target: Path | str = "",
     shares: Shares | None = None,
     loading: Loading | None = None,
+    labels: LabelKind = "class",
     classes: Sequence[str] | None = None,
     domain: str | None = None,
     open_set: bool = False,
@@ -47,8 +40,8 @@ def open_domains(
 ) -> DomainData:
     """Open what to learn from, and what to test on; no image is read yet.
 
-    Images come preprocessed as for ImageNet; `ImageDomains.with_input` gives them as a network
-    wants them.
+    Images come preprocessed as for ImageNet; `DomainData.with_input` gives them as a network
+    wants them, `DomainData.through` gives files of any kind as an input of your own reads them.
 
     Args:
         source: A folder of class folders, with or without train, val and test below, or a CSV or
@@ -59,6 +52,7 @@ def open_domains(
             a manifest, NAME=DIR, or a domain of ``source``. Labels that it has test alone.
         shares: How much is kept for validation and testing where a source has no splits.
         loading: How batches are made.
+        labels: What labels are: names of classes, or numbers ("value").
         classes: The names of the classes; by default those of the source. Images of others are
             left out.
         domain: The domain of a manifest to train on; by default its first.
@@ -71,66 +65,15 @@ def open_domains(
             have one name, no image of one maps, the classes are none for an open set, or an oracle
             lacks a label.
     """
-    own, *others = list_domains(Path(source), {}, domain)
-    more = further_domains(sources, others)
-    goal = NO_TARGET
-    if target:
-        named = [one for one in others if one.name == normal_name(str(target))]
-        goal = named[0] if named else read_target(str(target))
-    twice = [one.name for one in more if one.name in (own.name, goal.name) or more.count(one) > 1]
-    if twice:
-        raise ValueError(f"two domains are called {twice[0]!r}: give every one a name of its own")
-    others = [one for one in others if one not in (goal, *more)]
-    for name, path in (ood or {}).items():
-        others += read_source(Path(path), name)
     return domains_of(
-        own,
-        others,
-        more=more,
-        target=goal,
+        find_domains(source, ood, sources, target, first=domain),
         shares=shares,
         loading=loading,
+        labels=labels,
         classes=classes,
         open_set=open_set,
         oracle=oracle,
     )
-
-
-def domains_of(
-    own: Listing,
-    others: Sequence[Listing],
-    *,
-    more: Sequence[Listing] = (),
-    target: Listing = NO_TARGET,
-    shares: Shares | None = None,
-    loading: Loading | None = None,
-    classes: Sequence[str] | None = None,
-    open_set: bool = False,
-    oracle: bool = False,
-) -> DomainData:
-    """Train on one listing and ``more``, test on others; else as `open_domains`."""
-    classes = classes_of(classes or own.classes)
-    shares, loading = shares or Shares(), loading or Loading()
-    split = [split_by_subject(one, shares) for one in (own, *(spell_as(classes, m) for m in more))]
-    kept, said = zip(*(keep_classes(classes, one) for one in split), strict=True)
-    notes = [*(note for own_notes in said for note in own_notes), *differing_little(classes)]
-    sets: dict[Split, RowSource] = {}
-    parts: dict[Split, tuple[int, ...]] = {}
-    for name in SPLITS:
-        sets[name] = _files([e for one in kept for e in one.of(name)], classes, loading)
-        if more:
-            parts[name] = tuple(len(one.of(name)) for one in kept)
-    have = {example.label for one in kept for example in one.of("train")}
-    lacking = [name for name in classes if name not in have]
-    if lacking:
-        notes.append(f"classes without a training image keep their row: {', '.join(lacking)}")
-    if more:
-        counted = (f"{one.name} ({len(one.of('train'))})" for one in kept)
-        notes.append(f"domains to train on, with their training images: {', '.join(counted)}")
-    unseen = shares.ood_images == "unseen"
-    trained = [e for one in kept for e in (*one.of("train"), *one.of("val")) if unseen]
-    data = DomainData(classes, sets, {}, sets["train"], loading, tuple(notes), parts=parts)
-    return _with_others(data, target, others, trained, open_set=open_set, oracle=oracle)
 
 
 def other_domains(
@@ -147,61 +90,117 @@ def other_domains(
     Raises:
         ValueError: As `open_domains`.
     """
-    others = [one for name, path in sources.items() for one in read_source(Path(path), name)]
-    data = DomainData(classes_of(classes), {}, {}, EmptyRows(), loading or Loading())
-    goal = read_target(str(target)) if target else NO_TARGET
-    return _with_others(data, goal, others, (), open_set=open_set, oracle=oracle)
+    found = find_domains(None, sources, target=target)
+    return domains_of(found, loading=loading, classes=classes, open_set=open_set, oracle=oracle)
 
 
-def _with_others(
-    data: DomainData,
-    target: Listing,
-    others: Sequence[Listing],
-    trained: Sequence[Example],
+def domains_of(
+    found: Found,
     *,
-    open_set: bool,
-    oracle: bool,
+    shares: Shares | None = None,
+    loading: Loading | None = None,
+    labels: LabelKind = "class",
+    classes: Sequence[str] | None = None,
+    open_set: bool = False,
+    oracle: bool = False,
 ) -> DomainData:
-    """Add the target and the other test sets.
-
-    The target's labels are left behind but in its test set, and in the oracle where there is one.
-    """
-    if open_set:
-        _refuse_closed(data.classes)
-    tested, notes = target_tests(data.classes, target, trained, open_set=open_set)
-    taken = {target.name} - {""}
-    found, said = tests_of(data.classes, others, trained, taken, open_set=open_set)
-    hidden = _files([replace(one, label="") for one in target.examples], ("",), data.loading)
-    labels = (*data.classes, UNKNOWN) if open_set else data.classes
-    return replace(
-        data,
-        ood={
-            name: _files(examples, labels, data.loading)
-            for name, examples in (tested | found).items()
-        },
-        notes=(*data.notes, *notes, *said),
-        target=Target(target.name, hidden, hidden),
-        answers=oracle_of(data.classes, target) if oracle else data.answers,
+    """Split what was found and keep it to its labels; else as `open_domains`."""
+    shares, loading = shares or Shares(), loading or Loading()
+    names = () if labels == "value" else classes_of(classes or found.own.classes)
+    meaning = labels_of(labels, names, open_set=open_set)
+    kept, notes = _kept(meaning, [split_by_subject(one, shares) for one in found.trained])
+    hidden = _unseen(shares, kept)
+    tests, said = _tested(meaning, found, hidden)
+    several = len(kept) > 1
+    sets: dict[Split, RowSource] = {
+        split: _files([e for one in kept for e in one.of(split)], meaning, loading)
+        for split in SPLITS
+        if kept
+    }
+    bare = [replace(one, label="") for one in found.target.examples]
+    target = _files(bare, NoLabels(), loading)
+    return DomainData(
+        meaning.names,
+        sets,
+        {name: _files(examples, meaning, loading) for name, examples in tests.items()},
+        sets.get("train", EmptyRows()),
+        loading,
+        (*notes, *said),
+        labels=labels,
+        parts={split: tuple(len(one.of(split)) for one in kept) for split in SPLITS if several},
+        target=Target(found.target.name, target, target),
+        answers=_answers(labels, meaning, found.target) if oracle else NoAnnotator(),
     )
 
 
-def _refuse_closed(classes: Sequence[str]) -> None:
-    """Say why nothing can be unknown beside these classes.
+def _kept(labels: Labels, split: Sequence[Listing]) -> tuple[list[Listing], list[str]]:
+    """Keep what is trained on; say what is not, and what is odd about the rest."""
+    kept: list[Listing] = []
+    notes: list[str] = []
+    for number, listing in enumerate(split):
+        one, said = labels.kept(listing, further=number > 0)
+        kept.append(one)
+        notes += said
+    if kept:
+        notes += labels.remarks([example for one in kept for example in one.of("train")])
+    if len(kept) > 1:
+        counted = (f"{one.name} ({len(one.of('train'))})" for one in kept)
+        notes.append(f"domains to train on, with their training images: {', '.join(counted)}")
+    return kept, notes
+
+
+def _unseen(shares: Shares, kept: Sequence[Listing]) -> list[Example]:
+    """Give the examples whose subjects are not to be tested."""
+    if shares.ood_images == "all":
+        return []
+    return [e for one in kept for e in (*one.of("train"), *one.of("val"))]
+
+
+def _tested(
+    labels: Labels, found: Found, trained: Sequence[Example]
+) -> tuple[dict[str, tuple[Example, ...]], list[str]]:
+    """Say what is tested of the target and of other domains, by name, and what is not.
 
     Raises:
-        ValueError: If that is so.
+        ValueError: If two sets have one name, or nothing of a domain besides the target is tested.
     """
-    if UNKNOWN in classes:
-        raise ValueError(
-            f"a class is called {UNKNOWN!r}, and so are images of no class in an open set: rename "
-            "it, or choose others with --classes"
-        )
-    if len(classes) < 2:
-        raise ValueError(
-            f"an open set needs two classes to be unsure between, and there is {', '.join(classes)}"
-            ": give more, or leave out --open-set"
-        )
+    tested, notes = _target_tests(labels, found.target, trained)
+    for other in found.others:
+        refuse_taken([other.name], {*tested, found.target.name} - {""})
+        examples, said = labels.tested(other, trained)
+        notes += [*other.notes, *said]
+        if not examples:
+            raise ValueError(labels.mismatch(other))
+        tested[other.name] = examples
+    return tested, notes
 
 
-def _files(examples: Sequence[Example], classes: Sequence[str], loading: Loading) -> ImageFiles:
-    return ImageFiles(examples, classes, transform_for(Preprocess()), loading.cache)
+def _target_tests(
+    labels: Labels, target: Listing, trained: Sequence[Example]
+) -> tuple[dict[str, tuple[Example, ...]], list[str]]:
+    """Say what is tested of the target; it may be nothing."""
+    if not target.examples:
+        return {}, []
+    refuse_taken([target.name])
+    if not target.classes:
+        return {}, [*target.notes, f"{target.name}: has no labels, so it is adapted to, not tested"]
+    examples, said = labels.tested(target, trained)
+    notes = [*target.notes, *said]
+    if not examples:
+        return {}, [*notes, f"{target.name}: none of its images can be tested"]
+    return {target.name: examples}, notes
+
+
+def _answers(kind: LabelKind, labels: Labels, target: Listing) -> Annotator:
+    """Give an oracle of the target's labels.
+
+    Raises:
+        ValueError: If labels are no classes, or the target lacks some.
+    """
+    if kind != "class":
+        raise ValueError("--oracle answers with classes, and labels are values: leave it out")
+    return oracle_of(labels.names, target)
+
+
+def _files(examples: Sequence[Example], labels: LabelReader, loading: Loading) -> FileRows:
+    return FileRows(examples, input_of(Preprocess()), labels, loading.cache)

@@ -11,7 +11,7 @@ from adaptune.data.listing import Listing, Shares
 from adaptune.data.names import normal_name, refuse_taken
 from adaptune.data.opening import domains_of
 from adaptune.data.readers.folder import folders_in
-from adaptune.data.sources import read_source
+from adaptune.data.sources import Found, read_source
 
 
 def leave_one_out(
@@ -33,8 +33,7 @@ def leave_one_out(
     classes = shared_classes(listings)
     return {
         own.name: domains_of(
-            own,
-            [other for other in listings if other is not own],
+            Found(own, others=tuple(other for other in listings if other is not own)),
             shares=shares,
             loading=loading,
             classes=classes,

@@ -83,9 +83,9 @@ class DataOnDevice:
         for rows in self.data.unlabeled():
             yield rows_to_device(rows, self.fabric, layout)
 
-    def ask(self, index: Tensor) -> Tensor:
+    def query_labels(self, index: Tensor) -> Tensor:
         """Give labels of unlabelled rows, placed."""
-        return self.data.ask(index.cpu()).to(self.fabric.device)
+        return self.data.query_labels(index.cpu()).to(self.fabric.device)
 
     def steps(self, needs: Needs) -> int:
         """Count the batches of an epoch."""

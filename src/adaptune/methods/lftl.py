@@ -101,7 +101,7 @@ class LFTL(Method):
         told = QUERIES[self.query](chances[free], before[free], *options)
         chosen = seen.index[free][told.argsort(stable=True)[:due]]
         if len(chosen):
-            answers.add(chosen, data.ask(chosen), pick(data.unlabeled(), chosen))
+            answers.add(chosen, data.query_labels(chosen), pick(data.unlabeled(), chosen))
         answers.end_round(scatter_rows(seen.index, chances, len(answers.previous)))
 
     def groups(self) -> list[Group]:

@@ -84,7 +84,7 @@ def train(
     """
     course, state = _resumed(found) if found else (RunState(), None)
     done = state["progress"]["epoch"] if state else 0
-    training.data.asked.clear()  # other runs have asked for theirs
+    training.data.queried.clear()  # other runs have asked for theirs
     clock = Clock(course.seconds, training.plan.checkpoint_minutes)
     epochs = training.epochs(
         state,
@@ -166,8 +166,8 @@ def _keep(
     of: Mapping[str, Any],
 ) -> None:
     """Write a checkpoint."""
-    course.problems |= training.data.gathered_problems()
-    course.asked = sorted({*course.asked, *training.data.asked})
+    course.problems |= training.data.ledger.gathered_problems()
+    course.asked = sorted({*course.asked, *training.data.queried})
     course.seconds = clock.seconds()
     steps = training.data.steps(training.method.needs)
     run.save_checkpoint(

@@ -131,7 +131,8 @@ def experiment(
             **_trained(run, course, select),
             **_tested(run, training, setting, baseline, course.asked),
             **_started(baseline, setting),
-            "data": _described(data) | {"problems": course.problems | data.gathered_problems()},
+            "data": _described(data)
+            | {"problems": course.problems | data.ledger.gathered_problems()},
             "seconds": round(time.perf_counter() - began + course.earlier, 2),
             "config": str(run.config),
             "machine": describe_machine(),

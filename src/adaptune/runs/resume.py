@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from adaptune.data.domains import DomainData, Loading, RowSource
-from adaptune.data.inputs.image import ImageFiles
+from adaptune.data.file_rows import FileRows
 from adaptune.data.listing import Shares
 from adaptune.data.names import normal_name
 from adaptune.engine.method import Method, hyperparameters
@@ -193,12 +193,12 @@ def _content(data: DomainData, setting: Setup) -> str:
 
 
 def _images(rows: RowSource) -> Iterator[bytes]:
-    if not isinstance(rows, ImageFiles):
+    if not isinstance(rows, FileRows):
         return
     for path, label in zip(rows.paths, rows.labels, strict=True):
         yield f"{path.name} {label}\n".encode(errors="surrogateescape")
     for row in range(0, len(rows), max(1, len(rows) // LOOKED_AT)):
-        part = rows.parts.get(row)
+        part = rows.examples[row].part
         yield _bytes(part.file, part.offset, part.size) if part else _bytes(rows.paths[row])
 
 

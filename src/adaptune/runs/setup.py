@@ -230,7 +230,7 @@ def open_session(
     refuse_task(method, type(task))
     refuse_options(method, options)
     _refuse_lack(method, data, setting)
-    for said in missing_parts(data.classes, data.sets):
+    for said in missing_parts(data.classes, data.sets, data.labels):
         raise ValueError(said)
     torch.manual_seed(plan.seed)
     net = setting.network(data.classes)

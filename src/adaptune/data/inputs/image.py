@@ -1,29 +1,26 @@
-"""Image files as tensors: decoding, transforms, and what to do with files that are broken."""
+"""Images as tensors: decoding, transforms, and what is wrong with files that are broken."""
 
 from __future__ import annotations
 
 import errno
 import stat
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from copy import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 from torchvision.transforms import InterpolationMode, v2
 
-from adaptune.data.cache import Cache, Store, store_of
 from adaptune.data.files import KINDS, kinds_of
 from adaptune.data.inputs.pixels import UnreadableError, pixels_of, stored_as, without_large_texts
 from adaptune.data.listing import Example, Part
-from adaptune.data.names import printable
+from adaptune.data.sample import WrongItemError, shown
 from adaptune.networks.network import Preprocess
 
 Augment = Literal["none", "flip", "crop"]
@@ -47,15 +44,6 @@ FOREIGN = (
 DAMAGED = "it begins as an image but cannot be decoded, being cut off or damaged: copy it again"
 LARGE = f"it has {PIXELS // 10**6} million pixels or more, which could fill the memory: shrink it"
 NARROW = f"one side is more than {RATIO} times the other: cut it into parts"
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A file or row that could not be read, and why; one that ``stops`` is more than left out."""
-
-    path: str
-    reason: str
-    stops: bool = False
 
 
 def read_image(path: Path, part: Part | None = None) -> Tensor:
@@ -173,62 +161,52 @@ def transform_for(preprocess: Preprocess, augment: Augment = "none") -> Transfor
     return Transform(fixed, v2.Compose(varied), made)
 
 
-Sample = tuple[Tensor, int, int]
-"""An input, its label and its row in the data set."""
+class ImageInput:
+    """Images as a network sees them, of files or of data sets; ``made`` names them in a cache."""
 
+    def __init__(self, look: Preprocess, augment: Augment = "none") -> None:
+        self.transform = transform_for(look, augment)
+        self.made = self.transform.made
 
-class ImageFiles(Dataset[Sample | Unreadable]):
-    """Image files under labels. An item is asked for by its row and the seed of its augmentation.
+    def fixed(self, example: Example) -> Tensor:
+        """Decode an example's file and do what is the same at every visit, uint8 (3, H, W)."""
+        return self.transform.fixed(read_image(example.path, example.part))
 
-    What is random about an item depends on that seed alone, so it is the same for any number of
-    workers. A file that cannot be read gives an `Unreadable`, never an error.
-    """
+    def varied(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Do the rest, by torch's random numbers."""
+        return self.transform.varied(x), y
 
-    store: Store = store_of("none")
+    def given(self, value: Any) -> Tensor:
+        """Make an input of what a data set has in memory.
 
-    def __init__(
-        self,
-        examples: Sequence[Example],
-        classes: Sequence[str],
-        transform: Transform,
-        cache: Cache = "none",
-    ) -> None:
-        self.paths = [example.path for example in examples]
-        self.parts = {row: one.part for row, one in enumerate(examples) if one.part is not None}
-        rows = {name: row for row, name in enumerate(classes)}
-        self.labels = [rows[example.label] for example in examples]
-        self.transform = transform
-        self.store = store_of(cache)
+        A PIL image, an 8-bit tensor (H, W), (1, H, W) or (3, H, W) and an 8-bit array (H, W) or
+        (H, W, 3) are treated as files are; other numbers are inputs already.
 
-    def through(self, transform: Transform) -> ImageFiles:
-        """Give the same files under another transform."""
-        other = copy(self)
-        other.transform = transform
-        return other
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, key: tuple[int, int]) -> Sample | Unreadable:
-        row, seed = key
-        path = self.paths[row]
-        part = self.parts.get(row)
-        file, offset = (part.file, part.offset) if part else (path, 0)
-
-        def read() -> Tensor:
-            return self.transform.fixed(read_image(path, part))
-
+        Raises:
+            WrongItemError: If it is none of these.
+            OSError: If the image cannot be decoded.
+        """
+        if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim in (2, 3):
+            value = torch.from_numpy(value.copy())
+            value = value.permute(2, 0, 1) if value.dim() == 3 else value
+        if isinstance(value, Image.Image):
+            return self.transform(pixels_of(value, stored_as(value)))
         try:
-            image = self.store.found(file, offset, self.transform.made, read)
-        except OSError as error:
-            return Unreadable(printable(path), str(error))
-        with seeded(seed):
-            return self.transform.varied(image), self.labels[row], row
+            x = torch.as_tensor(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise WrongItemError(
+                f"its image is {shown(value)} and should be a PIL image or a tensor: decode it "
+                "first"
+            ) from None
+        return self.transform(_pixels(x)) if x.dtype == torch.uint8 else x
 
 
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Draw from ``seed`` for a while; the random numbers of the rest, on any device, go on."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
+def _pixels(x: Tensor) -> Tensor:
+    """Give an 8-bit tensor three channels."""
+    pixels = x.unsqueeze(0) if x.dim() == 2 else x
+    if pixels.dim() != 3 or len(pixels) not in (1, 3):
+        raise WrongItemError(
+            f"its image is an 8-bit tensor {tuple(x.shape)} and should be (3, height, width) or "
+            "(1, height, width): move its channels to the front"
+        )
+    return pixels.expand(3, -1, -1)

@@ -1,0 +1,81 @@
+"""Files as rows: read through an input, under labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from copy import copy
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from adaptune.data.cache import Cache, Store, store_of
+from adaptune.data.inputs import Input
+from adaptune.data.labels import LabelReader
+from adaptune.data.listing import Example
+from adaptune.data.names import printable
+from adaptune.data.sample import Sample, Unreadable, seeded
+
+
+class FileRows(Dataset[Sample | Unreadable]):
+    """Examples under labels. An item is asked for by its row and the seed of its augmentation.
+
+    What is random about an item depends on that seed alone, so it is the same for any number of
+    workers. A file that cannot be read gives an `Unreadable`, never an error.
+    """
+
+    store: Store = store_of("none")
+
+    def __init__(
+        self,
+        examples: Sequence[Example],
+        reader: Input,
+        meaning: LabelReader,
+        cache: Cache = "none",
+    ) -> None:
+        self.examples, self.input, self.meaning = tuple(examples), reader, meaning
+        self.store = store_of(cache)
+
+    @cached_property
+    def paths(self) -> list[Path]:
+        """The file of each row, as people are told."""
+        return [example.path for example in self.examples]
+
+    @cached_property
+    def labels(self) -> list[Any]:
+        """The label of each row in plain numbers."""
+        return [self.meaning.read(example).tolist() for example in self.examples]
+
+    def through(self, reader: Input) -> FileRows:
+        """Give the same files through another input."""
+        other = copy(self)
+        other.input = reader
+        return other
+
+    def chosen(self, rows: Sequence[int]) -> FileRows:
+        """Give some of the rows."""
+        return FileRows(
+            [self.examples[row] for row in rows], self.input, self.meaning, self.store.kind
+        )
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample | Unreadable:
+        row, seed = key
+        example = self.examples[row]
+        try:
+            x = self._fixed(example)
+        except OSError as error:
+            return Unreadable(printable(example.path), str(error))
+        with seeded(seed):
+            return *self.input.varied(x, self.meaning.read(example)), row
+
+    def _fixed(self, example: Example) -> Tensor:
+        if not self.input.made:
+            return self.input.fixed(example)
+        part = example.part
+        file, offset = (part.file, part.offset) if part else (example.path, 0)
+        return self.store.found(file, offset, self.input.made, partial(self.input.fixed, example))

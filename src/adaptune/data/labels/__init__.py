@@ -1,0 +1,96 @@
+"""What the word beside an example means: the label of its row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, assert_never
+
+import torch
+from torch import Tensor
+
+from adaptune.data.labels.classes import ClassLabels
+from adaptune.data.labels.values import ValueLabels
+from adaptune.data.listing import Example, Listing
+from adaptune.tasks.task import LabelKind
+
+
+class LabelReader(Protocol):
+    """Makes the label of one row, of a word or of what is in memory."""
+
+    def read(self, example: Example) -> Tensor:
+        """Give the label of an example that was kept, one row of ``y``."""
+        ...
+
+    def given(self, value: Any) -> Tensor:
+        """Give the label that a data set has in memory, one row of ``y``.
+
+        Raises:
+            ValueError: If it is none.
+        """
+        ...
+
+
+class Labels(LabelReader, Protocol):
+    """Makes labels, and says which examples of a domain have one.
+
+    ``names`` are what the columns of an output are called.
+    """
+
+    names: tuple[str, ...]
+
+    def kept(self, listing: Listing, *, further: bool = False) -> tuple[Listing, list[str]]:
+        """Give what of a domain is trained on, and notes on what is not.
+
+        What is ``further`` comes from another source than the names do.
+
+        Raises:
+            ValueError: If a label cannot be read, or nothing is left.
+        """
+        ...
+
+    def remarks(self, trained: Sequence[Example]) -> list[str]:
+        """Say what is odd about the labels of all that is trained on."""
+        ...
+
+    def tested(
+        self, listing: Listing, trained: Sequence[Example]
+    ) -> tuple[tuple[Example, ...], list[str]]:
+        """Give what of another domain is tested, and notes; subjects that were ``trained`` are not.
+
+        Raises:
+            ValueError: If a label cannot be read.
+        """
+        ...
+
+    def mismatch(self, listing: Listing) -> str:
+        """Say why nothing of a domain could be tested."""
+        ...
+
+
+class NoLabels:
+    """The labels of what nobody may see labels of: all are 0."""
+
+    def read(self, example: Example) -> Tensor:
+        """Give 0."""
+        return torch.tensor(0)
+
+    def given(self, value: Any) -> Tensor:
+        """Give 0, whatever is there."""
+        return torch.tensor(0)
+
+
+def labels_of(kind: LabelKind, names: Sequence[str], *, open_set: bool = False) -> Labels:
+    """Give what reads the labels of a kind; for values ``names`` are those of the values.
+
+    Raises:
+        ValueError: If these cannot have an open set.
+    """
+    match kind:
+        case "class":
+            return ClassLabels(names, open_set=open_set)
+        case "value":
+            if open_set:
+                raise ValueError("values have no unknown class: leave out --open-set")
+            return ValueLabels(names)
+        case _:
+            assert_never(kind)

@@ -1,0 +1,97 @@
+"""Sets read once, in order or shuffled, in whole batches that processes share out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import accumulate
+
+from adaptune.data.ledger import Ledger
+from adaptune.data.loading import (
+    EmptyRows,
+    Key,
+    Loading,
+    MultiView,
+    RowSource,
+    Stacked,
+    group_keys,
+    shuffled_keys,
+)
+from adaptune.data.missing import refuse_unreadable
+from adaptune.data.sides import labeled_side, unlabeled_side
+from adaptune.runtime.processes import rank_and_world
+from adaptune.types import Labeled, Split, Unlabeled
+
+
+@dataclass(frozen=True)
+class SplitReader:
+    """Reads sets once; of w processes, process r gets the whole batches r, r + w, ...
+
+    ``parts`` says how many rows of a split each labelled domain has, where there are several.
+    """
+
+    sets: Mapping[Split, RowSource]
+    parts: Mapping[Split, tuple[int, ...]]
+    loading: Loading
+    ledger: Ledger
+
+    def scan(self, split: Split, *, shuffled: bool) -> Iterator[Labeled]:
+        """Give every row of a split."""
+        rows = self.sets.get(split, EmptyRows())
+        keys = shuffled_keys(len(rows), self.loading.seed, -1) if shuffled else in_order(rows)
+        return self._labeled(rows, keys, split)
+
+    def sample(self, split: Split, number: int) -> Iterator[Labeled]:
+        """Give at most ``number`` rows of a split, spread evenly over it."""
+        rows = self.sets.get(split, EmptyRows())
+        every = max(1.0, len(rows) / number)
+        keys = [(int(at * every), 0) for at in range(min(number, len(rows)))]
+        return self._labeled(rows, keys, split)
+
+    def test(self, rows: RowSource, name: str, domain: int) -> Iterator[Labeled]:
+        """Give every row of another domain, which has that number."""
+        stacks = self.read(rows, in_order(rows), f"reading {name}")
+        return (labeled_side(stack, domain, ()) for stack in stacks)
+
+    def unlabeled(self, rows: RowSource, domain: int) -> Iterator[Unlabeled]:
+        """Give every row of a target, without what stands for its label."""
+        for stack in self.read(MultiView(rows, 1), in_order(rows), "reading target"):
+            yield unlabeled_side(stack, domain)
+
+    def read(self, rows: RowSource, keys: list[Key], label: str) -> Iterator[Stacked]:
+        """Give this process's batches, but those of which nothing could be read.
+
+        Raises:
+            ValueError: If nothing at all could be read.
+        """
+        rank, world = rank_and_world()
+        groups = group_keys(keys, self.loading.batch_size)[rank::world]
+        readable = not groups
+        for stack in self.ledger.load(rows, groups, self.loading, label):
+            if stack is not None:
+                readable = True
+                yield stack
+        if not readable:
+            refuse_unreadable(rows, label)
+
+    def _labeled(self, rows: RowSource, keys: list[Key], split: Split) -> Iterator[Labeled]:
+        ends = domain_ends(self.parts, split)
+        return (labeled_side(stack, 0, ends) for stack in self.read(rows, keys, f"reading {split}"))
+
+
+def in_order(rows: RowSource) -> list[Key]:
+    """Give all rows in their order.
+
+    >>> in_order(EmptyRows())
+    []
+    """
+    return [(row, 0) for row in range(len(rows))]
+
+
+def domain_ends(parts: Mapping[Split, tuple[int, ...]], split: Split) -> list[int]:
+    """Say where each labelled domain of a split ends, but the last.
+
+    >>> domain_ends({"train": (3, 2, 4)}, "train"), domain_ends({}, "train")
+    ([3, 5], [])
+    """
+    return list(accumulate(parts.get(split, ())))[:-1]

@@ -1,0 +1,66 @@
+"""Words that name data, as people write them: DIR, NAME=DIR, or the NAME of a domain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from adaptune.data.names import normal_name, on_disk, refuse_taken
+
+
+@dataclass(frozen=True)
+class NamedPlace:
+    """What a word says: a name, and where what it names lies; each "" where it is not said."""
+
+    name: str
+    place: str
+
+    @property
+    def path(self) -> Path:
+        """The place, as the disk spells it."""
+        return on_disk(Path(self.place))
+
+
+def read_word(word: str) -> NamedPlace:
+    """Read NAME=DIR; a word without = is a NAME.
+
+    >>> read_word("art=data/art"), read_word("art").place
+    (NamedPlace(name='art', place='data/art'), '')
+    """
+    name, equals, place = word.partition("=")
+    return NamedPlace(normal_name(name), place if equals else "")
+
+
+def read_place(word: str) -> NamedPlace:
+    """Read DIR or NAME=DIR; where the whole word is a place, it is that, whatever it looks like."""
+    said = read_word(word)
+    whole = not said.place or on_disk(Path(word)).exists()
+    return NamedPlace("", word) if whole else said
+
+
+def named_folders(words: Sequence[str]) -> dict[str, Path]:
+    """Read ``NAME=DIR`` words.
+
+    Raises:
+        ValueError: If a word has no name, or the name is that of another set.
+
+    >>> named_folders(["sketch=data/sketch"])
+    {'sketch': PosixPath('data/sketch')}
+    """
+    folders: dict[str, Path] = {}
+    for word in words:
+        said = read_word(word)
+        if not (said.name and said.place):
+            raise ValueError(f"expected NAME=DIR, such as sketch=data/sketch, and got {word!r}")
+        folder = Path(said.place)
+        same = said.name in folders and folders[said.name].absolute() == folder.absolute()
+        refuse_taken([said.name], [] if same else folders)
+        folders[said.name] = folder
+    return folders
+
+
+def with_absolute_path(word: str) -> str:
+    """Write NAME=DIR so that it can be found from any folder; NAME alone stays as it is."""
+    name, equals, place = word.partition("=")
+    return f"{name}={Path(place).absolute()}" if equals else word
