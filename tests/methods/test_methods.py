@@ -114,7 +114,7 @@ def test_hidden_labels_and_what_is_not_needed_are_never_read(name):
     assert whole == [True] * (3 if method.groups() else 1)
 
 
-@pytest.mark.parametrize("look", ["scan", "unlabeled", "ask", "batches"])
+@pytest.mark.parametrize("look", ["scan", "unlabeled", "query_labels", "batches"])
 def test_data_that_are_not_needed_cannot_be_read(look):
     without = Needs(labeled=look != "scan", unlabeled=look == "scan")
     data = Needed(TwoDomains(), without)

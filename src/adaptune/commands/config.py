@@ -10,7 +10,7 @@ import yaml
 from jsonargparse import Namespace
 
 from adaptune.commands.parser import NUMBER
-from adaptune.data.words import named_folders, with_absolute_path
+from adaptune.data.words import absolute_place, absolute_word, named_folders
 from adaptune.runtime.files import to_json
 
 
@@ -31,12 +31,9 @@ def config_of(given: Namespace, *, leave_out: Sequence[str]) -> dict[str, Any]:
     if given.get("weights") and Path(given.weights).is_file():
         kept["weights"] = Path(given.weights).absolute()
     kept["ood"] = [f"{k}={path.absolute()}" for k, path in named_folders(given.ood).items()]
-    kept["source"] = [with_absolute_path(word) for word in given.source]
+    kept["source"] = [absolute_word(word) for word in given.source]
     if given.target:
-        whole = Path(given.target)
-        kept["target"] = (
-            str(whole.absolute()) if whole.exists() else with_absolute_path(given.target)
-        )
+        kept["target"] = absolute_place(given.target)
     return kept
 
 

@@ -15,6 +15,7 @@ from adaptune.data.opening import open_domains, other_domains
 from adaptune.data.words import named_folders
 from adaptune.networks.network import Network
 from adaptune.runs.folder import best_network
+from adaptune.tasks.task import LabelKind
 
 
 def loading_of(given: Namespace, *, seed: int, track: Track) -> Loading:
@@ -22,8 +23,12 @@ def loading_of(given: Namespace, *, seed: int, track: Track) -> Loading:
     return record_of(Loading, given, seed=seed, track=track)
 
 
-def open_data(given: Namespace, *, seed: int, track: Track) -> DomainData:
+def open_data(
+    given: Namespace, *, seed: int, track: Track, labels: LabelKind = "class"
+) -> DomainData:
     """Open the data that the arguments name; without DATA, the target and other domains alone.
+
+    ``labels`` are what the task says that they are.
 
     Raises:
         ValueError: If the classes are others than those of the network to start from.
@@ -40,6 +45,7 @@ def open_data(given: Namespace, *, seed: int, track: Track) -> DomainData:
     common: dict[str, Any] = {
         "target": given.target or "",
         "loading": loading_of(given, seed=seed, track=track),
+        "labels": labels,
         "classes": classes,
         "open_set": given.get("open_set", False),
         "oracle": given.get("oracle", False),

@@ -25,7 +25,7 @@ class DatasetRows(Dataset[Sample | Unreadable]):
     Args:
         data: The data set.
         reader: Makes inputs of images.
-        meaning: Makes labels of labels.
+        meaning: Makes labels of what stands beside them.
         name: What the set is called where something is wrong with it.
         labeled: Whether labels are looked at.
     """

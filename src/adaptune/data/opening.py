@@ -82,6 +82,7 @@ def other_domains(
     classes: Sequence[str],
     target: Path | str = "",
     loading: Loading | None = None,
+    labels: LabelKind = "class",
     open_set: bool = False,
     oracle: bool = False,
 ) -> DomainData:
@@ -90,8 +91,14 @@ def other_domains(
     Raises:
         ValueError: As `open_domains`.
     """
-    found = find_domains(None, sources, target=target)
-    return domains_of(found, loading=loading, classes=classes, open_set=open_set, oracle=oracle)
+    return domains_of(
+        find_domains(None, sources, target=target),
+        loading=loading,
+        labels=labels,
+        classes=classes,
+        open_set=open_set,
+        oracle=oracle,
+    )
 
 
 def domains_of(

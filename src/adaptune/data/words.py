@@ -35,8 +35,7 @@ def read_word(word: str) -> NamedPlace:
 def read_place(word: str) -> NamedPlace:
     """Read DIR or NAME=DIR; where the whole word is a place, it is that, whatever it looks like."""
     said = read_word(word)
-    whole = not said.place or on_disk(Path(word)).exists()
-    return NamedPlace("", word) if whole else said
+    return said if said.place and not _is_place(word) else NamedPlace("", word)
 
 
 def named_folders(words: Sequence[str]) -> dict[str, Path]:
@@ -60,7 +59,20 @@ def named_folders(words: Sequence[str]) -> dict[str, Path]:
     return folders
 
 
-def with_absolute_path(word: str) -> str:
-    """Write NAME=DIR so that it can be found from any folder; NAME alone stays as it is."""
+def absolute_word(word: str) -> str:
+    """Write NAME=DIR so that it can be found from any folder; NAME alone stays as it is.
+
+    >>> absolute_word("art"), absolute_word("art=/data/art")
+    ('art', 'art=/data/art')
+    """
     name, equals, place = word.partition("=")
     return f"{name}={Path(place).absolute()}" if equals else word
+
+
+def absolute_place(word: str) -> str:
+    """Write what `read_place` reads so that it can be found from any folder."""
+    return str(Path(word).absolute()) if _is_place(word) else absolute_word(word)
+
+
+def _is_place(word: str) -> bool:
+    return on_disk(Path(word)).exists()
