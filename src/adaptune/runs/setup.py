@@ -189,6 +189,7 @@ def open_session(
     plan: Plan,
     *,
     fabric: Fabric | None = None,
+    task: Task | None = None,
     on_pretrained: Callable[[Network, DomainData, Task, Fabric], None] = lambda *_: None,
 ) -> Session:
     """Build network and method, and show the data through the network's preprocessing.
@@ -200,6 +201,7 @@ def open_session(
         setting: Backbone, preprocessing, device.
         plan: How long to train; its seed decides the network's random weights.
         fabric: Device, precision and processes; by default those of the setting.
+        task: What is predicted; by default one of the data's classes.
         on_pretrained: Called with the pretrained network before the method takes it over.
 
     Raises:
@@ -217,7 +219,8 @@ def open_session(
     calibrates = setting.open_set and setting.unknown_above is None and "val" in data.sets
     data = data.with_input(net.preprocess, setting.augment)
     fabric = fabric or setting.fabric()
-    task = Classification(len(data.classes), data.domains, unknown=setting.open_set)
+    if task is None:
+        task = Classification(len(data.classes), data.domains, unknown=setting.open_set)
     on_pretrained(net, data, task, fabric)
     return Session(method(net, task, **options), data, plan, fabric, calibrates)
 
