@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from statistics import mean
 
-from adaptune.results.ranking import bootstrap
+from adaptune.results.ranking import Place, bootstrap, reached
+from adaptune.results.row import RunRow
+from adaptune.results.score import Measure
 from benchmarks.layout import Results, markdown, percent
+
+PLACES: tuple[Place, Place] = ("id", "ood")
 
 
 def summary(results: Results) -> str:
@@ -102,30 +106,32 @@ def tuned(results: Results) -> str:
 
 def default(results: Results) -> str:
     """DAFT as it comes less DAFT tuned, by training domain, in points."""
-    rows = []
+    rows, measure = [], Measure.from_dict(results.get("score"))
+    runs = [RunRow.from_dict(row, measure) for row in results["rows"]]
     for domain in results["by_domain"]:
-        own = [row for row in results["rows"] if row["domain"] == domain]
+        own = [row for row in runs if row.domain == domain]
         gaps = {}
-        for key in ("id_accuracy", "ood_accuracy"):
-            value = {(row["method"], row["seed"]): row[key] for row in own}
-            seeds = sorted({row["seed"] for row in own})
-            gaps[key] = [value["daft (default)", s] - value["daft", s] for s in seeds]
-        cells = [bootstrap({domain: gap}) for gap in gaps.values()]
+        for place in PLACES:
+            value = {(row.method, row.seed): reached(row, place) for row in own}
+            seeds = sorted({row.seed for row in own})
+            gaps[place] = [value["daft (default)", s] - value["daft", s] for s in seeds]
+        cells = [vars(bootstrap({domain: gap})) for gap in gaps.values()]
         rows.append([domain, *(percent(cell, "+") for cell in cells)])
     return markdown(["trained on", "ID points", "OOD points"], rows)
 
 
 def rates(results: Results) -> str:
     """Accuracy by rate, and the width of the plateau."""
-    rows = []
+    rows, measure = [], Measure.from_dict(results.get("score"))
     for domain, methods in results["rates"].items():
         for name, one in methods.items():
-            for key, label in (("id_accuracy", "ID"), ("ood_accuracy", "OOD")):
+            for place in PLACES:
+                key, label = measure.key(place), place.upper()
                 curve = [f"{accuracy:.1f}" for _, accuracy in one["curves"][key]]
                 width = f"**{one['width'][key]:.2f}**"
                 rows.append([f"{domain}, `{name}`, {label}", width, *curve])
     first = next(iter(next(iter(results["rates"].values())).values()))
-    heads = [f"{rate:.2g}" for rate, _ in first["curves"]["id_accuracy"]]
+    heads = [f"{rate:.2g}" for rate, _ in first["curves"][measure.key("id")]]
     return markdown(["", "decades", *heads], rows)
 
 

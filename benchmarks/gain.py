@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import mean
 from typing import Any
 
+from adaptune.results.run import RunResults
 from adaptune.results.summary import interval
 
 Values = Mapping[str, float]
@@ -36,45 +37,45 @@ def gain(
         "against": against,
         "measure": measure,
         "unit": "points",
-        **interval([own[one] - theirs[one] for one in pairs]),
+        **vars(interval([own[one] - theirs[one] for one in pairs])),
         "count": len(pairs),
         "seeds": seeds,
         "pairs": [{"pair": o, "value": own[o], "reference": theirs[o]} for o in pairs],
     }
 
 
-def values(runs: Sequence[Mapping[str, Any]], variant: str, measure: str) -> dict[str, float]:
+def values(runs: Sequence[RunResults], variant: str, measure: str) -> dict[str, float]:
     """Give the mean over seeds of what a variant reaches on each pair."""
     reached: dict[str, list[float]] = {}
     for one in runs:
-        if one["method"] == variant:
-            reached.setdefault(one["domain"], []).append(measured(one, measure))
+        if one.method == variant:
+            reached.setdefault(one.domain, []).append(measured(one, measure))
     return {place: mean(values) for place, values in reached.items()}
 
 
-def measured(one: Mapping[str, Any], measure: str) -> float:
+def measured(one: RunResults, measure: str) -> float:
     """Give one measure of a run.
 
     They are the accuracy on the target, that on its images that no label was asked of, what the
     network that was started from reaches on those, or a score of its open set.
     """
-    (target,) = one["ood"]
-    rest = one.get("unasked", {})
+    (value,) = one.elsewhere.values()
+    rest = one.unasked
     known: dict[str, float] = {
-        "accuracy": one["ood"][target],
-        **({"unasked": rest["accuracy"], "before": rest["before"]} if rest else {}),
+        one.measure.name: value,
+        **({"unasked": rest.after, "before": rest.before} if rest else {}),
         **open_set(one),
     }
     return known[measure]
 
 
-def asked(runs: Sequence[Mapping[str, Any]], variant: str) -> bool:
+def asked(runs: Sequence[RunResults], variant: str) -> bool:
     """Tell whether a variant was given labels of some images."""
-    return any(one["method"] == variant and "unasked" in one for one in runs)
+    return any(one.method == variant and one.unasked for one in runs)
 
 
-def open_set(one: Mapping[str, Any]) -> Mapping[str, float]:
+def open_set(one: RunResults) -> Mapping[str, float]:
     """Give the scores of a run's open set, if it is one."""
-    (target,) = one["ood"]
-    scores: Mapping[str, float] = one["scores"][target].get("open_set", {})
+    (target,) = one.elsewhere
+    scores: Mapping[str, float] = one.scores[target].detail.get("open_set", {})
     return scores

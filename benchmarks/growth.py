@@ -1,15 +1,19 @@
-"""How time and memory grow with the data: ``python -m benchmarks.growth``.
+"""How time and memory grow with the data: ``python -m benchmarks.growth [WHAT ...]``.
 
 One thing is varied at a time: images, channels, classes or values of C. Every point is a process of
 its own on one thread; its memory is what its peak lies above its start, inputs left out. Growth is
-the slope in logarithms over the upper half of the sizes: 1 is linear.
+the slope in logarithms over the upper half of the sizes: 1 is linear. With names of what to
+measure, all other rows stay as they were. Of two processes the larger costs count.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import math
 import multiprocessing
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -35,6 +39,7 @@ from adaptune.methods.daft import DAFT
 from adaptune.ops.probe import linear_probe, penalties
 from adaptune.runtime.files import to_json, write_text
 from adaptune.runtime.machine import describe_machine
+from adaptune.runtime.processes import rank_and_world
 from adaptune.selection import Evidence, label_free
 from adaptune.types import Batch, Labeled, Needs, Outputs, Split
 
@@ -49,6 +54,9 @@ SEEN = 8.0
 IMAGES = (100, 1000, 3000, 10_000, 30_000, 100_000)
 CHANNELS = (8, 32, 128, 512, 1024)
 CLASSES = (2, 8, 32, 128, 256)
+MANY = 1000
+"""Classes of which all outputs of a large set would not fit."""
+
 VALUES = (2, 6, 12, 25, 50)
 
 
@@ -69,10 +77,11 @@ class Same:
     size: Size
 
     def scan(self, split: Split, *, shuffled: bool = False) -> Iterator[Labeled]:
-        """Give the rows of any split."""
+        """Give the rows of any split; of several processes each gets its share."""
         del split, shuffled
+        rank, world = rank_and_world()
         x = torch.randn(ROWS, 3, PIXELS, PIXELS, generator=torch.Generator().manual_seed(0))
-        for start in range(0, self.size.images, ROWS):
+        for start in range(rank * ROWS, self.size.images, world * ROWS):
             index = torch.arange(start, start + ROWS)
             yield Labeled(x, torch.zeros_like(index), index, y=index % self.size.classes)
 
@@ -140,6 +149,13 @@ def evaluation(size: Size) -> Callable[[], object]:
     return work
 
 
+def tallying(size: Size) -> Callable[[], object]:
+    """Evaluate a network of many classes."""
+    size = replace(size, classes=MANY)
+    net, task = network(size), Classification(MANY)
+    return lambda: evaluate(net, Same(size).scan("test"), task)
+
+
 def scores(size: Size) -> Callable[[], object]:
     """Work out all label-free scores, with as many source images as target images."""
     (source, _), (target, _) = features(size), features(size, seed=1)
@@ -163,16 +179,22 @@ WORK: dict[str, tuple[Callable[[Size], Callable[[], object]], dict[str, tuple[in
         evaluation,
         {"images": IMAGES, "channels": CHANNELS, "classes": CLASSES},
     ),
+    "evaluate, 1,000 classes": (tallying, {"images": IMAGES}),
+    "evaluate, 1,000 classes, two processes": (tallying, {"images": IMAGES}),
     "label-free scores": (scores, {"images": IMAGES, "channels": CHANNELS, "classes": CLASSES}),
 }
+TWO = "two processes"
+"""What ends the name of work that two processes do together."""
 
 
-def measured() -> list[dict[str, Any]]:
-    """Measure every kind of growth."""
+def measured(names: list[str]) -> list[dict[str, Any]]:
+    """Measure some kinds of growth."""
     rows = []
-    for name, (make, axes) in WORK.items():
+    for name in names:
+        make, axes = WORK[name]
         for axis, sizes in axes.items():
-            points = [apart(make, replace(Size(), **{axis: size})) for size in sizes]
+            world = 2 if name.endswith(TWO) else 1
+            points = [apart(make, replace(Size(), **{axis: size}), world) for size in sizes]
             seconds, megabytes = map(list, zip(*points, strict=True))
             row = {"what": name, "by": axis, "sizes": sizes}
             row |= {"seconds": seconds, "megabytes": megabytes}
@@ -183,23 +205,42 @@ def measured() -> list[dict[str, Any]]:
     return rows
 
 
-def apart(make: Callable[[Size], Callable[[], object]], size: Size) -> tuple[float, float]:
-    """Give seconds and megabytes of work in a process of its own."""
+def apart(
+    make: Callable[[Size], Callable[[], object]], size: Size, world: int = 1
+) -> tuple[float, float]:
+    """Give seconds and megabytes of work in a process of its own, or in several that meet."""
     fork = multiprocessing.get_context("fork")  # it starts with all modules imported
-    here, there = fork.Pipe(duplex=False)
-    process = fork.Process(target=worked, args=(make, size, there))
-    process.start()
-    there.close()
-    told: tuple[float, float] = here.recv()
-    process.join()
-    return told
+    told = []
+    with tempfile.TemporaryDirectory() as folder:
+        started = []
+        for rank in range(world):
+            here, there = fork.Pipe(duplex=False)
+            meeting = (f"file://{folder}/meeting", rank, world)
+            process = fork.Process(target=worked, args=(make, size, there, meeting))
+            process.start()
+            there.close()
+            started.append((process, here))
+        for process, here in started:
+            told.append(here.recv())
+            process.join()
+    seconds, megabytes = zip(*told, strict=True)
+    return max(seconds), max(megabytes)
 
 
-def worked(make: Callable[[Size], Callable[[], object]], size: Size, tell: Connection) -> None:
+def worked(
+    make: Callable[[Size], Callable[[], object]],
+    size: Size,
+    tell: Connection,
+    meeting: tuple[str, int, int],
+) -> None:
     """Do the work once small, for what the first call sets up, and once timed; tell the costs."""
     torch.set_num_threads(1)
-    make(replace(size, images=ROWS))()
+    place, rank, world = meeting
+    if world > 1:
+        torch.distributed.init_process_group("gloo", place, rank=rank, world_size=world)
+    make(replace(size, images=world * ROWS))()
     work = make(size)
+    ctypes.CDLL(None).malloc_trim(0)  # what is free now must not hide what the work takes
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew, at what is held now
     before, began = peak(), time.perf_counter()
     work()
@@ -226,11 +267,22 @@ def exponent(sizes: tuple[int, ...], costs: list[float], least: float = 0.0) -> 
     return linear_regression(*zip(*upper, strict=True)).slope
 
 
-if __name__ == "__main__":
+def main(names: list[str]) -> None:
+    """Measure everything, or what is named: then the other rows stay, and say on which machine."""
+    machine = describe_machine()
+    known = json.loads(RESULTS.read_text()) if names else {"rows": [], "machine": machine}
+    more = measured(names or list(WORK))
+    if machine != known["machine"]:
+        more = [row | {"machine": machine} for row in more]
+    rows = [row for row in known["rows"] if row["what"] not in names] + more
     found = {
         "about": __doc__,
         "base": vars(Size()),
-        "rows": measured(),
-        "machine": describe_machine(),
+        "rows": sorted(rows, key=lambda row: list(WORK).index(row["what"])),
+        "machine": known["machine"],
     }
     write_text(RESULTS, json.dumps(to_json(found), indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -25,11 +25,13 @@ from adaptune.data.domains import DomainData, Loading, RowSource
 from adaptune.data.file_rows import FileRows
 from adaptune.engine.plan import Plan
 from adaptune.report.terminal import Terminal
-from adaptune.results.summary import row_of
+from adaptune.results.row import RunRow
+from adaptune.results.run import RunResults
+from adaptune.results.score import Measure, number
 from adaptune.runs.setup import Setup
 from adaptune.runtime.files import to_json, write_text
 from adaptune.runtime.machine import describe_machine
-from adaptune.studies.comparison import RATES, plan_tuning, robustness, summary_of, tune
+from adaptune.studies.comparison import RATES, Tuned, plan_tuning, robustness, summary_of, tune
 from adaptune.studies.grid import Cell, run_cells
 from adaptune.studies.oracle import oracle_gaps
 
@@ -116,10 +118,11 @@ def run(
     grid = _searched(bench, jobs, terminal) if "grids" in protocol else {}
     cells = []
     for domain, seed in itertools.product(bench.domains, protocol["seeds"]):
+        own = tuned.get(domain, {})
         for name, one in bench.variants.items():
             values = _options(one)
             if one.get("tuned", True):
-                values |= tuned.get(domain, {}).get(one["method"], {}).get("values", {})
+                values |= own[one["method"]].values if one["method"] in own else {}
                 values |= grid.get(domain, {}).get(name, {})
             rates = RATES if protocol.get("rates") else ()
             cells += [
@@ -136,6 +139,7 @@ def run(
         "failures": [vars(failure) for failure in failures],
         **summary_of(found),
         "machine": describe_machine(),
+        "score": found[0].measure if found else Measure(),
     }
     if tuned:
         results["tuned"] = tuned
@@ -143,15 +147,15 @@ def run(
         results["grid"] = grid
     if protocol.get("rates"):
         results["rates"] = {
-            domain: robustness([one for one in found if one["domain"] == domain])
+            domain: robustness([one for one in found if one.domain == domain])
             for domain in bench.domains
         }
-    if any(one["label_free"] for one in found):
+    if any(one.label_free for one in found):
         results["selection"] = oracle_gaps(found)
     return results
 
 
-def _tuned(bench: Bench, jobs: int, terminal: Terminal) -> dict[str, Any]:
+def _tuned(bench: Bench, jobs: int, terminal: Terminal) -> dict[str, dict[str, Tuned]]:
     """Tune each variant with the same budget on each domain; one is tuned unless it says not."""
     tuned = [one for one in bench.variants.values() if one.get("tuned", True)]
     plans = plan_tuning(
@@ -178,10 +182,15 @@ def _searched(bench: Bench, jobs: int, terminal: Terminal) -> dict[str, dict[str
             cells[domain, cell.name] = (name, values, cell)
     found, _ = run_cells([cell for *_, cell in cells.values()], jobs=jobs, terminal=terminal)
     chosen: dict[str, dict[str, Any]] = {}
-    for one in sorted(found, key=lambda one: -one["val_accuracy"]):  # of equals the first counts
-        name, values, _ = cells[one["domain"], one["method"]]
-        chosen.setdefault(one["domain"], {}).setdefault(name, values)
+    for one in sorted(found, key=_merit, reverse=True):  # of equals the first counts
+        name, values, _ = cells[one.domain, one.method]
+        chosen.setdefault(one.domain, {}).setdefault(name, values)
     return chosen
+
+
+def _merit(one: RunResults) -> float:
+    """Give what a run reached on ID validation, turned so that more is better."""
+    return one.measure.merit(number(one.val))
 
 
 def _options(variant: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,11 +206,16 @@ def some(rows: RowSource, number: int, seed: int) -> FileRows:
     return rows.chosen(chosen)
 
 
-def _row(one: Mapping[str, Any], work: Path) -> dict[str, Any]:
+def _row(one: RunResults, work: Path) -> RunRow:
     """Give a run's row, with what was chosen and what scores said of it."""
-    row = row_of(one, work)
-    keys = ("base", "options", "val_accuracy", "best_epoch", "label_free")
-    return row | {key: one[key] for key in keys}
+    return replace(
+        one.row(work),
+        base=one.base,
+        options=one.options,
+        val=one.val,
+        best_epoch=one.best_epoch,
+        label_free=one.label_free,
+    )
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 
+from adaptune.results.row import RunRow
 from adaptune.runtime.files import to_json, write_text
 from adaptune.studies.oracle import oracle_gaps
 from benchmarks.run import ROOT
@@ -17,11 +18,12 @@ BAGS = ("emoji", "ablation", "rates")
 def main() -> None:
     rows = []
     for name in BAGS:
-        rows += json.loads((ROOT / "results" / f"{name}.json").read_text())["rows"]
+        found = json.loads((ROOT / "results" / f"{name}.json").read_text())["rows"]
+        rows += [RunRow.from_dict(row) for row in found]
     results = {
         "about": __doc__,
         "bags": list(BAGS),
-        "runs": {d: sum(r["domain"] == d for r in rows) for d in {r["domain"]: 0 for r in rows}},
+        "runs": {d: sum(r.domain == d for r in rows) for d in {r.domain: 0 for r in rows}},
         "selection": oracle_gaps(rows),
     }
     file = ROOT / "results" / "selection.json"

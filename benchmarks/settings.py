@@ -22,6 +22,7 @@ from adaptune.data.domains import DomainData, Loading
 from adaptune.data.listing import Listing
 from adaptune.engine.plan import Plan
 from adaptune.report.terminal import Terminal
+from adaptune.results.run import RunResults
 from adaptune.runs.setup import Setup
 from adaptune.runtime.files import to_json, write_text
 from adaptune.runtime.machine import describe_machine
@@ -33,7 +34,7 @@ from benchmarks.sources.pairs import listings, pair
 from benchmarks.streaming import Meeting, met, stream_gains, together
 
 ROOT = Path(__file__).parent
-Found = dict[str, list[dict[str, Any]]]
+Found = dict[str, list[RunResults]]
 """The results of all runs, by part of the protocol."""
 
 
@@ -248,20 +249,19 @@ def beyond_confidence(
     return counted, reached
 
 
-def _row(part: str, one: Mapping[str, Any]) -> dict[str, Any]:
+def _row(part: str, one: RunResults) -> dict[str, Any]:
     """Keep of a run what tables need."""
-    (target,) = one["ood"]
-    keys = ("method", "base", "options", "seed", "seconds")
-    home = {"id": one["id_accuracy"]} if "id_accuracy" in one else {}
+    ((target, value),) = one.elsewhere.items()
+    own = one.to_dict()
     return {
         "part": part,
-        "pair": one["domain"],
-        **{key: one[key] for key in keys},
-        **home,
-        "accuracy": one["ood"][target],
+        "pair": one.domain,
+        **{key: own[key] for key in ("method", "base", "options", "seed", "seconds")},
+        **({"id": one.home} if one.home is not None else {}),
+        one.measure.name: value,
         **open_set(one),
-        **({"unasked": one["unasked"]} if "unasked" in one else {}),
-        "label_free": one["label_free"][target],
+        **({"unasked": own["unasked"]} if one.unasked else {}),
+        "label_free": one.label_free[target],
     }
 
 

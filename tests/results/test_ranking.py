@@ -6,20 +6,17 @@ from statistics import mean, quantiles
 import pytest
 
 from adaptune.results.ranking import across, bootstrap, ranks, versus, width
+from adaptune.results.row import MeanDistortion, RunRow
+from adaptune.results.score import Measure
+from adaptune.results.summary import Interval
+
+ACCURACY, MAE = Measure(), Measure("mae", "degrees", "lower")
 
 
-def run(method, domain, seed, elsewhere, home=90.0):
+def run(method, domain, seed, elsewhere, home=90.0, measure=ACCURACY):
     """A run as standings see it."""
-    distortion = {"cosine": 0.1}
-    accuracies = {"id_accuracy": home, "ood_accuracy": elsewhere}
-    return {
-        **accuracies,
-        "method": method,
-        "domain": domain,
-        "seed": seed,
-        "distortion": distortion,
-        "seconds": 1.0,
-    }
+    moved = MeanDistortion(0.1, 1.0)
+    return RunRow(method, domain, seed, {}, elsewhere, 1.0, measure, home, moved)
 
 
 def grid(accuracy, methods="ab", domains="xyz", seeds=2):
@@ -47,27 +44,23 @@ def test_the_bootstrap_is_that_of_a_plain_loop(domains, seeds):
         for number in range(domains)
     }
     ours, loop = bootstrap(values), resampled(values)
-    assert ours["mean"] == pytest.approx(loop["mean"])
+    assert ours.mean == pytest.approx(loop["mean"])
     near = 0.05 * (loop["high"] - loop["low"])
-    assert ours["low"] == pytest.approx(loop["low"], abs=near)
-    assert ours["high"] == pytest.approx(loop["high"], abs=near)
+    assert ours.low == pytest.approx(loop["low"], abs=near)
+    assert ours.high == pytest.approx(loop["high"], abs=near)
 
 
 def test_domains_with_more_seeds_weigh_no_more_and_resample_over_their_own():
     uneven = {"one": [0.0], "many": [10.0, 20.0, 30.0, 40.0, 50.0]}
     ours, loop = bootstrap(uneven), resampled(uneven)
-    assert ours["mean"] == 15.0
-    assert ours["low"] == loop["low"] == 0.0
-    assert ours["high"] == pytest.approx(loop["high"], abs=1.5)
+    assert ours.mean == 15.0
+    assert ours.low == loop["low"] == 0.0
+    assert ours.high == pytest.approx(loop["high"], abs=1.5)
 
 
 def test_seeds_that_agree_leave_the_spread_of_domains():
-    assert bootstrap({"x": [60.0, 60.0], "y": [80.0, 80.0]}) == {
-        "mean": 70.0,
-        "low": 60.0,
-        "high": 80.0,
-    }
-    assert bootstrap({"x": [60.0, 60.0]}) == {"mean": 60.0, "low": 60.0, "high": 60.0}
+    assert bootstrap({"x": [60.0, 60.0], "y": [80.0, 80.0]}) == Interval(70.0, 60.0, 80.0)
+    assert bootstrap({"x": [60.0, 60.0]}) == Interval(60.0, 60.0, 60.0)
 
 
 def test_the_bootstrap_gives_the_same_interval_every_time():
@@ -78,34 +71,34 @@ def test_the_bootstrap_gives_the_same_interval_every_time():
 def test_gaps_are_paired_so_that_what_domains_and_seeds_share_falls_out():
     hard = {"x": 0.0, "y": 20.0, "z": 40.0}
     runs = grid(lambda m, d, s: 50 + hard[d] + 7 * s + 2 * (m == "a"))
-    found = versus(runs, "a", "b")["ood"]
-    assert found == pytest.approx({"mean": 2.0, "low": 2.0, "high": 2.0})
-    wide = across(runs)[0]["ood"]
-    assert wide["high"] - wide["low"] > 20
+    found = versus(runs, "a", "b").ood
+    assert (found.mean, found.low, found.high) == pytest.approx((2.0, 2.0, 2.0))
+    wide = across(runs)[0].ood
+    assert wide.high - wide.low > 20
 
 
 def test_a_gap_counts_where_both_methods_ran():
     runs = [run("a", "x", 0, 60.0), run("b", "x", 0, 50.0), run("a", "x", 1, 99.0)]
     runs.append(run("b", "y", 0, 1.0))
     found = versus(runs, "a", "b")
-    assert found["ood"]["mean"] == 10.0
-    assert (found["wins"], found["ties"], found["losses"]) == (1, 0, 0)
+    assert found.ood.mean == 10.0
+    assert (found.wins, found.ties, found.losses) == (1, 0, 0)
 
 
 def test_up_to_half_a_point_is_a_tie_and_the_other_side_counts_the_same_matches():
     gaps = {"v": 0.5, "w": -0.5, "x": 0.0, "y": 0.75, "z": -3.0}
     runs = grid(lambda m, d, s: 50 + gaps[d] * (m == "a"), domains="vwxyz", seeds=1)
     one, other = versus(runs, "a", "b"), versus(runs, "b", "a")
-    assert (one["wins"], one["ties"], one["losses"]) == (1, 3, 1)
-    assert (other["wins"], other["ties"], other["losses"]) == (1, 3, 1)
-    assert one["ood"]["mean"] == pytest.approx(-other["ood"]["mean"])
+    assert (one.wins, one.ties, one.losses) == (1, 3, 1)
+    assert (other.wins, other.ties, other.losses) == (1, 3, 1)
+    assert one.ood.mean == pytest.approx(-other.ood.mean)
 
 
 def test_home_and_elsewhere_are_told_apart():
     runs = [run("a", "x", 0, 60.0, home=80.0), run("b", "x", 0, 70.0, home=75.0)]
     found = versus(runs, "a", "b")
-    assert (found["id"]["mean"], found["ood"]["mean"]) == (5.0, -10.0)
-    assert (found["wins"], found["losses"]) == (0, 1)
+    assert (found.id.mean, found.ood.mean) == (5.0, -10.0)
+    assert (found.wins, found.losses) == (0, 1)
 
 
 def test_methods_that_are_level_share_their_mean_place():
@@ -126,12 +119,31 @@ def test_places_are_means_over_matches_and_add_up():
 def test_the_table_over_domains_has_a_line_a_method_and_a_column_a_domain():
     accuracy = {"x": 40.0, "y": 60.0, "z": 80.0}
     lines = across(grid(lambda m, d, s: accuracy[d] + s + 2 * (m == "b")))
-    assert [line["method"] for line in lines] == ["a", "b"]
+    assert [line.method for line in lines] == ["a", "b"]
     first, second = lines
-    means = {domain: cell["mean"] for domain, cell in first["domains"].items()}
+    means = {domain: cell.mean for domain, cell in first.domains.items()}
     assert means == {"x": 40.5, "y": 60.5, "z": 80.5}
-    assert first["ood"]["mean"] == pytest.approx(60.5)
-    assert (first["seeds"], first["rank"], second["rank"]) == (2, 2.0, 1.0)
+    assert first.ood.mean == pytest.approx(60.5)
+    assert (first.seeds, first.rank, second.rank) == (2, 2.0, 1.0)
+
+
+def test_where_lower_is_better_the_lower_score_wins_and_ranks_first():
+    errors = {"a": 1.0, "b": 2.0, "c": 2.0}
+    runs = [run(m, d, 0, errors[m], errors[m], MAE) for d in "xy" for m in "abc"]
+    assert ranks(runs) == {"a": 1.0, "b": 2.5, "c": 2.5}
+    assert [line.rank for line in across(runs)] == [1.0, 2.5, 2.5]
+    found = versus(runs, "a", "b")
+    assert (found.wins, found.ties, found.losses) == (2, 0, 0)
+    assert (found.id.mean, found.ood.mean) == (1.0, 1.0), "a gain is above 0"
+    assert across(runs)[0].ood.mean == 1.0, "what was reached is told as it is"
+
+
+def test_without_points_a_tie_is_half_a_hundredth_of_the_score():
+    runs = [run("a", "x", 0, 0.100, measure=MAE), run("b", "x", 0, 0.1004, measure=MAE)]
+    assert versus(runs, "a", "b").ties == 1
+    runs[1] = run("b", "x", 0, 0.102, measure=MAE)
+    assert versus(runs, "a", "b").wins == 1
+    assert versus([run("a", "x", 0, 60.0), run("b", "x", 0, 60.4)], "a", "b").ties == 1
 
 
 def points(*accuracies, first=-4):

@@ -16,6 +16,7 @@ from adaptune.engine.plan import Plan
 from adaptune.methods.daft import DAFT
 from adaptune.metrics.sample import Sample, ranks
 from adaptune.networks.network import Network
+from adaptune.results.row import RunRow
 from adaptune.runs.folder import Run
 from adaptune.runtime.files import read_lines
 from adaptune.selection import SCORES
@@ -83,7 +84,7 @@ def test_large_sets_are_judged_by_a_fixed_sample_of_them(trained, monkeypatch):
 def run(domain, scores, truth):
     """A run as `oracle_gaps` sees it; a score that is not named is undefined."""
     told = {one: dict.fromkeys(SCORES) | values for one, values in scores.items()}
-    return {"domain": domain, "label_free": told, "ood": truth}
+    return RunRow("any", domain, 0, truth, None, 1.0, label_free=told)
 
 
 def test_gaps_are_those_of_a_table_worked_out_by_hand():

@@ -14,6 +14,7 @@ from adaptune.data.domains import Loading
 from adaptune.data.opening import open_domains
 from adaptune.engine.plan import Plan
 from adaptune.report.terminal import Terminal
+from adaptune.results.run import RunResults, read_results
 from adaptune.runs.setup import Setup
 from adaptune.studies import grid
 from adaptune.studies.grid import Cell, Failure, run_cells, spread
@@ -21,7 +22,6 @@ from adaptune.studies.grid import Cell, Failure, run_cells, spread
 QUIET = Terminal(quiet=True)
 SETTING = Setup(backbone="test_efficientnet", weights="none", image_size=32, crop=1.0)
 OWN = {"lp": {"cs": 3}, "ft": {"lr": 0.01, "batchnorm": "train"}}
-TIMED = {"seconds", "config"}
 
 
 @pytest.fixture
@@ -37,13 +37,13 @@ def cells(photos, sketches, tmp_path):
     return [cell("lp"), cell("ft")]
 
 
-def told(results: dict) -> dict:
+def told(results: RunResults) -> RunResults:
     """What does not depend on the clock or on where the folder lies."""
-    return {key: value for key, value in results.items() if key not in TIMED}
+    return replace(results, seconds=0.0, config="")
 
 
-def saved(cell: Cell) -> dict:
-    return json.loads((cell.folder / "results.json").read_text())
+def saved(cell: Cell) -> RunResults:
+    return read_results(cell.folder / "results.json")
 
 
 class Ran(BaseException):
@@ -62,12 +62,12 @@ def test_results_say_what_a_run_was_trained_on_and_with_in_the_order_of_the_cell
     cells = [replace(cells[0], name="lp (default)"), cells[1]]
     found, failures = run_cells(cells, jobs=1, terminal=QUIET)
     assert failures == []
-    assert [(one["method"], one["base"], one["domain"]) for one in found] == [
+    assert [(one.method, one.base, one.domain) for one in found] == [
         ("lp (default)", "lp", "photo"),
         ("ft", "ft", "photo"),
     ]
     assert [saved(cell) for cell in cells] == found
-    assert found[0]["ood"].keys() == {"sketch"}
+    assert found[0].elsewhere.keys() == {"sketch"}
 
 
 def test_one_run_that_fails_stops_no_other_and_is_tried_again(cells, monkeypatch):
@@ -80,11 +80,11 @@ def test_one_run_that_fails_stops_no_other_and_is_tried_again(cells, monkeypatch
 
     monkeypatch.setattr(grid, "experiment", fail)
     found, failures = run_cells(cells, jobs=1, terminal=QUIET)
-    assert [one["method"] for one in found] == ["ft"]
+    assert [one.method for one in found] == ["ft"]
     assert failures == [Failure("lp, photo, seed 0", "FloatingPointError: the term 'task' is nan")]
     assert not (cells[0].folder / "results.json").exists()
     monkeypatch.undo()
-    assert [one["method"] for one in run_cells(cells, jobs=1, terminal=QUIET)[0]] == ["lp", "ft"]
+    assert [one.method for one in run_cells(cells, jobs=1, terminal=QUIET)[0]] == ["lp", "ft"]
 
 
 def test_what_is_finished_is_not_run_again_but_other_settings_are(cells, monkeypatch):
@@ -122,7 +122,9 @@ def test_a_run_of_other_settings_takes_the_place_of_one_only_once_nothing_refuse
 def test_a_run_that_ended_before_it_was_told_where_it_stands_counts_as_finished(cells):
     (found,), _ = run_cells(cells[:1], jobs=1, terminal=QUIET)
     file = cells[0].folder / "results.json"
-    file.write_text(json.dumps({k: v for k, v in found.items() if k not in ("domain", "base")}))
+    alone = replace(found, domain="", base="").to_dict()
+    assert not {"domain", "base"} & alone.keys()
+    file.write_text(json.dumps(alone))
     assert run_cells(cells[:1], jobs=1, terminal=QUIET)[0] == [found]
 
 
@@ -138,11 +140,9 @@ def test_one_run_under_two_names_is_run_once(cells, monkeypatch):
     twin = replace(cells[0], name="lp (default)", folder=folder)
     found, _ = run_cells([cells[0], cells[1], twin], jobs=1, terminal=QUIET)
     assert ran == ["lp-0", "ft-0"]
-    assert [one["method"] for one in found] == ["lp", "ft", "lp (default)"]
+    assert [one.method for one in found] == ["lp", "ft", "lp (default)"]
     assert saved(twin) == found[2]
-    assert {k: v for k, v in found[2].items() if k not in ("method", "config")} == {
-        k: v for k, v in found[0].items() if k not in ("method", "config")
-    }
+    assert replace(found[2], method=found[0].method, config=found[0].config) == found[0]
     assert (folder / "best" / "network.json").exists()
 
 
@@ -175,7 +175,7 @@ def test_other_data_under_the_same_names_are_not_taken_for_those_seen_before(
     data = open_domains(sketches, {"sketch": photos}, loading=Loading(batch_size=16))
     other = replace(cells[0], folder=tmp_path / "other", data=data)
     (found,), _ = run_cells([other], jobs=1, terminal=QUIET)
-    for one in found["distortions"].values():
+    for one in found.distortions.values():
         assert one["cosine"] == pytest.approx(1, abs=1e-5), "a probe moves no feature"
 
 

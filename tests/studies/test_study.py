@@ -7,6 +7,7 @@ import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -23,8 +24,10 @@ from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.methods.ft import FineTune
 from adaptune.report.terminal import Terminal
+from adaptune.results.score import Score, Scores
+from adaptune.results.trial import Trial, best_of
 from adaptune.runs.setup import Session
-from adaptune.studies.search import Search, best_of, search, space
+from adaptune.studies.search import Search, search, space
 from adaptune.types import Between, Rate
 
 QUIET = Terminal(quiet=True)
@@ -38,7 +41,7 @@ def wanted(method="ft", *, over=None, data=None, budget=8, epochs=4, seed=0, **o
     return Search("study", method, own, over or space(method), data, Toy(), plan, budget)
 
 
-def searched(folder, **more) -> list[dict]:
+def searched(folder, **more) -> list[Trial]:
     return search(wanted(**more), folder=folder, terminal=QUIET)
 
 
@@ -96,39 +99,39 @@ def test_chosen_values_go_where_they_belong():
 
 def test_trials_begin_at_the_methods_own_setting_and_then_spread_over_the_decades(study):
     _, (first, *others) = study
-    assert first["values"] == {"lr": 0.03}
-    rates = torch.tensor([trial["values"]["lr"] for trial in others[:4]])
+    assert first.values == {"lr": 0.03}
+    rates = torch.tensor([trial.values["lr"] for trial in others[:4]])
     quarters = ((rates.log10() + 3) / 3 * 4).floor()
     assert sorted(quarters.tolist()) == [0, 1, 2, 3], "one for each quarter of the range"
 
 
 def test_a_search_begins_at_the_settings_that_it_is_given_within_the_range(tmp_path):
-    assert searched(tmp_path / "inside", budget=1, lr=0.5)[0]["values"] == {"lr": 0.5}
-    assert searched(tmp_path / "outside", budget=1, lr=9.0)[0]["values"] == {"lr": 1.0}
+    assert searched(tmp_path / "inside", budget=1, lr=0.5)[0].values == {"lr": 0.5}
+    assert searched(tmp_path / "outside", budget=1, lr=9.0)[0].values == {"lr": 1.0}
 
 
 def test_pruned_trials_count_and_train_for_fewer_epochs(study):
     _, trials = study
-    assert [trial["number"] for trial in trials] == list(range(8))
-    ended = Counter(trial["state"] for trial in trials)
+    assert [trial.number for trial in trials] == list(range(8))
+    ended = Counter(trial.state for trial in trials)
     assert set(ended) == {"complete", "pruned"}
     for trial in trials:
-        whole = trial["state"] == "complete"
-        assert trial["epochs"] == 4 if whole else 2 <= trial["epochs"] < 4
-        assert not trial["diverged"]
-    worst = min(trials, key=lambda trial: trial["accuracy"])
-    assert worst["state"] == "pruned"
+        whole = trial.state == "complete"
+        assert trial.epochs == 4 if whole else 2 <= trial.epochs < 4
+        assert not trial.diverged
+    worst = min(trials, key=lambda trial: trial.reached)
+    assert worst.state == "pruned"
 
 
 def test_the_best_trial_is_the_most_accurate_and_of_several_that_with_the_lowest_loss(study):
     _, trials = study
-    best, done = best_of(trials), [trial for trial in trials if trial["state"] == "complete"]
-    assert best["accuracy"] == max(trial["accuracy"] for trial in done)
-    level = [trial["loss"] for trial in done if trial["accuracy"] == best["accuracy"]]
+    best, done = best_of(trials), [trial for trial in trials if trial.state == "complete"]
+    assert best.reached == max(trial.reached for trial in done)
+    level = [trial.loss for trial in done if trial.reached == best.reached]
     assert len(level) > 1, "the toy should be easy"
-    assert best["loss"] == min(level)
-    better = {"state": "complete", "accuracy": 101.0, "loss": 99.0}
-    stopped = {"state": "pruned", "accuracy": 102.0, "loss": None}
+    assert best.loss == min(level)
+    better = Trial(8, {}, "complete", 101.0, 99.0)
+    stopped = Trial(9, {}, "pruned", 102.0)
     assert best_of([*trials, better, stopped]) is better
 
 
@@ -148,7 +151,7 @@ def test_a_larger_budget_goes_on_with_what_is_there(tmp_path):
 
 def test_the_same_seed_tries_the_same_values_and_another_one_others(study, tmp_path):
     def values(trials):
-        return [trial["values"] for trial in trials]
+        return [trial.values for trial in trials]
 
     assert values(searched(tmp_path / "same")) == values(study[1])
     others = values(searched(tmp_path / "other", seed=1, budget=4, epochs=1))
@@ -168,7 +171,7 @@ def test_a_study_whose_trials_were_all_refused_takes_other_settings(tmp_path):
     with pytest.raises(TypeError):
         searched(tmp_path, budget=2, epochs=1, weight=3)
     trials = searched(tmp_path, budget=2, epochs=1)
-    assert [trial["state"] for trial in trials] == ["complete"] * 2
+    assert [trial.state for trial in trials] == ["complete"] * 2
     with pytest.raises(ValueError, match="was begun with other settings"):
         searched(tmp_path, budget=2, epochs=2)
 
@@ -195,24 +198,45 @@ def test_test_images_are_never_read(method, tmp_path):
 
 def test_a_trial_that_diverges_counts_and_is_marked(tmp_path):
     trials = searched(tmp_path, over={"lr": (0.03, 1e30)}, budget=2, epochs=1)
-    assert {trial["values"]["lr"]: trial["diverged"] for trial in trials} == {
+    assert {trial.values["lr"]: trial.diverged for trial in trials} == {
         0.03: False,
         1e30: True,
     }
-    assert best_of(trials)["values"] == {"lr": 0.03}
+    assert best_of(trials).values == {"lr": 0.03}
 
 
 def test_if_everything_diverges_that_is_said(tmp_path):
     trials = searched(tmp_path, over={"lr": Between(1e25, 1e30)}, budget=2, epochs=1)
-    assert all(trial["diverged"] for trial in trials)
+    assert all(trial.diverged for trial in trials)
     with pytest.raises(ValueError, match="no trial came to an end: every one diverged"):
         best_of(trials)
 
 
 def test_a_grid_is_tried_in_full(tmp_path):
     trials = searched(tmp_path, over={"lr": (0.1, 1e-6, 0.01)}, budget=3, epochs=3)
-    assert sorted(trial["values"]["lr"] for trial in trials) == [1e-6, 0.01, 0.1]
-    assert all(trial["state"] == "complete" for trial in trials)
+    assert sorted(trial.values["lr"] for trial in trials) == [1e-6, 0.01, 0.1]
+    assert all(trial.state == "complete" for trial in trials)
+
+
+def test_where_lower_is_better_a_search_finds_the_lowest_error(tmp_path, monkeypatch):
+    validate = Session.validate
+
+    def as_errors(session: Session) -> Scores:
+        scores = validate(session)
+        wrong, error = 100 - scores.main.value, scores.main.error
+        return replace(scores, main=Score("error", wrong, wrong, wrong, error, better="lower"))
+
+    by_accuracy = searched(tmp_path / "accuracy")
+    monkeypatch.setattr(Session, "validate", as_errors)
+    by_error = searched(tmp_path / "error")
+    assert [(one.number, one.values, one.state) for one in by_error] == [
+        (one.number, one.values, one.state) for one in by_accuracy
+    ]
+    assert "pruned" in {one.state for one in by_error}
+    assert best_of(by_error).number == best_of(by_accuracy).number
+    for error, right in zip(by_error, by_accuracy, strict=True):
+        assert error.reached == pytest.approx(100 - right.reached)
+        assert error.measure.name == "error"
 
 
 def test_a_database_serves_as_well_as_a_journal(tmp_path, study):
@@ -222,8 +246,8 @@ def test_a_database_serves_as_well_as_a_journal(tmp_path, study):
             wanted(budget=budget), folder=tmp_path / "no", storage=storage, terminal=QUIET
         )
         assert len(trials) == budget
-    ours = [(trial["values"], trial["accuracy"]) for trial in trials]
-    assert ours[0] == (study[1][0]["values"], study[1][0]["accuracy"])
+    ours = [(trial.values, trial.reached) for trial in trials]
+    assert ours[0] == (study[1][0].values, study[1][0].reached)
     assert not (tmp_path / "no").exists()
 
 
@@ -242,7 +266,7 @@ def test_a_trial_that_an_error_ended_is_tried_again(tmp_path, monkeypatch):
     trials = searched(tmp_path, budget=3, epochs=1)
     (lost,) = [trial.params for trial in kept(tmp_path) if trial.state.name == "FAIL"]
     assert len(trials) == 3
-    assert lost in [trial["values"] for trial in trials]
+    assert lost in [trial.values for trial in trials]
 
 
 def in_another_process(folder: str, how: str, ready) -> None:
@@ -283,10 +307,10 @@ def test_a_search_that_was_killed_goes_on_and_loses_nothing(tmp_path):
     assert [trial.state.name for trial in before][2:] == ["RUNNING"]
     trials = searched(tmp_path)
     assert len(trials) == 8
-    assert all(trial["state"] in ("complete", "pruned") for trial in trials)
+    assert all(trial.state in ("complete", "pruned") for trial in trials)
     failed = [trial.number for trial in kept(tmp_path) if trial.state.name == "FAIL"]
     assert failed == [2]
-    assert before[2].params in [trial["values"] for trial in trials]
+    assert before[2].params in [trial.values for trial in trials]
 
 
 def begun_together(storage: str | None, folder: str) -> None:
@@ -317,7 +341,7 @@ def test_processes_that_begin_a_study_together_all_end_well_and_share_it(tmp_pat
     assert done.returncode == 0, done.stderr
     trials = search(wanted(budget=5, epochs=1), folder=tmp_path, storage=storage, terminal=QUIET)
     assert len(trials) == 5
-    assert all(trial["state"] in ("complete", "pruned") for trial in trials)
+    assert all(trial.state in ("complete", "pruned") for trial in trials)
 
 
 @pytest.mark.parametrize("storage", ["sqlite:////nowhere/at/all.db", "moon://trials"])
@@ -334,7 +358,7 @@ def test_two_processes_share_a_study_and_its_budget(tmp_path):
         assert process.exitcode == 0
     trials = searched(tmp_path)
     assert len(trials) == 8
-    assert all(trial["state"] in ("complete", "pruned") for trial in trials)
+    assert all(trial.state in ("complete", "pruned") for trial in trials)
     whose = Counter(
         trial.user_attrs["process"] for trial in kept(tmp_path) if trial.state.name != "FAIL"
     )

@@ -3,7 +3,6 @@ import torch
 
 from adaptune.metrics.classification import open_set, wilson
 from adaptune.results.score import Scores
-from adaptune.results.summary import paired, summarize
 from adaptune.tasks.classification import Classification
 from adaptune.types import Outputs
 
@@ -79,37 +78,3 @@ def test_the_hardest_images_are_the_surest_mistakes():
     assert [one.row for one in whole.mistakes()] == [1, 3, 0]
     assert parts.mistakes() == whole.mistakes()
     assert whole.mistakes()[0].answer == 1
-
-
-def run(method: str, seed: int, own: float, other: float) -> dict:
-    scores = {
-        "id": {"accuracy": own, "count": 100},
-        "elsewhere": {"accuracy": other, "count": 100},
-    }
-    distortion = {"cosine": 0.5, "l2": 1.0}
-    return {
-        "method": method,
-        "seed": seed,
-        "scores": scores,
-        "distortion": distortion,
-        "seconds": 1.0,
-        "ood_accuracy": other,
-    }
-
-
-def test_intervals_over_seeds_are_students():
-    (line,) = summarize([run("ft", seed, 60 + seed, 40.0) for seed in range(3)])
-    assert line["id"]["mean"] == 61.0
-    assert line["id"]["high"] - 61.0 == pytest.approx(4.3027 / 3**0.5, rel=1e-4)
-    assert line["ood"] == {"mean": 40.0, "low": 40.0, "high": 40.0}
-
-
-def test_one_seed_has_the_interval_of_its_images():
-    (line,) = summarize([run("ft", 0, 50.0, 40.0)])
-    assert line["id"]["high"] - 50.0 == pytest.approx(9.8)
-
-
-def test_pairs_compare_the_seeds_that_both_methods_have():
-    runs = [run("a", s, 0, 10.0 + s) for s in range(3)] + [run("b", s, 0, 8.0) for s in range(2)]
-    assert paired(runs, "a", "b", "ood_accuracy")["mean"] == 2.5
-    assert paired(runs[:1] + runs[3:], "a", "b", "ood_accuracy") is None

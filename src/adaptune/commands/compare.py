@@ -31,10 +31,9 @@ from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.report.page import write_comparison_report
 from adaptune.report.terminal import Terminal
-from adaptune.results.summary import row_of
 from adaptune.runtime.files import to_json, write_text
 from adaptune.runtime.machine import describe_machine
-from adaptune.studies.comparison import RATES, plan_tuning, robustness, summary_of, tune
+from adaptune.studies.comparison import RATES, Tuned, plan_tuning, robustness, summary_of, tune
 from adaptune.studies.grid import Cell, Failure, run_cells
 from adaptune.studies.oracle import oracle_gaps
 
@@ -120,7 +119,7 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
         domains = {name: source.data for name, source in sources.items()}
         for note in dict.fromkeys(note for data in domains.values() for note in data.notes):
             terminal.say(f"note: {note}")
-        tuned: dict[str, dict[str, dict[str, Any]]] = {}
+        tuned: dict[str, dict[str, Tuned]] = {}
         if given.tune:
             setting, plan = setting_of(given), record_of(Plan, given)
             plans = plan_tuning(
@@ -129,7 +128,7 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
             tuned = tune(plans, jobs=given.jobs, terminal=terminal)
             for domain, one in tuned.items():
                 for name, chosen in one.items():
-                    terminal.say(f"{domain}, {name}: {_listed(chosen['values'])}")
+                    terminal.say(f"{domain}, {name}: {_listed(chosen.values)}")
         cells = list(_cells(given, sources, options, tuned))
         found, failures = run_cells(cells, jobs=given.jobs, terminal=terminal)
         if given.rates:  # that some rates are too high is what the sweep is to find out
@@ -137,12 +136,13 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
         if not found:
             why = failures[0].reason if failures else "every rate diverged"
             raise ValueError(f"every run failed, the first with {why}")
-        results = {
-            "rows": [row_of(one, folder) for one in found],
+        results: dict[str, Any] = {
+            "rows": [one.row(folder) for one in found],
             **summary_of(found),
             "machine": describe_machine(),
+            "score": found[0].measure,
         }
-        if found[0]["label_free"]:
+        if found[0].label_free:
             results["selection"] = oracle_gaps(found)
         if tuned:
             results["tuned"] = tuned
@@ -226,7 +226,7 @@ def _cells(
     given: Namespace,
     sources: Mapping[str, Source],
     options: Mapping[str, Mapping[str, Any]],
-    tuned: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    tuned: Mapping[str, Mapping[str, Tuned]],
 ) -> Iterator[Cell]:
     """Lay out the runs: domain by domain, seed by seed, method by method."""
     setting, plan = setting_of(given), record_of(Plan, given)
@@ -253,7 +253,7 @@ def _cells(
 def _variants(
     given: Namespace,
     options: Mapping[str, Mapping[str, Any]],
-    tuned: Mapping[str, Mapping[str, Any]],
+    tuned: Mapping[str, Tuned],
 ) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
     """Give name, method and options of what is run: tuned or not, at one rate or at many."""
     untuned = [name.strip() for name in given.untuned.split(",") if name.strip()]
@@ -262,7 +262,7 @@ def _variants(
             for rate in RATES:
                 yield f"{name} {rate:.2g}", name, {**own, "lr": rate}
             continue
-        yield name, name, {**own, **tuned.get(name, {}).get("values", {})}
+        yield name, name, {**own, **(tuned[name].values if name in tuned else {})}
         if name in untuned:
             yield f"{name} (default)", name, own
 

@@ -25,6 +25,7 @@ from adaptune.engine.evaluate import evaluate, sample_outputs
 from adaptune.networks.network import Network
 from adaptune.ops.rejection import UNKNOWN_ABOVE, calibrate_threshold, describe_threshold
 from adaptune.report.terminal import Terminal
+from adaptune.results.score import Measure, Scores
 from adaptune.runs.folder import best_network
 from adaptune.runtime.limits import MOST, check_range
 from adaptune.tasks.classification import Classification
@@ -82,25 +83,16 @@ def run(words: Sequence[str]) -> None:
             val = sample_outputs(net, data.scan("val"), fabric=fabric)
             net.threshold = calibrate_threshold(val.logits)
             terminal.say(f"note: {describe_threshold(net.threshold, len(val.y))}")
-        scores: dict[str, dict[str, Any]] = {}
+        scores: dict[str, Scores] = {}
         for name, rows in data.tests().items():
             task = Classification(len(net.classes), unknown=net.threshold < 1)
-            scores[name] = evaluate(net, rows, task, fabric=fabric).scores.to_dict()
+            scores[name] = evaluate(net, rows, task, fabric=fabric).scores
         for path, reason in data.problems.items():
             terminal.say(f"left out {path}: {reason}")
-        terminal.table(
-            "accuracy in percent (95% interval)",
-            ["test set", "accuracy", "interval", "images"],
-            [
-                [name, f"{s['accuracy']:.1f}", f"{s['low']:.1f}-{s['high']:.1f}", str(s["count"])]
-                for name, s in scores.items()
-            ],
-        )
-        terminal.open_sets(
-            {folder.name: {n: s["open_set"] for n, s in scores.items() if "open_set" in s}}
-        )
+        terminal.scores(folder.name, scores)
     if given.json:
-        print_json({"network": str(folder), "scores": scores, "problems": data.problems})
+        told = {"network": str(folder), "scores": scores, "problems": data.problems}
+        print_json(told | {"score": next((s.main.measure for s in scores.values()), Measure())})
 
 
 def _threshold(given: Namespace, net: Network) -> tuple[float, bool]:

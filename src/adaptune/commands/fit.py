@@ -101,7 +101,7 @@ def run(words: Sequence[str]) -> None:
             terminal.results([results], summarize([results]))
             terminal.say(f"network {out.best}\nreport  {page}")
     if given.json and out.writes:
-        print_json(results)
+        print_json(results.to_dict())
 
 
 @contextmanager

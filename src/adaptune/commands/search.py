@@ -27,12 +27,14 @@ from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.report.page import write_search_report
 from adaptune.report.terminal import Terminal
+from adaptune.results.score import Measure
+from adaptune.results.trial import Trial, best_of
 from adaptune.runs.setup import Setup
 from adaptune.runtime.files import to_json, write_text
 from adaptune.runtime.machine import describe_machine
 from adaptune.studies.comparison import without_tests
 from adaptune.studies.grid import Failure, spread
-from adaptune.studies.search import Search, best_of, search, space, trial_order
+from adaptune.studies.search import Search, search, space
 
 BODY_RATES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6)
 HEAD_RATES = (10.0, 3.0, 1.0, 0.3, 0.1)
@@ -112,27 +114,46 @@ def run(words: Sequence[str]) -> None:
     with Terminal() as terminal:
         found = _paper(given, terminal) if given.paper else _searched(given, terminal)
         config = folder / "config.yaml"
-        write_text(config, yaml_text(config_of(given, leave_out=OWN) | found["values"]))
+        write_text(config, yaml_text(config_of(given, leave_out=OWN) | dict(found.values)))
         write_text(folder / "results.json", json.dumps(to_json(found), indent=1) + "\n")
-        _tell(terminal, found["trials"])
+        _tell(terminal, found.trials, found.best.measure)
         page = write_search_report(folder)
         terminal.say(f"config  {config}\nreport  {page}")
         terminal.say(f"next    adaptune fit --config {config} --out NEW_FOLDER")
     if given.json:
-        print_json(found)
+        print_json(found.to_dict())
 
 
-def _searched(given: Namespace, terminal: Terminal) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Found:
+    """What a search found: all values of the config, the best trial and all others."""
+
+    values: Mapping[str, Any]
+    best: Trial
+    trials: Sequence[Trial]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give what stands in ``results.json``."""
+        return {
+            "values": self.values,
+            "best": self.best,
+            "trials": self.trials,
+            "machine": describe_machine(),
+            "score": self.best.measure,
+        }
+
+
+def _searched(given: Namespace, terminal: Terminal) -> Found:
     """Run one search over the method's ranges."""
     options = {key: given[key] for key in hyperparameters(METHODS[given.method])}
     over = space(given.method, given.over)
     study = _study(given, "", options, over, given.budget, terminal)
     trials = _share(study, given.jobs, terminal)
     best = best_of(trials)
-    return {"values": best["values"], "best": best, "trials": trials, "machine": describe_machine()}
+    return Found(best.values, best, trials)
 
 
-def _paper(given: Namespace, terminal: Terminal) -> dict[str, Any]:
+def _paper(given: Namespace, terminal: Terminal) -> Found:
     """Run DAFT's two searches: the body's rate without conversion, then with it the head's.
 
     Source: Ha, Jeong and Lee, 2024, and the settings that their code comes with.
@@ -143,17 +164,11 @@ def _paper(given: Namespace, terminal: Terminal) -> dict[str, Any]:
     options |= {"head": "published", "head_lr": FIRST_HEAD_RATE, "batchnorm": "eval"}
     first = _study(given, "-body", options, {"lr": BODY_RATES}, len(BODY_RATES), terminal)
     trials = _share(first, given.jobs, terminal)
-    options |= {"lr": best_of(trials)["values"]["lr"], "batchnorm": "converted"}
+    options |= {"lr": best_of(trials).values["lr"], "batchnorm": "converted"}
     second = _study(given, "-head", options, {"head_lr": HEAD_RATES}, len(HEAD_RATES), terminal)
     more = _share(second, given.jobs, terminal)
     best = best_of(more)
-    values = {**options, **best["values"]}
-    return {
-        "values": values,
-        "best": best,
-        "trials": [*trials, *more],
-        "machine": describe_machine(),
-    }
+    return Found({**options, **best.values}, best, [*trials, *more])
 
 
 def _study(
@@ -173,7 +188,7 @@ def _study(
     return Study(what, Path(given.out), given.storage)
 
 
-def _share(study: Study, jobs: int, terminal: Terminal) -> list[dict[str, Any]]:
+def _share(study: Study, jobs: int, terminal: Terminal) -> list[Trial]:
     """Let several processes work on one study."""
     parts = spread(_work, [study] * jobs, jobs=jobs, terminal=terminal, label="processes")
     for _, done in parts:
@@ -182,24 +197,24 @@ def _share(study: Study, jobs: int, terminal: Terminal) -> list[dict[str, Any]]:
     return _work(study, terminal)
 
 
-def _work(study: Study, terminal: Terminal) -> list[dict[str, Any]]:
+def _work(study: Study, terminal: Terminal) -> list[Trial]:
     return search(study.search, folder=study.folder, storage=study.storage, terminal=terminal)
 
 
-def _tell(terminal: Terminal, trials: Sequence[Mapping[str, Any]]) -> None:
-    """Print the trials, the most accurate first."""
-    names = list(dict.fromkeys(name for trial in trials for name in trial["values"]))
+def _tell(terminal: Terminal, trials: Sequence[Trial], measure: Measure) -> None:
+    """Print the trials, the best first."""
+    names = list(dict.fromkeys(name for trial in trials for name in trial.values))
     terminal.table(
-        "trials, by accuracy on ID validation in percent",
-        ["trial", *names, "accuracy", "epochs", "ended"],
+        f"trials, by {measure.name} on ID validation" + f" in {measure.unit}" * bool(measure.unit),
+        ["trial", *names, measure.name, "epochs", "ended"],
         [
             [
-                str(trial["number"]),
-                *(f"{trial['values'][n]:.4g}" if n in trial["values"] else "" for n in names),
-                f"{trial['accuracy']:.1f}" if trial["accuracy"] is not None else "",
-                str(trial["epochs"]),
-                "diverged" if trial["diverged"] else trial["state"],
+                str(trial.number),
+                *(f"{trial.values[n]:.4g}" if n in trial.values else "" for n in names),
+                "" if trial.reached is None else measure.number(trial.reached),
+                str(trial.epochs),
+                "diverged" if trial.diverged else trial.state,
             ]
-            for trial in sorted(trials, key=trial_order, reverse=True)
+            for trial in sorted(trials, key=lambda trial: trial.order, reverse=True)
         ],
     )

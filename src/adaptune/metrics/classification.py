@@ -7,12 +7,12 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchmetrics.classification import MulticlassConfusionMatrix
 
+from adaptune.metrics.column import Column
 from adaptune.metrics.tally import Mistake
 from adaptune.ops.rows import need_rows
 from adaptune.results.score import Score, Scores
-from adaptune.runtime.processes import gather, gather_each
+from adaptune.runtime.processes import add_up, gather
 from adaptune.types import Outputs
 
 WORST = 12
@@ -33,9 +33,8 @@ class ClassTally:
 
     def __init__(self, classes: int, *, unknown: bool = False) -> None:
         self.classes, self.unknown, self.columns = classes, unknown, classes + unknown
-        self.confusion = MulticlassConfusionMatrix(self.columns, validate_args=False)
-        self.losses: list[Tensor] = []
-        self.index: list[Tensor] = []
+        self.confusion = torch.zeros(self.columns, self.columns, dtype=torch.int64)
+        self.losses, self.index = Column(), Column(torch.int64)
         self.worst = torch.empty(0, 5, dtype=torch.float64)
 
     def add(self, outputs: Outputs) -> None:
@@ -52,9 +51,10 @@ class ClassTally:
                 f"{self.columns} outputs and got {logits.shape[1]}: evaluate a method that "
                 "predicts them"
             )
-        self.confusion.to(logits.device).update(logits, y)
-        self.losses.append(F.cross_entropy(logits, y, reduction="none"))
-        self.index.append(outputs.index)
+        self.losses.add(F.cross_entropy(logits, y, reduction="none"))
+        self.index.add(outputs.index)
+        self.confusion = self.confusion.to(logits.device)
+        self.confusion.index_put_((y, logits.argmax(1)), torch.ones_like(y), accumulate=True)
         self._remember(logits, y, outputs.index)
 
     def _remember(self, logits: Tensor, y: Tensor, index: Tensor) -> None:
@@ -73,11 +73,9 @@ class ClassTally:
 
     def merge(self) -> None:
         """Add up what all processes counted."""
-        own = self.confusion.confmat
-        self.confusion.confmat = torch.stack(gather_each(own)).sum(0)
-        none = torch.empty(0)
-        self.losses = [gather(torch.cat(self.losses) if self.losses else none)]
-        self.index = [gather(torch.cat(self.index) if self.index else none)]
+        self.confusion = add_up(self.confusion)
+        for column in (self.losses, self.index):
+            column.replace(gather(column.values()))
         worst = gather(self.worst)
         self.worst = self.worst[:0]
         self._choose(worst)
@@ -88,20 +86,20 @@ class ClassTally:
         Raises:
             ValueError: If it had no row.
         """
-        losses = torch.cat(self.losses).cpu() if self.losses else torch.empty(0)
+        losses = self.losses.values().cpu()
         count = len(losses)
         if count == 0:
             raise ValueError(
                 "no example could be scored: the set is empty, or no file could be read"
             )
-        confusion = self.confusion.confmat.cpu()
+        confusion = self.confusion.cpu()
         opened = open_set(confusion) if self.unknown else {}
         return Scores(
             accuracy(int(confusion.diagonal().sum()), count),
-            mean_loss(losses[torch.cat(self.index).argsort(stable=True)]),
+            mean_loss(losses[self.index.values().argsort(stable=True)]),
             count,
             {
-                "confusion": tuple(tuple(row) for row in confusion.tolist()),
+                "confusion": tuple(tuple(row.tolist()) for row in confusion),
                 **({"open_set": opened} if opened else {}),
             },
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adaptune.runtime.processes import gather
+from adaptune.runtime.processes import gather, rank_and_world
 from adaptune.types import Outputs
 
 SAMPLE = 2000
@@ -62,22 +62,31 @@ class Sample:
 
     def merge(self) -> None:
         """Choose again among what all processes chose."""
-        logits, y, features, index = map(gather, self._rows())
+        if rank_and_world()[1] == 1:
+            return
+        lowest = gather(self.rank).sort().values[: self.size]
+        self.rank = torch.where(self.rank <= lowest[-1], self.rank, FREE)
+        own, rooms = self._rows(), []
         self.rank, self.rooms = torch.full((self.size,), FREE), []
-        if len(index):
-            self.add(Outputs(logits, y, features, index))
+        while own:
+            rooms.append(gather(own.pop(0)))  # so that one of them is there twice at a time
+        if len(rooms[-1]) == self.size:
+            self.rank, self.rooms = ranks(rooms[-1]), rooms
+        elif len(rooms[-1]):
+            self.add(Outputs(*rooms))
 
     def outputs(self) -> Outputs:
         """Give the rows, in the order of their index."""
-        logits, y, features, index = self._rows()
-        return Outputs(logits, y, features, index).at(index.argsort())
+        return Outputs(*self._rows())
 
     def _rows(self) -> list[Tensor]:
-        """Give what was taken; a process without rows need not know their shape."""
+        """Give what was taken, in order; a process without rows need not know their shape."""
+        if not self.rooms:
+            none = torch.empty(0, dtype=torch.int64)
+            return [torch.empty(0, 1), none, torch.empty(0, 1), none]
         filled = (self.rank != FREE).nonzero().flatten()
-        none = torch.empty(0, dtype=torch.int64)
-        empty = [torch.empty(0, 1), none, torch.empty(0, 1), none]
-        return [room[filled] for room in self.rooms] or empty
+        order = filled[self.rooms[-1][filled].argsort()]
+        return [room[order] for room in self.rooms]
 
 
 def ranks(index: Tensor) -> Tensor:

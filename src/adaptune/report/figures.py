@@ -11,10 +11,12 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-PALETTE = ("#8a94a6", "#e08e45", "#1f6feb", "#2a9d8f", "#b5519c", "#4f772d", "#c0392b", "#6b5b95")
-NO_TERMS = ("epoch", "seconds", "skipped", "val_accuracy", "score", "oracle_accuracy")
-"""What a line of the metrics holds beside the terms of the loss."""
+from adaptune.results.epoch import EpochMetrics
+from adaptune.results.score import Measure, number
+from adaptune.results.summary import Interval, MethodSummary
+from adaptune.results.trial import Trial
 
+PALETTE = ("#8a94a6", "#e08e45", "#1f6feb", "#2a9d8f", "#b5519c", "#4f772d", "#c0392b", "#6b5b95")
 STILL = 1e-7
 """Relative change under which a tensor counts as unmoved: float32 rounding."""
 
@@ -64,46 +66,45 @@ def svg(figure: Figure) -> str:
     return whole[whole.index("<svg") :]
 
 
-def accuracy(summary: Sequence[Mapping[str, Any]]) -> str:
-    """Draw each method's accuracy on every test set, with 95% intervals."""
-    tests = [*(["ID"] if summary[0]["id"] else []), *summary[0]["domains"]]
-    palette = colors([line["method"] for line in summary])
+def reached(summary: Sequence[MethodSummary], measure: Measure) -> str:
+    """Draw each method's score on every test set, with 95% intervals."""
+    tests = [*(["ID"] if summary[0].id else []), *summary[0].domains]
+    palette = colors([line.method for line in summary])
     with mpl.rc_context(STYLE):
         rows = len(tests) * (len(summary) + 1)
+        highest = max(cell.high for line in summary for cell in _cells(line))
+        beside = 1.0 if measure.unit == "percent" else highest / 100
         figure = Figure(figsize=(7.4, 0.75 + 0.26 * rows))
         axes = figure.add_subplot()
         for at, line in enumerate(summary):
             cells = _cells(line)
             place = [i * (len(summary) + 1.0) + at for i in range(len(tests))]
-            middle = [cell["mean"] for cell in cells]
+            middle = [cell.mean for cell in cells]
             reach = [
-                [cell["mean"] - cell["low"] for cell in cells],
-                [cell["high"] - cell["mean"] for cell in cells],
+                [cell.mean - cell.low for cell in cells],
+                [cell.high - cell.mean for cell in cells],
             ]
-            color = palette[line["method"]]
-            axes.barh(place, middle, height=0.8, color=color, alpha=0.85, label=line["method"])
+            color = palette[line.method]
+            axes.barh(place, middle, height=0.8, color=color, alpha=0.85, label=line.method)
             axes.errorbar(middle, place, xerr=reach, fmt="none", ecolor="#2b3342", elinewidth=1)
             for y, cell in zip(place, cells, strict=True):
-                axes.text(cell["high"] + 1, y, f"{cell['mean']:.1f}", va="center", fontsize=9)
+                axes.text(cell.high + beside, y, measure.number(cell.mean), va="center", fontsize=9)
         axes.set_yticks(
             [i * (len(summary) + 1.0) + (len(summary) - 1) / 2 for i in range(len(tests))], tests
         )
         axes.invert_yaxis()
-        axes.set_xlim(0, min(112, 10 + max(_highs(summary))))
-        axes.set_xlabel("accuracy in percent")
+        if measure.unit == "percent":
+            axes.set_xlim(0, min(112, 10 + highest))
+        axes.set_xlabel(measure.title)
         axes.grid(axis="x")
         if len(summary) > 1:
             axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
         return svg(figure)
 
 
-def _cells(line: Mapping[str, Any]) -> list[Mapping[str, float]]:
+def _cells(line: MethodSummary) -> list[Interval]:
     """Give what a method reached on each test set that there is."""
-    return [*([line["id"]] if line["id"] else []), *line["domains"].values()]
-
-
-def _highs(summary: Sequence[Mapping[str, Any]]) -> list[float]:
-    return [float(cell["high"]) for line in summary for cell in _cells(line)]
+    return [*([line.id] if line.id else []), *line.domains.values()]
 
 
 def feature_histograms(moved: Mapping[str, Mapping[str, Any]]) -> str:
@@ -157,28 +158,18 @@ def _layers(axes: Axes, lines: Sequence[Mapping[str, Any]]) -> None:
     axes.grid(axis="y")
 
 
-def loss(line: Mapping[str, float]) -> float:
-    """Add up the terms in a line of the metrics; NaN where there is none.
-
-    >>> loss({"epoch": 1, "task": 0.5, "transfer": 0.25, "seconds": 3.0, "skipped": 2})
-    0.75
-    """
-    terms = [value for name, value in line.items() if name not in NO_TERMS]
-    return sum(terms) if terms else math.nan
-
-
-def curves(metrics: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Draw the training loss and, where there is any, the validation accuracy by epoch."""
+def curves(metrics: Mapping[str, Sequence[EpochMetrics]], measure: Measure) -> str:
+    """Draw the training loss and, where there is any, the score on ID validation by epoch."""
     palette = colors(list(metrics))
-    draws: dict[str, Callable[[Mapping[str, Any]], float]] = {"training loss": loss}
-    if any("val_accuracy" in line for lines in metrics.values() for line in lines):
-        draws["accuracy on ID validation, percent"] = lambda line: line["val_accuracy"]
+    draws: dict[str, Callable[[EpochMetrics], float]] = {"training loss": lambda line: line.loss}
+    if any(line.val is not None for lines in metrics.values() for line in lines):
+        draws[measure.label(f"{measure.name} on ID validation")] = lambda line: number(line.val)
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.7 * len(draws), 2.9))
         panels = figure.subplots(1, len(draws), squeeze=False)[0]
         for axes, (title, draw) in zip(panels, draws.items(), strict=True):
             for name, lines in metrics.items():
-                points = [(line["epoch"], draw(line)) for line in lines]
+                points = [(line.epoch, draw(line)) for line in lines]
                 shown = [(x, y) for x, y in points if not math.isnan(y)]
                 x, y = zip(*shown, strict=True) if shown else ((), ())
                 axes.plot(x, y, ".-", color=palette[name], label=name)
@@ -210,32 +201,37 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
         return svg(figure)
 
 
-def trade(summary: Sequence[Mapping[str, Any]]) -> str:
-    """Draw mean accuracy on other domains against feature distortion, a point for each method."""
-    palette = colors([line["method"] for line in summary])
+def trade(summary: Sequence[MethodSummary], measure: Measure) -> str:
+    """Draw the mean score on other domains against feature distortion, a point for each method."""
+    palette = colors([line.method for line in summary])
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.4, 2.9))
         axes = figure.add_subplot()
         for line in summary:
-            cell, x = line["ood"], line["distortion"]
-            reach = [[cell["mean"] - cell["low"]], [cell["high"] - cell["mean"]]]
-            color = palette[line["method"]]
-            axes.errorbar(x, cell["mean"], yerr=reach, fmt="o", color=color, markersize=8)
+            cell, x = line.ood, line.distortion
+            if cell is None or x is None:
+                continue
+            reach = [[cell.mean - cell.low], [cell.high - cell.mean]]
+            color = palette[line.method]
+            axes.errorbar(x, cell.mean, yerr=reach, fmt="o", color=color, markersize=8)
             axes.annotate(
-                line["method"], (x, cell["mean"]), (8, 4), textcoords="offset points", color=color
+                line.method, (x, cell.mean), (8, 4), textcoords="offset points", color=color
             )
         axes.set_xlim(-0.05, 1.05)
-        where = "ID" if summary[0]["id"] else next(iter(summary[0]["domains"]))
+        where = "ID" if summary[0].id else next(iter(summary[0].domains))
         axes.set_xlabel(f"feature distortion (1 - mean cosine, {where})")
-        axes.set_ylabel("mean OOD accuracy, percent")
+        axes.set_ylabel(measure.label(f"mean OOD {measure.name}"))
         axes.grid()
         return svg(figure)
 
 
-def rates(found: Mapping[str, Mapping[str, Any]]) -> str:
-    """Draw accuracy against the body's rate for each method, at home and elsewhere."""
+def rates(found: Mapping[str, Mapping[str, Any]], measure: Measure) -> str:
+    """Draw the score against the body's rate for each method, at home and elsewhere."""
     palette = colors(list(found))
-    keys = {"id_accuracy": "ID accuracy, percent", "ood_accuracy": "mean OOD accuracy, percent"}
+    keys = {
+        measure.key("id"): measure.label(f"ID {measure.name}"),
+        measure.key("ood"): measure.label(f"mean OOD {measure.name}"),
+    }
     shown = [key for key in keys if all(key in one["curves"] for one in found.values())]
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.7 * len(shown), 2.9))
@@ -254,21 +250,21 @@ def rates(found: Mapping[str, Mapping[str, Any]]) -> str:
         return svg(figure)
 
 
-def trials(found: Sequence[Mapping[str, Any]], names: Sequence[str]) -> str:
-    """Draw the accuracy on ID validation against each value searched; hollow: stopped early."""
+def trials(found: Sequence[Trial], names: Sequence[str], measure: Measure) -> str:
+    """Draw the score on ID validation against each value searched; hollow: stopped early."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(max(4.4, 3.4 * len(names)), 2.9))
         panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
         for axes, name in zip(panels, names, strict=True):
             for ended, face in (("complete", PALETTE[2]), ("pruned", "none")):
-                own = [t for t in found if t["state"] == ended and t["accuracy"] is not None]
-                points = [(t["values"][name], t["accuracy"]) for t in own if name in t["values"]]
+                own = [one for one in found if one.state == ended and one.reached is not None]
+                points = [(t.values[name], t.reached) for t in own if name in t.values]
                 x, y = zip(*points, strict=True) if points else ((), ())
                 label = "stopped early" if ended == "pruned" else "complete"
                 axes.scatter(x, y, s=36, facecolor=face, edgecolor=PALETTE[2], label=label)
             axes.set_xscale("log")
             axes.set_xlabel(name)
             axes.grid(axis="y")
-        panels[0].set_ylabel("ID validation, percent")
+        panels[0].set_ylabel(measure.label("ID validation"))
         panels[-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
         return svg(figure)

@@ -17,7 +17,13 @@ from PIL import Image
 from adaptune.data.inputs.image import read_image
 from adaptune.data.listing import Part
 from adaptune.report import figures
-from adaptune.results.summary import paired, summarize
+from adaptune.results.epoch import EpochMetrics
+from adaptune.results.ranking import Versus
+from adaptune.results.row import HOME, RunRow
+from adaptune.results.run import RunResults, WrongAnswer, read_results
+from adaptune.results.score import Measure, number
+from adaptune.results.summary import Interval, MethodSummary, best_method, paired, summarize
+from adaptune.results.trial import Trial
 from adaptune.runtime.files import read_lines, write_text
 from adaptune.types import UNKNOWN
 
@@ -42,14 +48,19 @@ def write_report(folder: Path) -> Path:
 def write_search_report(folder: Path) -> Path:
     """Write the page of a search."""
     results = json.loads((folder / "results.json").read_text())
-    names = list(dict.fromkeys(name for trial in results["trials"] for name in trial["values"]))
+    measure = Measure.from_dict(results.get("score"))
+    trials = [Trial.from_dict(one, measure) for one in results["trials"]]
+    best = Trial.from_dict(results["best"], measure)
+    names = list(dict.fromkeys(name for trial in trials for name in trial.values))
     return _write(
         folder,
         "search.html",
-        results=results,
+        machine=results["machine"],
         names=names,
-        trials=sorted(results["trials"], key=lambda trial: -(trial["accuracy"] or 0.0)),
-        figure=figures.trials(results["trials"], names),
+        measure=measure,
+        best=best,
+        trials=sorted(trials, key=lambda trial: trial.order[1], reverse=True),
+        figure=figures.trials(trials, names, measure),
         settings=(folder / "config.yaml").read_text(),
         rerun=f"adaptune fit --config {folder / 'config.yaml'} --out NEW_FOLDER",
     )
@@ -57,120 +68,127 @@ def write_search_report(folder: Path) -> Path:
 
 def write_run_report(folder: Path) -> Path:
     """Write the page of one run."""
-    results = json.loads((folder / "results.json").read_text())
-    summary = summarize([results])
-    name = results["method"]
-    tests = list(results["scores"])
+    results = read_results(folder / "results.json")
+    summary, measure, name = summarize([results]), results.measure, results.method
+    moved = {"ID" if test == HOME else test: one for test, one in results.distortions.items()}
     return _write(
         folder,
         "run.html",
         results=results,
+        machine=results.machine,
         summary=summary,
-        accuracy=figures.accuracy(summary) if tests else "",
-        histograms=figures.feature_histograms(
-            {"ID" if test == "id" else test: one for test, one in results["distortions"].items()}
-        )
-        if tests
-        else "",
-        changes=figures.layer_changes({name: results["changes"]}) if results["changes"] else "",
-        curves=figures.curves({name: read_lines(folder / "metrics.jsonl")}),
-        confusions={test: _confusion(results, test) for test in tests},
-        worst={test: _pictures(results["worst"][test]) for test in tests},
+        measure=measure,
+        reached=figures.reached(summary, measure) if results.scores else "",
+        histograms=figures.feature_histograms(moved) if moved else "",
+        changes=figures.layer_changes({name: results.changes}) if results.changes else "",
+        curves=figures.curves({name: _epochs(folder, measure)}, measure),
+        confusions=_confusions(results),
+        worst={test: _pictures(own) for test, own in results.worst.items()},
         settings=(folder / "config.yaml").read_text(),
         rerun=f"adaptune fit --config {folder / 'config.yaml'} --out NEW_FOLDER",
     )
 
 
-def _confusion(results: Mapping[str, Any], test: str) -> str:
-    """Draw what was taken for what; where there is one row more than classes, it is unknown."""
-    matrix = results["scores"][test]["confusion"]
-    return figures.confusion(matrix, [*results["classes"], UNKNOWN][: len(matrix)])
+def _epochs(folder: Path, measure: Measure) -> list[EpochMetrics]:
+    """Read what a run's epochs came to."""
+    return [EpochMetrics.from_dict(one, measure) for one in read_lines(folder / "metrics.jsonl")]
+
+
+def _confusions(results: RunResults) -> dict[str, str]:
+    """Draw what was taken for what, where the task counts that; a last row may be the unknown."""
+    names = [*results.classes, UNKNOWN]
+    counted = {test: one.detail.get("confusion", ()) for test, one in results.scores.items()}
+    return {
+        test: figures.confusion(matrix, names[: len(matrix)])
+        for test, matrix in counted.items()
+        if matrix
+    }
 
 
 def write_comparison_report(folder: Path) -> Path:
     """Write the page of a comparison, and those of its runs."""
     results = json.loads((folder / "results.json").read_text())
-    runs = []
+    measure = Measure.from_dict(results.get("score"))
+    runs: dict[str, RunResults] = {}
     for row in results["rows"]:
-        place = (folder / row["config"]).parent
-        inside = place.relative_to(folder).as_posix()
-        runs.append(json.loads((place / "results.json").read_text()) | {"folder": inside})
+        place = (folder / RunRow.from_dict(row, measure).config).parent
+        runs[place.relative_to(folder).as_posix()] = read_results(place / "results.json")
         write_run_report(place)
-    summary = results["summary"]
-    first = {run["method"]: run for run in reversed(runs)}
-    first = {line["method"]: first[line["method"]] for line in summary}
-    others = bool(summary[0]["domains"])
-    tested = next(iter(runs[0]["scores"]), "")
-    best = max(summary, key=_reached)["method"]
+    every = list(runs.values())
+    summary = [MethodSummary.from_dict(line) for line in results["summary"]]
+    first = {line.method: next(r for r in every if r.method == line.method) for line in summary}
+    tested = next(iter(every[0].scores), "")
+    moved = {name: run.distortions[tested] for name, run in first.items() if tested}
+    best = best_method(summary, measure)
     return _write(
         folder,
         "comparison.html",
-        results=results,
+        machine=results["machine"],
         summary=summary,
+        measure=measure,
         best=best,
-        gaps=_gaps(results, runs, best),
+        gaps=_gaps(results, every, best),
         standings=bool(results.get("versus")),
-        rates=figures.rates(results["rates"]) if "rates" in results else "",
+        rates=figures.rates(results["rates"], measure) if "rates" in results else "",
         widths=results.get("rates", {}),
-        tuned=results.get("tuned", {}),
-        selection=results.get("selection", {}) if len(runs) > 1 else {},
+        tuned=_tuned(results.get("tuned", {}), measure),
+        selection=results.get("selection", {}) if len(every) > 1 else {},
         runs=runs,
+        data=every[0],
         tested=tested,
-        accuracy=figures.accuracy(summary) if tested else "",
-        trade=figures.trade(summary) if others else "",
-        histograms=figures.feature_histograms(
-            {name: run["distortions"][tested] for name, run in first.items()}
-        )
-        if tested
-        else "",
-        changes=figures.layer_changes({n: run["changes"] for n, run in first.items()}),
-        curves=figures.curves(
-            {n: _averaged([r for r in runs if r["method"] == n], folder) for n in first}
-        ),
+        reached=figures.reached(summary, measure) if tested else "",
+        trade=figures.trade(summary, measure) if summary[0].domains else "",
+        histograms=figures.feature_histograms(moved) if moved else "",
+        changes=figures.layer_changes({n: run.changes for n, run in first.items()}),
+        curves=figures.curves({n: _averaged(runs, n, folder) for n in first}, measure),
         settings=(folder / "config.yaml").read_text(),
         rerun=f"adaptune compare --config {folder / 'config.yaml'} --out NEW_FOLDER",
     )
 
 
-def _reached(line: Mapping[str, Any]) -> float:
-    """Give the accuracy that methods are ranked by: elsewhere, or else at home."""
-    cell = line["ood"] or line["id"] or {"mean": 0.0}
-    return float(cell["mean"])
+def _tuned(found: Mapping[str, Any], measure: Measure) -> dict[str, dict[str, Any]]:
+    """Read what tuning chose: the values and the trials of each method, by domain."""
+    return {
+        domain: {
+            name: (one["values"], [Trial.from_dict(trial, measure) for trial in one["trials"]])
+            for name, one in methods.items()
+        }
+        for domain, methods in found.items()
+    }
 
 
 def _gaps(
-    results: Mapping[str, Any], runs: Sequence[Mapping[str, Any]], best: str
-) -> dict[str, dict[str, Any] | None]:
+    results: Mapping[str, Any], runs: Sequence[RunResults], best: str
+) -> dict[str, tuple[Interval, Versus | None]]:
     """Give by how much the best method beats each other one, where there is more than one run."""
     if "versus" in results:
-        mine = [found for found in results["versus"] if found["one"] == best]
-        return {found["other"]: {**found["ood"], **found} for found in mine}
-    key = "ood_accuracy" if runs[0]["ood"] else "id_accuracy"
-    names = [line["method"] for line in results["summary"]] if key in runs[0] else []
-    return {name: paired(runs, best, name, key) for name in names if name != best}
+        every = [Versus.from_dict(one) for one in results["versus"]]
+        return {one.other: (one.ood, one) for one in every if one.one == best}
+    where = "ood" if runs[0].elsewhere else HOME
+    names = dict.fromkeys(run.method for run in runs if run.method != best)
+    gaps = {name: paired(runs, best, name, where) for name in names}
+    return {name: (gap, None) for name, gap in gaps.items() if gap}
 
 
-def _averaged(runs: Sequence[Mapping[str, Any]], folder: Path) -> list[dict[str, float]]:
-    """Average what the curves show, epoch by epoch."""
-    logs = [read_lines(folder / run["folder"] / "metrics.jsonl") for run in runs]
-    shown = [
-        [
-            {key: line[key] for key in ("epoch", "val_accuracy") if key in line}
-            | {"loss": figures.loss(line)}
-            for line in lines
-        ]
-        for lines in logs
-    ]
+def _averaged(runs: Mapping[str, RunResults], name: str, folder: Path) -> list[EpochMetrics]:
+    """Average what the curves show of a method's runs, epoch by epoch."""
+    own = {place: run for place, run in runs.items() if run.method == name}
+    logs = [_epochs(folder / place, run.measure) for place, run in own.items()]
     return [
-        {key: mean(line[key] for line in lines) for key in lines[0]}
-        for lines in zip(*shown, strict=True)
+        EpochMetrics(
+            lines[0].epoch,
+            0.0,
+            {"loss": mean(line.loss for line in lines)},
+            val=None if lines[0].val is None else mean(number(line.val) for line in lines),
+        )
+        for lines in zip(*logs, strict=True)
     ]
 
 
-def _pictures(mistakes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Add a small picture to each mistake whose file can still be read."""
+def _pictures(mistakes: Sequence[WrongAnswer]) -> list[tuple[WrongAnswer, str]]:
+    """Give each mistake with a small picture of its file, if that can still be read."""
     return [
-        {**one, "picture": one["path"] and thumbnail(Path(one["path"]), side=THUMBNAIL, kind="PNG")}
+        (one, thumbnail(Path(one.path), side=THUMBNAIL, kind="PNG") if one.path else "")
         for one in mistakes
     ]
 

@@ -29,6 +29,6 @@ def write_questions(page: Path, images: Sequence[Example], classes: Sequence[str
         asked=asked,
         classes=classes,
         table=page.with_suffix(".csv"),
-        results={"machine": describe_machine()},
+        machine=describe_machine(),
     )
     write_text(page, content)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -17,6 +17,10 @@ from rich.progress import (
 from rich.table import Table
 
 from adaptune.engine.loop import Epoch
+from adaptune.results.epoch import EpochMetrics
+from adaptune.results.run import RunResults
+from adaptune.results.score import Measure, Scores
+from adaptune.results.summary import Interval, MethodSummary
 
 Item = TypeVar("Item")
 
@@ -71,47 +75,65 @@ class Terminal:
         finally:
             self.progress.remove_task(task)
 
-    def epoch(self, line: Mapping[str, Any]) -> None:
+    def epoch(self, line: EpochMetrics, measure: Measure) -> None:
         """Say in one line how an epoch went."""
-        known = ("epoch", "val_accuracy", "seconds")
-        terms = "".join(f"  {key} {value:.4f}" for key, value in line.items() if key not in known)
-        val = f"  val {line['val_accuracy']:.1f}%" if "val_accuracy" in line else ""
-        self.say(f"epoch {line['epoch']:3}{terms}{val}  {line['seconds']:.0f} s")
+        known = ("epoch", measure.key("val"), "seconds")
+        numbers = line.to_dict(measure).items()
+        terms = "".join(f"  {key} {value:.4f}" for key, value in numbers if key not in known)
+        val = "" if line.val is None else f"  val {measure.text(line.val)}"
+        self.say(f"epoch {line.epoch:3}{terms}{val}  {line.seconds:.0f} s")
 
     def say(self, message: str) -> None:
         """Print one message."""
         self.console.print(message, markup=False, soft_wrap=True)
 
-    def results(
-        self, runs: Sequence[Mapping[str, Any]], summary: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Print what runs came to: accuracies in percent with 95% intervals, and distortion."""
-        others = list(summary[0]["domains"])
-        several = len(others) > 1
-        home = ["ID"] if summary[0]["id"] else []
-        columns = ["method", *home, *(["mean OOD"] if several else []), *others]
-        columns += ["distortion", "seconds"]
+    def results(self, runs: Sequence[RunResults], summary: Sequence[MethodSummary]) -> None:
+        """Print what runs came to: scores with 95% intervals, and distortion."""
+        measure, first = runs[0].measure, summary[0]
+        several = len(first.domains) > 1
+        columns = ["method", *(["ID"] if first.id else []), *(["mean OOD"] if several else [])]
+        columns += [*first.domains, "distortion", "seconds"]
         rows = []
         for line in summary:
-            cells = [*([line["id"]] if home else []), *([line["ood"]] if several else [])]
-            cells += [line["domains"][name] for name in others]
-            percents = [f"{c['mean']:.1f} ({c['low']:.0f}-{c['high']:.0f})" for c in cells]
-            moved = "" if line["distortion"] is None else f"{line['distortion']:.3f}"
-            rows.append([line["method"], *percents, moved, f"{line['seconds']:.0f}"])
-        self.table("accuracy in percent (95% interval)", columns, rows)
-        self.open_sets({line["method"]: line.get("open_set", {}) for line in summary})
-        for test, accuracy in runs[0].get("before", {}).items():
-            self.say(f"{test} before training: {accuracy:.1f}%")
-        for run in (one for one in runs if "unasked" in one):
-            told = "{count} images whose labels nobody gave: {before:.1f}% before, {accuracy:.1f}%"
-            self.say(
-                f"{run['method']}, seed {run['seed']}, {told.format_map(run['unasked'])} after"
-            )
-        problems = {p: reason for run in runs for p, reason in run["data"]["problems"].items()}
+            cells = [*([line.id] if first.id else []), *([line.ood] if several else [])]
+            cells += [line.domains[name] for name in first.domains]
+            reached = [cell_text(cell, measure) for cell in cells if cell]
+            moved = "" if line.distortion is None else f"{line.distortion:.3f}"
+            rows.append([line.method, *reached, moved, f"{line.seconds:.0f}"])
+        self.table(f"{measure.title} (95% interval)", columns, rows)
+        self.open_sets({line.method: line.open_set for line in summary})
+        for test, value in runs[0].before.items():
+            self.say(f"{test} before training: {measure.text(value)}")
+        self._unasked(runs)
+        self._problems(runs)
+
+    def _unasked(self, runs: Sequence[RunResults]) -> None:
+        """Say what was reached on images whose labels nobody gave."""
+        for run in runs:
+            if run.unasked:
+                was, now = map(run.measure.text, (run.unasked.before, run.unasked.after))
+                told = f"{run.unasked.count} images whose labels nobody gave: {was} before, {now}"
+                self.say(f"{run.method}, seed {run.seed}, {told} after")
+
+    def _problems(self, runs: Sequence[RunResults]) -> None:
+        """Name what could not be read."""
+        problems = {p: reason for run in runs for p, reason in run.data.problems.items()}
         for path, reason in list(problems.items())[:NAMED]:
             self.say(f"left out {path}: {reason}")
         if len(problems) > NAMED:
             self.say(f"left out {len(problems) - NAMED} more files: results.json names them all")
+
+    def scores(self, name: str, scores: Mapping[str, Scores]) -> None:
+        """Print what a network reaches on each test set, and on open sets."""
+        measure = next((one.main.measure for one in scores.values()), Measure())
+        rows = []
+        for test, one in scores.items():
+            value, low, high = map(measure.number, (one.main.value, one.main.low, one.main.high))
+            rows.append([test, value, f"{low}-{high}", str(one.count)])
+        columns = ["test set", measure.name, "interval", "images"]
+        self.table(f"{measure.title} (95% interval)", columns, rows)
+        opened = {test: one.detail.get("open_set") for test, one in scores.items()}
+        self.open_sets({name: {test: one for test, one in opened.items() if one}})
 
     def open_sets(self, found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> None:
         """Print what networks reached on open sets, by network and test set; nothing of none."""
@@ -135,6 +157,19 @@ class Terminal:
         for row in rows:
             table.add_row(*row)
         self.console.print(table)
+
+
+def cell_text(cell: Interval, measure: Measure) -> str:
+    """Write a mean with its interval, whose bounds are told in whole points where it has points.
+
+    >>> cell_text(Interval(50.04, 45.6, 54.4), Measure())
+    '50.0 (46-54)'
+    """
+    low, high = (
+        f"{value:.0f}" if measure.unit == "percent" else measure.number(value)
+        for value in (cell.low, cell.high)
+    )
+    return f"{measure.number(cell.mean)} ({low}-{high})"
 
 
 def _on_threshold(scores: Mapping[str, float]) -> str:

@@ -2,20 +2,52 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from statistics import mean
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
+from adaptune.results.row import HOME, RunRow
+from adaptune.results.run import RunResults
+from adaptune.results.summary import Interval, MethodSummary
+
 DRAWS = 10_000
 TIE = 0.5
-"""Points of accuracy up to which two runs count as level."""
+"""Points up to which two runs count as level; of a score without points, hundredths of it."""
 
-Runs = Sequence[Mapping[str, Any]]
+Place = Literal["id", "ood"]
+"""Where a score is reached: at home, or on the mean of other domains."""
+
+Ran = RunResults | RunRow
+AnyRun = TypeVar("AnyRun", bound=Ran)
 
 
-def bootstrap(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
+@dataclass(frozen=True)
+class Versus:
+    """By how much ``one`` method is better than an ``other``, and how often it wins."""
+
+    one: str
+    other: str
+    id: Interval
+    ood: Interval
+    wins: int
+    losses: int
+    ties: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give the comparison as JSON has it."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> Versus:
+        """Read a comparison as JSON has it."""
+        return cls(**{**found, "id": Interval(**found["id"]), "ood": Interval(**found["ood"])})
+
+
+def bootstrap(values: Mapping[str, Sequence[float]]) -> Interval:
     """Give the mean over domains of the means over seeds, with its 95% bootstrap interval.
 
     ``values`` holds one number a seed for each domain. Domains are drawn with replacement, then
@@ -23,7 +55,7 @@ def bootstrap(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
     of other domains too, not of other seeds alone. With few domains it is still somewhat short.
 
     >>> bootstrap({"a": [1.0, 1.0], "b": [3.0, 3.0]})
-    {'mean': 2.0, 'low': 1.0, 'high': 3.0}
+    Interval(mean=2.0, low=1.0, high=3.0)
     """
     random = np.random.default_rng(0)
     groups = [np.asarray(group, dtype=float) for group in values.values()]
@@ -34,72 +66,77 @@ def bootstrap(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
     draws = np.arange(DRAWS)[:, None]
     samples = means[chosen, draws, np.arange(len(groups))].mean(1)
     low, high = np.percentile(samples, [2.5, 97.5])
-    return {"mean": mean(float(g.mean()) for g in groups), "low": float(low), "high": float(high)}
+    return Interval(mean(float(g.mean()) for g in groups), float(low), float(high))
 
 
-def by_domain(runs: Runs, key: str) -> dict[str, list[float]]:
-    """Group one measure of runs by the domain that they were trained on."""
+def reached(run: Ran, place: Place) -> float:
+    """Give the main score of a run at one place; NaN where it was not tested there."""
+    value = run.home if place == HOME else run.mean_elsewhere
+    return math.nan if value is None else value
+
+
+def by_domain(runs: Sequence[Ran], place: Place) -> dict[str, list[float]]:
+    """Group what runs reached by the domain that they were trained on."""
     groups: dict[str, list[float]] = {}
     for run in runs:
-        groups.setdefault(run["domain"], []).append(run[key])
+        groups.setdefault(run.domain, []).append(reached(run, place))
     return groups
 
 
-def comparable(runs: Runs) -> Runs:
+def comparable(runs: Sequence[AnyRun]) -> Sequence[AnyRun]:
     """Keep what can be compared: the domains and seeds that every method has a run of.
 
     Where no domain and seed has all methods, the method with the fewest runs is left out, until
     one has.
 
-    >>> runs = [{"method": m, "domain": d, "seed": 0} for m, d in [("a", 1), ("a", 2), ("b", 2)]]
-    >>> [(run["method"], run["domain"]) for run in comparable(runs)]
-    [('a', 2), ('b', 2)]
+    >>> runs = [RunRow(m, d, 0, {}, 50.0, 1.0) for m, d in [("a", "x"), ("a", "y"), ("b", "y")]]
+    >>> [(run.method, run.domain) for run in comparable(runs)]
+    [('a', 'y'), ('b', 'y')]
     """
     ran: dict[str, set[tuple[str, int]]] = {}
     for run in runs:
-        ran.setdefault(run["method"], set()).add((run["domain"], run["seed"]))
+        ran.setdefault(run.method, set()).add((run.domain, run.seed))
     while not (shared := set.intersection(*ran.values())):
         del ran[min(ran, key=lambda name: len(ran[name]))]
-    return [r for r in runs if r["method"] in ran and (r["domain"], r["seed"]) in shared]
+    return [r for r in runs if r.method in ran and (r.domain, r.seed) in shared]
 
 
-def across(runs: Runs) -> list[dict[str, Any]]:
+def across(runs: Sequence[Ran]) -> list[MethodSummary]:
     """Give each method's means over domains and seeds, in the order of the runs.
 
-    ``domains`` holds the mean accuracy elsewhere by training domain, ``rank`` the mean place among
+    ``domains`` holds the mean score elsewhere by training domain, ``rank`` the mean place among
     the methods, 1 the best, over training domains and seeds.
     """
     places = ranks(runs)
     summary = []
-    for name in dict.fromkeys(run["method"] for run in runs):
-        own = [run for run in runs if run["method"] == name]
-        elsewhere = by_domain(own, "ood_accuracy")
+    for name in dict.fromkeys(run.method for run in runs):
+        own = [run for run in runs if run.method == name]
+        elsewhere = by_domain(own, "ood")
         summary.append(
-            {
-                "method": name,
-                "seeds": max(map(len, elsewhere.values())),
-                "id": bootstrap(by_domain(own, "id_accuracy")),
-                "ood": bootstrap(elsewhere),
-                "domains": {key: bootstrap({key: few}) for key, few in elsewhere.items()},
-                "distortion": mean(run["distortion"]["cosine"] for run in own),
-                "seconds": mean(run["seconds"] for run in own),
-                "rank": places[name],
-            }
+            MethodSummary(
+                name,
+                seeds=max(map(len, elsewhere.values())),
+                id=bootstrap(by_domain(own, "id")),
+                ood=bootstrap(elsewhere),
+                domains={key: bootstrap({key: few}) for key, few in elsewhere.items()},
+                distortion=mean(run.distortion.cosine for run in own if run.distortion),
+                seconds=mean(run.seconds for run in own),
+                rank=places[name],
+            )
         )
     return summary
 
 
-def ranks(runs: Runs) -> dict[str, float]:
-    """Give each method's mean place by accuracy elsewhere, over domains and seeds; 1 is the best.
+def ranks(runs: Sequence[Ran]) -> dict[str, float]:
+    """Give each method's mean place by its score elsewhere, over domains and seeds; 1 is the best.
 
     Methods that are level share their mean place.
 
-    >>> ranks([{"method": m, "domain": "d", "seed": 0, "ood_accuracy": a}
-    ...        for m, a in [("a", 2.0), ("b", 1.0), ("c", 2.0)]])
+    >>> ranks([RunRow(m, "d", 0, {}, a, 1.0) for m, a in [("a", 2.0), ("b", 1.0), ("c", 2.0)]])
     {'a': 1.5, 'b': 3.0, 'c': 1.5}
     """
     places: dict[str, list[float]] = {}
-    for match in _matches(runs).values():
+    for match in _matches(runs, "ood").values():
         for name, value in match.items():
             above = sum(other > value for other in match.values())
             level = sum(other == value for other in match.values())
@@ -107,53 +144,61 @@ def ranks(runs: Runs) -> dict[str, float]:
     return {name: mean(own) for name, own in places.items()}
 
 
-def _matches(runs: Runs, key: str = "ood_accuracy") -> dict[tuple[str, int], dict[str, float]]:
-    """Group one measure by domain and seed, then by method."""
+def _matches(runs: Sequence[Ran], place: Place) -> dict[tuple[str, int], dict[str, float]]:
+    """Group merits by domain and seed, then by method."""
     matches: dict[tuple[str, int], dict[str, float]] = {}
     for run in runs:
-        matches.setdefault((run["domain"], run["seed"]), {})[run["method"]] = run[key]
+        merit = run.measure.merit(reached(run, place))
+        matches.setdefault((run.domain, run.seed), {})[run.method] = merit
     return matches
 
 
-def versus(runs: Runs, one: str, other: str) -> dict[str, Any]:
+def versus(runs: Sequence[Ran], one: str, other: str) -> Versus:
     """Compare two methods over the domains and seeds that both have.
 
-    Gives the paired difference of accuracy at home (``id``) and elsewhere (``ood``) with its 95%
-    bootstrap interval, and how often ``one`` wins, ties (up to half a point) and loses elsewhere.
+    Gives by how much ``one`` is better at home (``id``) and elsewhere (``ood``), paired, with its
+    95% bootstrap interval, and how often it wins, ties (up to half a point) and loses elsewhere.
 
-    >>> runs = [{"method": m, "domain": "d", "seed": 0, "id_accuracy": a, "ood_accuracy": a}
-    ...         for m, a in [("a", 2.0), ("b", 1.0)]]
+    >>> runs = [RunRow(m, "d", 0, {}, a, 1.0, home=a) for m, a in [("a", 2.0), ("b", 1.0)]]
     >>> found = versus(runs, "a", "b")
-    >>> found["ood"]["mean"], found["wins"], found["ties"], found["losses"]
+    >>> found.ood.mean, found.wins, found.ties, found.losses
     (1.0, 1, 0, 0)
     """
-    found: dict[str, Any] = {"one": one, "other": other}
-    gaps: dict[str, list[float]] = {}
-    for name, key in (("id", "id_accuracy"), ("ood", "ood_accuracy")):
-        gaps = {}
-        for (domain, _), match in _matches(runs, key).items():
-            if one in match and other in match:
-                gaps.setdefault(domain, []).append(match[one] - match[other])
-        found[name] = bootstrap(gaps)
-    every = [gap for own in gaps.values() for gap in own]
-    found["wins"] = sum(gap > TIE for gap in every)
-    found["losses"] = sum(gap < -TIE for gap in every)
-    found["ties"] = len(every) - found["wins"] - found["losses"]
-    return found
+    home, elsewhere = (_gaps(runs, one, other, place) for place in ("id", "ood"))
+    every = [(gap, tie) for own in elsewhere.values() for gap, tie in own]
+    wins = sum(gap > tie for gap, tie in every)
+    losses = sum(gap < -tie for gap, tie in every)
+    at_home, away = (
+        bootstrap({domain: [gap for gap, _ in own] for domain, own in gaps.items()})
+        for gaps in (home, elsewhere)
+    )
+    return Versus(one, other, at_home, away, wins, losses, len(every) - wins - losses)
+
+
+def _gaps(
+    runs: Sequence[Ran], one: str, other: str, place: Place
+) -> dict[str, list[tuple[float, float]]]:
+    """Give by how much one is better than the other, and what would be a tie, by domain."""
+    gaps: dict[str, list[tuple[float, float]]] = {}
+    for (domain, _), match in _matches(runs, place).items():
+        if one in match and other in match:
+            tie = runs[0].measure.margin(TIE, match[other])
+            gaps.setdefault(domain, []).append((match[one] - match[other], tie))
+    return gaps
 
 
 def width(points: Sequence[tuple[float, float]], within: float = 3.0) -> float:
-    """Give the width in decades of the rates whose accuracy is within some points of the best.
+    """Give the width in decades of the rates whose merit is within some points of the best.
 
-    ``points`` are rates and accuracies. Only the unbroken stretch around the best counts; its ends
-    are interpolated on the logarithm of the rate, and a stretch that reaches the last rate tried
-    ends there.
+    ``points`` are rates and merits, of which more is better. Only the unbroken stretch around the
+    best counts; its ends are interpolated on the logarithm of the rate, and a stretch that reaches
+    the last rate tried ends there.
 
     >>> width([(0.01, 50.0), (0.1, 60.0), (1.0, 50.0)], within=5.0)
     1.0
     """
     x = np.log10([rate for rate, _ in points])
-    y = np.asarray([accuracy for _, accuracy in points])
+    y = np.asarray([merit for _, merit in points])
     order = np.argsort(x)
     x, y = x[order], y[order]
     top = int(y.argmax())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from statistics import mean
 from typing import Any
 
@@ -15,21 +15,27 @@ from adaptune.engine.loop import Epoch
 from adaptune.engine.nonfinite import NonFiniteError
 from adaptune.ops.distortion import Snapshot, snapshot
 from adaptune.report.terminal import NAMED, Terminal
+from adaptune.results.epoch import EpochMetrics
+from adaptune.results.score import Measure, Scores
 from adaptune.runs.checkpoint import FoundCheckpoint
 from adaptune.runs.folder import Run
 from adaptune.runs.setup import Session
 from adaptune.runtime.files import to_json
 from adaptune.runtime.signals import Signals, Stopped
 from adaptune.selection import SCORES
-from adaptune.selection.epochs import BY_VALIDATION, best_by_score, best_by_validation
+from adaptune.selection.epochs import BY_VALIDATION, BestEpoch, best_by_score, best_by_validation
 from adaptune.selection.scoring import LabelFreeScorer, without_labels
 
 
 @dataclass
 class RunState:
-    """Where a run stands: what a checkpoint holds beside the state of the training itself."""
+    """Where a run stands: what a checkpoint holds beside the state of the training itself.
 
-    best: dict[str, Any] = field(default_factory=lambda: {"epoch": -1, "accuracy": 0.0, "bar": 0.0})
+    ``measure`` is what the scores that it was judged by are of.
+    """
+
+    best: BestEpoch = field(default_factory=BestEpoch)
+    measure: Measure = field(default_factory=Measure)
     start: Snapshot = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
@@ -37,6 +43,17 @@ class RunState:
     skipped: int = 0
     seconds: float = 0.0
     earlier: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give what a checkpoint holds."""
+        own = {one.name: getattr(self, one.name) for one in fields(self)}
+        return own | {"best": asdict(self.best), "measure": asdict(self.measure)}
+
+    @classmethod
+    def from_dict(cls, found: Mapping[str, Any]) -> RunState:
+        """Take up what a checkpoint holds, of earlier versions too."""
+        best, measure = BestEpoch.from_dict(found["best"]), Measure.from_dict(found.get("measure"))
+        return cls(**{**found, "best": best, "measure": measure})
 
 
 class Clock:
@@ -115,7 +132,7 @@ def train(
 
 def _resumed(found: FoundCheckpoint) -> tuple[RunState, dict[str, Any]]:
     """Take up a course where a checkpoint left it."""
-    course = RunState(**found.state["course"])
+    course = RunState.from_dict(found.state["course"])
     course.earlier = course.seconds
     return course, found.state["fit"]
 
@@ -131,30 +148,33 @@ def _judge(
 ) -> None:
     """Score an epoch that ended, log it, and keep its network if it is the best so far."""
     scores = [training.validate()] if training.validates else []
-    known = {"accuracy": scores[0].main.value} if scores else {}
-    told = _elsewhere(training, select) if select in SCORES and select != BY_VALIDATION else {}
-    counted = {"skipped": epoch.skipped} if epoch.skipped else {}
     course.skipped += epoch.skipped
-    line = {
-        "epoch": epoch.number,
-        **epoch.terms,
-        **counted,
-        **{f"val_{name}": value for name, value in known.items()},
-        **told,
-        "seconds": clock.seconds(),
-    }
-    run.log(line)
-    terminal.epoch(line)
-    if told:
-        course.best = best_by_score(course.best, epoch.number, told["score"])
-    elif select == BY_VALIDATION:
-        course.best = best_by_validation(course.best, epoch.number, *scores)
-    else:
-        course.best = {"epoch": epoch.number, "bar": 0.0}
-    if course.best["epoch"] == epoch.number:
-        course.best |= known
+    line = EpochMetrics(epoch.number, 0.0, epoch.terms, epoch.skipped)
+    line = replace(line, val=scores[0].main.value if scores else None)
+    told: list[Scores] = []
+    if select in SCORES and select != BY_VALIDATION:
+        score, told = _elsewhere(training, select)
+        line = replace(line, score=score, oracle=_mean(told))
+    for one in (*scores, *told):
+        course.measure = one.main.measure
+    line = replace(line, seconds=clock.seconds())
+    run.log(line.to_dict(course.measure))
+    terminal.epoch(line, course.measure)
+    course.best = _best(course.best, line, scores, select)
+    if course.best.epoch == epoch.number:
         run.save_network(training.net, run.best)
     run.save_network(training.net, run.last)
+
+
+def _best(best: BestEpoch, line: EpochMetrics, scores: Sequence[Scores], select: str) -> BestEpoch:
+    """Choose between the best epoch so far and that of a line."""
+    if line.score is not None:
+        best = best_by_score(best, line.epoch, line.score)
+    elif select == BY_VALIDATION:
+        return best_by_validation(best, line.epoch, *scores)
+    else:
+        best = BestEpoch(line.epoch)
+    return replace(best, val=line.val) if best.epoch == line.epoch else best
 
 
 def _keep(
@@ -175,7 +195,7 @@ def _keep(
         {
             "of": of,
             "fit": epoch.state,
-            "course": {one.name: getattr(course, one.name) for one in fields(course)},
+            "course": course.to_dict(),
         },
     )
     clock.saved = time.perf_counter()
@@ -214,7 +234,7 @@ def _naming(epochs: Iterable[Epoch], data: DomainData) -> Iterator[Epoch]:
         raise FloatingPointError(f"{found}.{said}") from found
 
 
-def _elsewhere(training: Session, select: str) -> dict[str, float]:
+def _elsewhere(training: Session, select: str) -> tuple[float, list[Scores]]:
     """Judge the method by images without labels; beside it what an oracle sees, if one can.
 
     They are the target's, where there is one, or else those of other domains.
@@ -229,7 +249,12 @@ def _elsewhere(training: Session, select: str) -> dict[str, float]:
         if len(data.target) and name != data.target.name:
             continue
         found = training.evaluate(rows)
-        right.append(found.scores.main.value)
+        right.append(found.scores)
         if not len(data.target):
             scores.append(judge(found.sample)[select])
-    return {"score": mean(scores)} | ({"oracle_accuracy": mean(right)} if right else {})
+    return mean(scores), right
+
+
+def _mean(scores: Sequence[Scores]) -> float | None:
+    """Average main scores, if there are any."""
+    return mean(one.main.value for one in scores) if scores else None

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from adaptune.batchnorm.layers import batchnorms
 from adaptune.data.domains import DomainData
@@ -22,7 +22,19 @@ from adaptune.networks.network import Network
 from adaptune.ops.distortion import Distortion, feature_distortion, snapshot, weight_change
 from adaptune.ops.rejection import KEPT, describe_threshold
 from adaptune.report.terminal import Terminal
-from adaptune.runs.epochs import RunState, train
+from adaptune.results.epoch import EpochMetrics
+from adaptune.results.row import HOME
+from adaptune.results.run import (
+    Calibration,
+    DataSummary,
+    RunResults,
+    Selection,
+    TargetImages,
+    Unasked,
+    WrongAnswer,
+)
+from adaptune.results.score import Measure, Scores
+from adaptune.runs.epochs import train
 from adaptune.runs.folder import Run
 from adaptune.runs.resume import describe_run, find_checkpoint, usual_options
 from adaptune.runs.setup import Session, Setup, open_session
@@ -31,7 +43,7 @@ from adaptune.runtime.machine import describe_machine
 from adaptune.runtime.signals import Signals
 from adaptune.selection.epochs import selection_rule
 from adaptune.selection.scoring import LabelFreeScorer
-from adaptune.tasks.task import Task
+from adaptune.tasks.task import Labelling, Task
 from adaptune.types import Labeled
 
 SMALL_BATCH = 16
@@ -56,12 +68,13 @@ def experiment(
     baseline: Baseline | None = None,
     resume: bool = False,
     fabric: Fabric | None = None,
-) -> dict[str, Any]:
+    task: Task | None = None,
+) -> RunResults:
     """Train one method once, and measure what came of it.
 
-    The network that is tested is the one saved as best: that of the latest epoch whose accuracy on
-    ID validation lies within one standard error of the highest. On few validation images the very
-    highest is luck, and earlier epochs have not settled. Without validation images it is the last.
+    The network that is tested is the one saved as best: that of the latest epoch whose score on ID
+    validation lies within one standard error of the best. On few validation images the very best
+    is luck, and earlier epochs have not settled. Without validation images it is the last.
     Its features are compared with those of the pretrained network, or of the one that was started
     from; its weights with those that training started from.
 
@@ -79,6 +92,7 @@ def experiment(
             an empty one is filled.
         resume: Go on from the run's checkpoint, if there is one; it must be of these settings.
         fabric: Device, precision and processes; by default those of the setting.
+        task: What is predicted; by default one of the data's classes.
 
     Returns:
         The results as they stand in ``results.json``.
@@ -90,7 +104,7 @@ def experiment(
         Stopped: If the process is asked to stop; the work done is kept.
     """
     began = time.perf_counter()
-    select = selection_rule(setting.select, data)
+    select = selection_rule(setting.select, data, task)
     baseline = {} if baseline is None else baseline
     of, usual = describe_run(method, data, setting, config), usual_options(method)
     found = find_checkpoint(run, of, plan, usual, terminal) if resume else None
@@ -101,7 +115,7 @@ def experiment(
                 baseline[test] = evaluate(net, rows, task, fabric=fabric)
 
     training = open_session(
-        method, options, data, setting, plan, fabric=fabric, on_pretrained=on_pretrained
+        method, options, data, setting, plan, fabric=fabric, on_pretrained=on_pretrained, task=task
     )
     net, data = training.net, training.data
     for note in net.notes:
@@ -114,104 +128,113 @@ def experiment(
         )
     with Signals().listening() as signals:
         course = train(run, training, terminal, signals, select=select, of=of, found=found)
-        net.threshold = Network.load(run.best).threshold
+        best = _kept(run, training, setting)
+        net.threshold = best.threshold
         counted = len(data.sets["val"]) if training.calibrates else 0
         if setting.open_set:
             terminal.say(f"note: {describe_threshold(net.threshold, counted)}")
-        results = {
-            "method": name,
-            "seed": plan.seed,
-            "options": dict(options),
-            "classes": list(data.classes),
-            "origin": asdict(net.origin),
-            "preprocess": asdict(net.preprocess),
-            "batchnorm": net.batchnorm,
-            "threshold": net.threshold,
-            **({"calibrated": {"kept": KEPT, "images": counted}} if counted else {}),
-            **_trained(run, course, select),
-            **_tested(run, training, setting, baseline, course.asked),
-            **_started(baseline, setting),
-            "data": _described(data)
-            | {"problems": course.problems | data.ledger.gathered_problems()},
-            "seconds": round(time.perf_counter() - began + course.earlier, 2),
-            "config": str(run.config),
-            "machine": describe_machine(),
-        }
+        tested = _tested(best, training, baseline)
+        measure = next((one.main.measure for one in tested.scores.values()), course.measure)
+        results = RunResults(
+            method=name,
+            seed=plan.seed,
+            measure=measure,
+            options=dict(options),
+            classes=list(data.classes),
+            origin=asdict(net.origin),
+            preprocess=asdict(net.preprocess),
+            batchnorm=net.batchnorm,
+            threshold=net.threshold,
+            calibrated=Calibration(KEPT, counted) if counted else None,
+            best_epoch=course.best.epoch,
+            val=course.best.val,
+            selection=_selection(select, course.best.epoch, read_lines(run.metrics), measure),
+            skipped_steps=course.skipped,
+            asked=len(course.asked),
+            notes=course.notes,
+            changes=[asdict(one) for one in weight_change(course.start, snapshot(best.body))],
+            scores=tested.scores,
+            unasked=_unasked(training, best, setting, course.asked),
+            distortions={test: one.to_dict() for test, one in tested.moved.items()},
+            label_free=tested.label_free,
+            worst=tested.worst,
+            start=setting.start,
+            before=_before(baseline) if setting.start else {},
+            before_open_set=_open_sets(baseline) if setting.start else {},
+            data=_described(data, course.problems | data.ledger.gathered_problems()),
+            seconds=round(time.perf_counter() - began + course.earlier, 2),
+            config=str(run.config),
+            machine=describe_machine(),
+        )
     run.save_results(results)
     run.let_go(1)  # it ended: one is enough to train for more epochs
     return results
 
 
-def _trained(run: Run, course: RunState, select: str) -> dict[str, Any]:
-    """Say what came of the epochs."""
-    changes = weight_change(course.start, snapshot(Network.load(run.best).body))
-    known = {"val_accuracy": course.best["accuracy"]} if "accuracy" in course.best else {}
-    return {
-        "best_epoch": course.best["epoch"],
-        **known,
-        "selection": _against_oracle(select, course.best["epoch"], read_lines(run.metrics)),
-        "skipped_steps": course.skipped,
-        **({"asked": len(course.asked)} if course.asked else {}),
-        "notes": course.notes,
-        "changes": [asdict(change) for change in changes],
-    }
+def _kept(run: Run, training: Session, setting: Setup) -> Network:
+    """Open the network that was saved as best; a module of the caller's own is made anew."""
+    origin = training.net.origin
+    if origin.kind != "module":
+        return Network.load(run.best)
+    fresh = setting.network(training.data.classes)
+    module = fresh.body
+    module.set_submodule(origin.head, nn.Linear(fresh.width, len(fresh.classes)))
+    return Network.load(run.best, module=module)
 
 
-def _against_oracle(select: str, chosen: int, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _selection(
+    select: str, chosen: int, lines: Sequence[Mapping[str, Any]], measure: Measure
+) -> Selection:
     """Say how the epoch was chosen and, where labels tell, what an oracle would have gained."""
-    told = {"by": select, "epoch": chosen}
-    known = {line["epoch"]: line["oracle_accuracy"] for line in lines if "oracle_accuracy" in line}
+    read = (EpochMetrics.from_dict(line, measure) for line in lines)
+    known = {one.epoch: measure.merit(one.oracle) for one in read if one.oracle is not None}
     if not known:
-        return told
+        return Selection(select, chosen)
     oracle = max(known, key=lambda epoch: known[epoch])
-    return told | {"oracle_epoch": oracle, "gap_to_oracle": known[oracle] - known[chosen]}
+    return Selection(select, chosen, oracle, known[oracle] - known[chosen])
 
 
-def _tested(
-    run: Run, training: Session, setting: Setup, baseline: Baseline, asked: Sequence[int]
-) -> dict[str, Any]:
+@dataclass
+class Tested:
+    """What the best network came to on each test set, by name."""
+
+    scores: dict[str, Scores] = field(default_factory=dict)
+    moved: dict[str, Distortion] = field(default_factory=dict)
+    worst: dict[str, list[WrongAnswer]] = field(default_factory=dict)
+    label_free: dict[str, dict[str, float]] = field(default_factory=dict)
+
+
+def _tested(net: Network, training: Session, baseline: Baseline) -> Tested:
     """Score the saved best network on every test set, and measure how far its features moved."""
-    net, data, task = Network.load(run.best), training.data, training.task
-    judge = LabelFreeScorer(net, data, training.fabric) if data.ood else None
-    scores, moved, worst, judged = {}, {}, {}, {}
-    unasked: dict[str, Any] = {}
+    data, task, tested = training.data, training.task, Tested()
+    judged = bool(data.ood) and isinstance(task, Labelling)
+    judge = LabelFreeScorer(net, data, training.fabric) if judged else None
     for test, rows in data.tests().items():
         found = evaluate(net, rows, task, fabric=training.fabric)
-        scores[test] = found.scores
-        moved[test] = feature_distortion(baseline[test].sample.features, found.sample.features)
-        if judge is not None and test != "id":
-            judged[test] = judge(found.sample)
-        worst[test] = [_mistake(data, task, test, one) for one in found.mistakes]
-    if asked and data.target.name in scores:
-        unasked = _unasked(training, net, setting, asked)
-    ood = {test: score.main.value for test, score in scores.items() if test != "id"}
-    home = {"id_accuracy": scores["id"].main.value} if "id" in scores else {}
-    return {
-        **home,
-        "ood": ood,
-        "ood_accuracy": sum(ood.values()) / len(ood) if ood else None,
-        "distortion": _told([*moved.values()]),  # on ID, where it is: it is tested first
-        "scores": {test: score.to_dict() for test, score in scores.items()},
-        **({"unasked": unasked} if unasked else {}),
-        "distortions": {test: one.to_dict() for test, one in moved.items()},
-        "label_free": judged,
-        "worst": worst,
-    }
+        tested.scores[test] = found.scores
+        before = baseline[test].sample.features
+        tested.moved[test] = feature_distortion(before, found.sample.features)
+        if judge is not None and test != HOME:
+            tested.label_free[test] = judge(found.sample)
+        tested.worst[test] = [_mistake(data, task, test, one) for one in found.mistakes]
+    return tested
 
 
 def _unasked(
     training: Session, net: Network, setting: Setup, asked: Sequence[int]
-) -> dict[str, Any]:
+) -> Unasked | None:
     """Score the target's images whose labels nobody gave, before training and after.
 
-    Nothing where there are none, or where images have no files to tell them by.
+    None where there are none, or where images have no files to tell them by.
     """
     data = training.data
+    if not asked or data.target.name not in data.ood:
+        return None
     given = {data.file(data.domains, row) for row in asked}
     paths = [str(path) for path in data.paths(data.target.name)]
     kept = torch.tensor([row for row, path in enumerate(paths) if path not in given])
     if not len(kept):
-        return {}
+        return None
     start = setting.network(data.classes)
     start.threshold = net.threshold
     was, now = (
@@ -223,7 +246,7 @@ def _unasked(
         ).scores
         for one in (start, net)
     )
-    return {"count": now.count, "before": was.main.value, "accuracy": now.main.value}
+    return Unasked(now.count, was.main.value, now.main.value)
 
 
 def _only(batches: Iterable[Labeled], kept: Tensor) -> Iterator[Labeled]:
@@ -234,41 +257,34 @@ def _only(batches: Iterable[Labeled], kept: Tensor) -> Iterator[Labeled]:
             yield Labeled(batch.x[at], batch.domain[at], batch.index[at], y=batch.y[at])
 
 
-def _told(moved: Sequence[Distortion]) -> dict[str, float]:
-    """Say how far features moved on the first test set; nothing where nothing is tested."""
-    return {"cosine": 1 - moved[0].cosine, "l2": moved[0].l2} if moved else {}
+def _before(baseline: Baseline) -> dict[str, float]:
+    """Say how well the network does that a run started from, by test set."""
+    return {test: one.scores.main.value for test, one in baseline.items()}
 
 
-def _started(baseline: Baseline, setting: Setup) -> dict[str, Any]:
-    """Say where a run that started from a finished network came from, and how well that does."""
-    if not setting.start:
-        return {}
-    scores = {test: one.scores for test, one in baseline.items()}
-    opened = {test: one.detail.get("open_set") for test, one in scores.items()}
-    return {
-        "start": setting.start,
-        "before": {test: one.main.value for test, one in scores.items()},
-        "before_open_set": {test: one for test, one in opened.items() if one},
-    }
+def _open_sets(baseline: Baseline) -> dict[str, dict[str, float]]:
+    """Say how well it tells known from unknown, on the test sets that have both."""
+    opened = {test: one.scores.detail.get("open_set") for test, one in baseline.items()}
+    return {test: one for test, one in opened.items() if one}
 
 
-def _described(data: DomainData) -> dict[str, Any]:
+def _described(data: DomainData, problems: Mapping[str, str]) -> DataSummary:
     """Say what there was to learn from and to test on."""
     sets = (*data.sets.items(), *data.ood.items())
-    target = {"name": data.target.name, "images": len(data.target)}
-    return {
-        "notes": list(data.notes),
-        "counts": {str(name): len(rows) for name, rows in sets},
-        **({"target": target} if len(data.target) else {}),
-    }
+    return DataSummary(
+        list(data.notes),
+        {str(name): len(rows) for name, rows in sets},
+        TargetImages(data.target.name, len(data.target)) if len(data.target) else None,
+        problems,
+    )
 
 
-def _mistake(data: DomainData, task: Task, test: str, one: Mistake) -> dict[str, Any]:
+def _mistake(data: DomainData, task: Task, test: str, one: Mistake) -> WrongAnswer:
     """Name what was wrong in one row."""
     paths: list[Path] = data.paths(test)
-    return {
-        "path": str(paths[one.row]) if paths else None,
-        "label": task.words(one.truth, data.classes),
-        "predicted": task.words(one.answer, data.classes),
-        "confidence": one.confidence,
-    }
+    return WrongAnswer(
+        str(paths[one.row]) if paths else None,
+        task.words(one.truth, data.classes),
+        task.words(one.answer, data.classes),
+        one.confidence,
+    )

@@ -14,6 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from adaptune.networks.network import Network
+from adaptune.results.run import RunResults
 from adaptune.runs.checkpoint import Checkpoints
 from adaptune.runtime.files import read_lines, to_json, write_text
 from adaptune.runtime.processes import barrier, is_first
@@ -127,7 +128,7 @@ class Run:
         if self.writes:
             self.checkpoints.let_go(keep)
 
-    def save_results(self, results: Mapping[str, Any]) -> None:
+    def save_results(self, results: RunResults) -> None:
         """Write the results, in one step."""
         if self.writes:
             write_text(self.results, json.dumps(to_json(results), indent=1) + "\n")

@@ -63,6 +63,19 @@ def gather_each(own: Tensor) -> list[Tensor]:
     return [part.to(own.device) for part in parts]
 
 
+def add_up(own: Tensor) -> Tensor:
+    """Add up what each process holds, of the same shape and type; the same on all of them.
+
+    >>> add_up(torch.ones(2))
+    tensor([1., 1.])
+    """
+    if not _together():
+        return own
+    total = own.detach().to(_carrier(own), copy=True)
+    torch.distributed.all_reduce(total)
+    return total.to(own.device)
+
+
 def gather_objects(own: Item) -> list[Item]:
     """Give what each process holds, anything that can be pickled, the same list on all of them.
 

@@ -13,14 +13,33 @@ from adaptune.engine.method import ranges
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.report.terminal import Terminal
-from adaptune.results.ranking import across, comparable, versus, width
+from adaptune.results.ranking import Place, across, comparable, reached, versus, width
+from adaptune.results.run import RunResults
+from adaptune.results.score import Measure
 from adaptune.results.summary import summarize
+from adaptune.results.trial import Trial, best_of
 from adaptune.runs.setup import Setup
 from adaptune.studies.grid import Failure, spread
-from adaptune.studies.search import Search, best_of, search, space
+from adaptune.studies.search import Search, search, space
 
 RATES = tuple(10 ** (half / 2) for half in range(-8, 3))
 """Body rates that robustness is measured at: five decades, two a decade."""
+
+
+WITHIN = 3.0
+"""Points of the best rate's score within which another counts as good as it."""
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """What tuning chose for a method on a domain, and the trials that it chose from."""
+
+    values: Mapping[str, float]
+    trials: Sequence[Trial]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Give both as JSON has them."""
+        return {"values": dict(self.values), "trials": [one.to_dict() for one in self.trials]}
 
 
 @dataclass(frozen=True)
@@ -65,67 +84,71 @@ def without_tests(data: DomainData) -> DomainData:
     return data.tracked(quietly).without_tests()
 
 
-def tune(
-    plans: Sequence[Tuning], *, jobs: int, terminal: Terminal
-) -> dict[str, dict[str, dict[str, Any]]]:
+def tune(plans: Sequence[Tuning], *, jobs: int, terminal: Terminal) -> dict[str, dict[str, Tuned]]:
     """Run the searches; give the values chosen and all trials, by domain and method.
 
     Raises:
         ValueError: If one failed; what the others found is kept in their folders.
     """
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+    found: dict[str, dict[str, Tuned]] = {}
     for number, trials in spread(_tune, plans, jobs=jobs, terminal=terminal, label="searches"):
         if isinstance(trials, Failure):
             raise ValueError(f"{trials.cell} failed: {trials.reason}")
         one = plans[number]
-        values = best_of(trials)["values"]
-        found.setdefault(one.domain, {})[one.search.name] = {"values": values, "trials": trials}
+        chosen = Tuned(best_of(trials).values, trials)
+        found.setdefault(one.domain, {})[one.search.name] = chosen
     return found
 
 
-def _tune(one: Tuning, terminal: Terminal) -> list[dict[str, Any]]:
+def _tune(one: Tuning, terminal: Terminal) -> list[Trial]:
     return search(one.search, folder=one.folder, terminal=terminal)
 
 
-def summary_of(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def summary_of(runs: Sequence[RunResults]) -> dict[str, Any]:
     """Count runs: a summary a method, and over several training domains who beats whom.
 
     Over several domains only those and the seeds count that every method has a run of.
     """
-    if len({run["domain"] for run in runs}) == 1:
+    if len({run.domain for run in runs}) == 1:
         return {"summary": summarize(runs)}
     runs = comparable(runs)
-    domains = list(dict.fromkeys(run["domain"] for run in runs))
-    names = list(dict.fromkeys(run["method"] for run in runs))
+    domains = list(dict.fromkeys(run.domain for run in runs))
+    names = list(dict.fromkeys(run.method for run in runs))
     return {
         "summary": across(runs),
-        "by_domain": {d: summarize([r for r in runs if r["domain"] == d]) for d in domains},
+        "by_domain": {d: summarize([r for r in runs if r.domain == d]) for d in domains},
         "versus": [versus(runs, one, other) for one in names for other in names if one != other],
     }
 
 
-def robustness(runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Count runs at several rates: accuracy by rate for each method, and the width of its plateau.
+def robustness(runs: Sequence[RunResults]) -> dict[str, Any]:
+    """Count runs at several rates: the score by rate for each method, and how wide its plateau is.
 
     ``width`` is in decades of the rate, within 3 points of the best, at home and elsewhere; a rate
     at which any run diverged is left out.
     """
     found: dict[str, Any] = {}
-    for name in dict.fromkeys(run["base"] for run in runs if "lr" in run["options"]):
-        at: dict[float, list[Mapping[str, Any]]] = {}
-        for run in runs:
-            if run["base"] == name:
-                at.setdefault(run["options"]["lr"], []).append(run)
-        whole = max(map(len, at.values()))
-        curves = {
-            key: [
-                [rate, mean(run[key] for run in at[rate])]
-                for rate in sorted(at)
-                if len(at[rate]) == whole
-            ]
-            for key in ("id_accuracy", "ood_accuracy")
-            if runs[0].get(key) is not None
-        }
-        widths = {key: width([(x, y) for x, y in points]) for key, points in curves.items()}
+    measure = runs[0].measure
+    places: list[Place] = ["id"] if runs[0].home is not None else []
+    places += ["ood"] if runs[0].elsewhere else []
+    for name in dict.fromkeys(run.base for run in runs if "lr" in run.options):
+        curves = {measure.key(place): _curve(runs, name, place) for place in places}
+        widths = {key: _plateau(points, measure) for key, points in curves.items()}
         found[name] = {"curves": curves, "width": widths}
     return found
+
+
+def _curve(runs: Sequence[RunResults], name: str, place: Place) -> list[tuple[float, float]]:
+    """Give the mean score of a method at each rate at which no run diverged."""
+    at: dict[float, list[float]] = {}
+    for run in runs:
+        if run.base == name:
+            at.setdefault(run.options["lr"], []).append(reached(run, place))
+    whole = max(map(len, at.values()))
+    return [(rate, mean(at[rate])) for rate in sorted(at) if len(at[rate]) == whole]
+
+
+def _plateau(points: Sequence[tuple[float, float]], measure: Measure) -> float:
+    merits = [(rate, measure.merit(value)) for rate, value in points]
+    best = max(merit for _, merit in merits)
+    return width(merits, within=measure.margin(WITHIN, best))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import shutil
@@ -22,6 +21,7 @@ from adaptune.data.domains import DomainData, quietly
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.report.terminal import Terminal
+from adaptune.results.run import RunResults, read_results
 from adaptune.runs.experiment import Baseline, experiment
 from adaptune.runs.folder import Run
 from adaptune.runs.setup import Setup
@@ -51,14 +51,13 @@ class Cell:
     def __str__(self) -> str:
         return f"{self.name}, {self.domain}, seed {self.plan.seed}"
 
-    def finished(self) -> dict[str, Any] | None:
+    def finished(self) -> RunResults | None:
         """Give the results of a run that ended with these very settings."""
         out = Run(self.folder)
         if self.begun() and out.results.is_file():
-            done: dict[str, Any] = json.loads(out.results.read_text())
             # The folder may have moved since, or the run ended before it was told where it stands.
-            own = {"config": str(out.config), "domain": self.domain, "base": self.method}
-            return done | own
+            done = read_results(out.results)
+            return replace(done, config=str(out.config), domain=self.domain, base=self.method)
         return None
 
     def begun(self) -> bool:
@@ -79,7 +78,7 @@ _BASELINE: dict[str, Baseline] = {}
 """What the network reaches on test sets before training, by setting and domain, in each process."""
 
 
-def run_cell(cell: Cell, terminal: Terminal) -> dict[str, Any]:
+def run_cell(cell: Cell, terminal: Terminal) -> RunResults:
     """Run one cell, unless it was run before."""
     known = cell.finished()
     if known is not None:
@@ -101,14 +100,14 @@ def run_cell(cell: Cell, terminal: Terminal) -> dict[str, Any]:
             baseline=_BASELINE.setdefault(key, {}),
             resume=begun,
         )
-        done: dict[str, Any] = to_json(results) | {"domain": cell.domain, "base": cell.method}
-        out.save_results(done)
-    return done
+        results = replace(results, domain=cell.domain, base=cell.method)
+        out.save_results(results)
+    return RunResults.from_dict(to_json(results))  # the same whether it was run or read
 
 
 def run_cells(
     cells: Sequence[Cell], *, jobs: int, terminal: Terminal
-) -> tuple[list[dict[str, Any]], list[Failure]]:
+) -> tuple[list[RunResults], list[Failure]]:
     """Run cells; give results in their order, and what failed. One that fails stops no other.
 
     Cells of one domain whose configs are the same are one run, whatever their names.
@@ -121,7 +120,7 @@ def run_cells(
         cell if jobs == 1 else replace(cell, data=cell.data.tracked(quietly))
         for cell in (cells[number] for number, *_ in twins.values())
     ]
-    made: dict[int, dict[str, Any]] = {}
+    made: dict[int, RunResults] = {}
     failures = []
     same = list(twins.values())
     for which, done in spread(run_cell, once, jobs=jobs, terminal=terminal, label="runs"):
@@ -134,13 +133,13 @@ def run_cells(
     return [made[number] for number in sorted(made)], failures
 
 
-def _copied(done: Mapping[str, Any], cell: Cell, twin: Cell) -> dict[str, Any]:
+def _copied(done: RunResults, cell: Cell, twin: Cell) -> RunResults:
     """Give a cell the results of another with the same settings, under its own name."""
     out = Run(twin.folder)
     if twin.finished() is None:
         own = shutil.ignore_patterns("checkpoints", ".lock")
         shutil.copytree(cell.folder, twin.folder, ignore=own, dirs_exist_ok=True)
-    results = {**done, "method": twin.name, "config": str(out.config)}
+    results = replace(done, method=twin.name, config=str(out.config))
     out.save_results(results)
     return results
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import socket
 import time
@@ -14,7 +13,7 @@ from typing import Any
 
 import optuna
 from optuna.study import Study
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from adaptune.data.domains import DomainData
 from adaptune.engine.method import hyperparameters, ranges
@@ -22,8 +21,10 @@ from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.ops.rejection import UNKNOWN_ABOVE
 from adaptune.report.terminal import Terminal
+from adaptune.results.score import Measure, number
+from adaptune.results.trial import Trial
 from adaptune.runs.setup import Setup, open_session
-from adaptune.selection.epochs import best_by_validation
+from adaptune.selection.epochs import BestEpoch, best_by_validation
 from adaptune.studies.search.sampler import Over, sampler_for
 from adaptune.studies.search.storage import HEARTBEAT, open_storage, stable_writes
 from adaptune.types import Between
@@ -106,7 +107,7 @@ def space(method: str, names: Sequence[str] | None = None) -> dict[str, Between]
 
 def search(
     what: Search, *, folder: Path, storage: str | None = None, terminal: Terminal
-) -> list[dict[str, Any]]:
+) -> list[Trial]:
     """Run trials until the budget is used; give all of them, those of other processes too.
 
     A study that was interrupted goes on. Several processes, on one machine or on many, share one
@@ -160,32 +161,6 @@ def _begin(study: Study, what: Search) -> None:
     study.set_user_attr("settings", what.settings)
 
 
-def best_of(trials: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Choose the finished trial most accurate on ID validation; the lower loss decides ties.
-
-    Raises:
-        ValueError: If none finished.
-
-    >>> trials = [dict(state="complete", accuracy=50.0, loss=loss) for loss in (2.0, 1.0)]
-    >>> best_of(trials)["loss"]
-    1.0
-    """
-    done = [trial for trial in trials if trial["state"] == "complete"]
-    if not done:
-        raise ValueError(
-            "no trial came to an end: every one diverged or is still running elsewhere; search "
-            "again, or give a smaller network or other ranges"
-        )
-    return max(done, key=trial_order)
-
-
-def trial_order(trial: Mapping[str, Any]) -> tuple[bool, float, float]:
-    """Give what trials are ordered by: finished, accurate, of a low loss."""
-    loss = trial["loss"]
-    known = loss is not None and math.isfinite(loss)
-    return trial["state"] == "complete", trial["accuracy"] or 0.0, -loss if known else -math.inf
-
-
 def _pruner(what: Search) -> optuna.pruners.BasePruner:
     if all(isinstance(one, Between) for one in what.over.values()):
         first = max(1, -(-what.plan.epochs // 3))
@@ -236,7 +211,7 @@ def _bring_back(study: Study) -> None:
             queued.append(trial.params)
 
 
-def _run(study: Study, trial: Trial, what: Search, terminal: Terminal) -> float:
+def _run(study: Study, trial: optuna.Trial, what: Search, terminal: Terminal) -> float:
     """Train once, tell the study after every epoch, and stop when others are ahead."""
     trial.set_user_attr("process", f"{socket.gethostname()}:{os.getpid()}")
     trial.set_user_attr("settings", what.settings)
@@ -249,13 +224,15 @@ def _run(study: Study, trial: Trial, what: Search, terminal: Terminal) -> float:
     said = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
     terminal.say(f"trial {len(counted)} of {what.budget}: {said}")
     began = time.perf_counter()
-    best: dict[str, Any] = {"epoch": -1, "accuracy": 0.0, "bar": 0.0, "loss": float("inf")}
+    best, measure = BestEpoch(), Measure()
     training = open_session(METHODS[what.method], options, what.data, what.setting, plan)
     try:
         for epoch in terminal.epochs(training.epochs(), plan.epochs):
             scores = training.validate()
             best = best_by_validation(best, epoch.number, scores)
-            trial.report(scores.main.value, epoch.number)
+            measure = scores.main.measure
+            trial.set_user_attr("score", measure.to_dict())
+            trial.report(scores.main.merit, epoch.number)
             if epoch.number and trial.should_prune():
                 raise optuna.TrialPruned
     except FloatingPointError as error:
@@ -263,28 +240,32 @@ def _run(study: Study, trial: Trial, what: Search, terminal: Terminal) -> float:
         raise optuna.TrialPruned from error
     finally:
         trial.set_user_attr("seconds", round(time.perf_counter() - began, 2))
-    trial.set_user_attr("loss", best["loss"])
-    terminal.say(f"trial {len(counted)}: val {best['accuracy']:.1f}%")
-    return float(best["accuracy"])
+    trial.set_user_attr("loss", best.loss)
+    reached = number(best.val)
+    terminal.say(f"trial {len(counted)}: val {measure.text(reached)}")
+    return measure.merit(reached)
 
 
-def _suggest(trial: Trial, name: str, one: Between | Sequence[float]) -> float:
+def _suggest(trial: optuna.Trial, name: str, one: Between | Sequence[float]) -> float:
     if isinstance(one, Between):
         return trial.suggest_float(name, one.low, one.high, log=True)
     return float(trial.suggest_categorical(name, list(one)))
 
 
-def _row(trial: FrozenTrial) -> dict[str, Any]:
-    """Give a trial as plain values; what was pruned has the accuracy it had reached."""
-    reached = trial.intermediate_values
+def _row(trial: FrozenTrial) -> Trial:
+    """Read a trial, which the study knows by merit; what was pruned has what it had reached."""
+    reached, known = trial.intermediate_values, trial.user_attrs
+    measure = Measure.from_dict(known.get("score"))
     last = reached[max(reached)] if reached else None
-    return {
-        "number": trial.number,
-        "values": dict(trial.params),
-        "state": trial.state.name.lower(),
-        "accuracy": trial.value if trial.state == TrialState.COMPLETE else last,
-        "loss": trial.user_attrs.get("loss"),
-        "epochs": max(reached, default=0),
-        "seconds": trial.user_attrs.get("seconds"),
-        "diverged": "diverged" in trial.user_attrs,
-    }
+    merit = trial.value if trial.state == TrialState.COMPLETE else last
+    return Trial(
+        number=trial.number,
+        values=dict(trial.params),
+        state=trial.state.name.lower(),
+        reached=None if merit is None else measure.merit(merit),
+        loss=known.get("loss"),
+        epochs=max(reached, default=0),
+        seconds=known.get("seconds"),
+        diverged="diverged" in known,
+        measure=measure,
+    )

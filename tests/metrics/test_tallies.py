@@ -1,0 +1,90 @@
+"""What a set comes to is the same for any batches and processes, in memory that does not grow."""
+
+from functools import cache
+
+import pytest
+import torch
+from two import on_two
+
+from adaptune.metrics.classification import ClassTally
+from adaptune.metrics.column import Column
+from adaptune.metrics.sample import Sample, ranks
+from adaptune.runtime.processes import rank_and_world
+from adaptune.types import Outputs
+
+SETS = {"large": (2500, 5), "small": (40, 5), "one row": (1, 5)}
+"""Rows and classes; of one row the second process has none."""
+
+
+@cache
+def outputs(rows: int, classes: int) -> Outputs:
+    random = torch.Generator().manual_seed(rows)
+    logits = 3 * torch.randn(rows, classes, generator=random)
+    y = torch.randint(classes, (rows,), generator=random)
+    return Outputs(logits, y, torch.randn(rows, 3, generator=random), torch.arange(rows))
+
+
+def told(name: str, size: int = 33) -> dict:
+    """Show a set to both tallies, in batches of which each process takes its share."""
+    rows, classes = SETS[name]
+    rank, world = rank_and_world()
+    tally, sample = ClassTally(classes - 1, unknown=True), Sample(200)
+    for at in torch.arange(rows).split(size)[rank::world]:
+        for one in (tally, sample):
+            one.add(outputs(rows, classes).at(at))
+    for one in (tally, sample):
+        one.merge()
+    return {"scores": tally.scores(), "worst": tally.mistakes(), "sample": vars(sample.outputs())}
+
+
+def everything() -> dict:
+    return {name: told(name) for name in SETS}
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory) -> list[dict]:
+    """What each of two processes came to."""
+    return on_two(everything, tmp_path_factory.mktemp("tallies"))
+
+
+def same(one: dict, other: dict) -> None:
+    assert one["scores"] == other["scores"]
+    assert one["worst"] == other["worst"]
+    for key, value in one["sample"].items():
+        assert torch.equal(value, other["sample"][key]), key
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_two_processes_come_to_what_one_does_to_the_bit(both, name):
+    alone = told(name)
+    for one in both:
+        same(one[name], alone)
+
+
+@pytest.mark.parametrize("size", [1, 7, 2500])
+def test_other_batches_come_to_the_same_to_the_bit(size):
+    same(told("large", size), told("large"))
+
+
+def test_a_sample_holds_the_rows_that_rank_lowest_in_the_order_of_the_set():
+    index = told("large")["sample"]["index"]
+    lowest = ranks(torch.arange(2500)).argsort()[:200].sort().values
+    assert torch.equal(index, lowest)
+    assert torch.equal(told("small")["sample"]["index"], torch.arange(40))
+
+
+def test_confusion_and_accuracy_are_those_of_a_plain_count():
+    scores, whole = told("large")["scores"], outputs(2500, 5)
+    guess = whole.logits.argmax(1)
+    wanted = [[int(((whole.y == a) & (guess == b)).sum()) for b in range(5)] for a in range(5)]
+    assert [list(row) for row in scores.detail["confusion"]] == wanted
+    assert scores.main.value == pytest.approx(100 * float((guess == whole.y).double().mean()))
+
+
+def test_a_column_keeps_its_numbers_and_moves_seldom():
+    column, moved, before = Column(torch.int64), 0, -1
+    for start in range(0, 10_000, 10):
+        column.add(torch.arange(start, start + 10))
+        moved, before = moved + (column.room.data_ptr() != before), column.room.data_ptr()
+    assert torch.equal(column.values(), torch.arange(10_000))
+    assert moved < 8
