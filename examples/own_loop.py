@@ -18,7 +18,6 @@ from adaptune.data.inputs.image import read_image
 from adaptune.networks.backbones import BUILT_IN, packaged, read_weights
 from adaptune.networks.heads import Readout
 from adaptune.ops.conditioning import Spread
-from adaptune.tasks.classification import Classification
 from adaptune.types import Group
 
 torch.manual_seed(0)
@@ -37,10 +36,8 @@ model.reset_classifier(0)
 # One pass over the data serves the batch norms and the head.
 spread = Spread()
 print(str(convert_batchnorm(model, loader, watch=spread)).splitlines()[0])
-head = Readout(model.num_features, len(images.classes))
-torch.nn.init.zeros_(head.weight)
-torch.nn.init.zeros_(head.bias)
-head.condition(spread, floor=0.05, curvature=Classification.curvature)
+head = Readout(model.num_features, len(images.classes)).zero_()
+head.condition(spread, floor=0.05, curvature=0.5)  # that of the cross-entropy
 
 plan, epochs = Plan(momentum=0.9), 5
 fast = plan.rate(Group(head, rate=0.25, curvature=head.bound))

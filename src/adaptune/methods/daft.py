@@ -6,7 +6,6 @@ import math
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
-from torch import nn
 
 from adaptune.batchnorm.scan import scan
 from adaptune.engine.method import Method
@@ -73,8 +72,7 @@ class DAFT(Method):
                 f"a conditioned head needs a bound of the loss's curvature, and none is known of "
                 f"{type(task).__name__.lower()}: give --head published"
             )
-        nn.init.zeros_(net.head.weight)
-        nn.init.zeros_(net.head.bias)
+        net.head.zero_()
         if head == "conditioned":
             net.head.standardize(torch.zeros(net.width), torch.ones(net.width), 1.0)
 

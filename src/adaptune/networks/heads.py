@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -52,6 +53,17 @@ class Readout(nn.Linear, Head):
         super().__init__(width, outputs)
         for name in ("mean", "deviation", "curvature"):
             self.register_buffer(name, None)
+
+    @torch.no_grad()
+    def zero_(self) -> Self:
+        """Start at zero: every output is 0, whatever is read.
+
+        >>> Readout(2, 3).zero_()(torch.ones(1, 2)).tolist()
+        [[0.0, 0.0, 0.0]]
+        """
+        self.weight.zero_()
+        self.bias.zero_()
+        return self
 
     @property
     def bound(self) -> float:
