@@ -31,6 +31,7 @@ def test_numbers_of_a_table_are_read_as_float32_rows_in_its_order(tmp_path):
     data = open_domains(table(tmp_path, ["0.5", " -2", "1e3"]), shares=SOME, labels="value")
     assert data.classes == ("value",)
     assert data.sets["train"].labels == [[0.5], [-2.0], [1000.0]]
+    assert open_domains(tmp_path / "all.csv", labels="value", classes=["heat"]).classes == ("heat",)
     y = data.sets["train"].meaning.read(data.sets["train"].examples[0])
     assert (y.dtype, y.shape) == (torch.float32, (1,))
 

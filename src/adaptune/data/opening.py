@@ -54,7 +54,7 @@ def open_domains(
         loading: How batches are made.
         labels: What labels are: names of classes, or numbers ("value").
         classes: The names of the classes; by default those of the source. Images of others are
-            left out.
+            left out. Of values, their name.
         domain: The domain of a manifest to train on; by default its first.
         open_set: Test on images of other classes too, in the target and other domains: their label
             is the number of classes.
@@ -113,8 +113,8 @@ def domains_of(
 ) -> DomainData:
     """Split what was found and keep it to its labels; else as `open_domains`."""
     shares, loading = shares or Shares(), loading or Loading()
-    names = () if labels == "value" else classes_of(classes or found.own.classes)
-    meaning = labels_of(labels, names, open_set=open_set)
+    names = classes or (found.own.classes if labels == "class" else ())
+    meaning = labels_of(labels, classes_of(names), open_set=open_set)
     kept, notes = _kept(meaning, [split_by_subject(one, shares) for one in found.trained])
     hidden = _unseen(shares, kept)
     tests, said = _tested(meaning, found, hidden)
