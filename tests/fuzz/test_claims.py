@@ -132,7 +132,7 @@ def start(photos, tiny) -> list[str]:
     return ["fit", str(photos), *tiny[:-1], "--method=ft", "--lr=0.02", "--val-share=0.5"]
 
 
-@settings(calm, max_examples=6)
+@settings(calm, max_examples=4)
 @given(begun=BEGUN, asked=ASKED)
 def test_what_a_run_claims_is_what_trained(start, tmp_path, trained, begun, asked):
     check([*start, "--batch-size=16"], tmp_path / "run", trained, begun, asked)

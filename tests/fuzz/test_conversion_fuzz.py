@@ -215,7 +215,7 @@ def check(case: Case) -> None:
         check_converting_again_moves_nothing(done)
 
 
-@settings(same_every_time, max_examples=500)
+@settings(same_every_time, max_examples=300)
 @given(cases())
 def test_whatever_the_network_conversion_does_what_it_says_and_no_more(case):
     check(case)

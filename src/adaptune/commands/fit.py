@@ -78,7 +78,8 @@ def run(words: Sequence[str]) -> None:
     out = Run(folder, tensorboard=given.tensorboard)
     quiet = not out.writes
     with out.locked(), Terminal(quiet=quiet) as terminal, _saying_how_to_go_on(folder):
-        data = open_data(given, seed=plan.seed, track=terminal.track)
+        labels = TASKS[task].labels
+        data = open_data(given, seed=plan.seed, track=terminal.track, labels=labels)
         if not given.oracle:
             data = replace(data, answers=PeopleAnnotator(folder / "questions.csv", write_questions))
         for note in data.notes:
