@@ -104,7 +104,7 @@ def experiment(
         Stopped: If the process is asked to stop; the work done is kept.
     """
     began = time.perf_counter()
-    select = selection_rule(setting.select, data, task)
+    select = selection_rule(setting.select, data, task or setting.build_task(data))
     baseline = {} if baseline is None else baseline
     of, usual = describe_run(method, data, setting, config), usual_options(method)
     found = find_checkpoint(run, of, plan, usual, terminal) if resume else None
