@@ -22,9 +22,6 @@ from adaptune.engine import warmup
 torch.set_num_threads(1)
 
 HERE = Path(__file__)
-BULK = {"benchmarks", "fuzz", "test_methods.py", "test_methods_on_digits.py", "test_examples.py"}
-"""Folders and files of tests that run much code, all of which has tests of its own."""
-
 PATTERNS = ("dots", "rings", "stripes")
 EACH = 20
 
@@ -55,16 +52,6 @@ def pytest_runtest_protocol(item):
     alone = item.get_closest_marker("alone") is not None
     with machine(HERE, HERE.with_name("machine.py"), alone=alone):
         return (yield)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _untraced(request):
-    """Let coverage not follow tests that run much code: it would take a third longer."""
-    trace = sys.gettrace()
-    if request.path.parent.name in BULK or request.path.name in BULK:
-        sys.settrace(None)
-    yield
-    sys.settrace(trace)
 
 
 @pytest.fixture(autouse=True, scope="session")
