@@ -96,7 +96,7 @@ class Descent:
         """Evaluate an objective and move ``modules`` (by default all groups) one step down it.
 
         Raises:
-            NonFinite: If a term of the objective or a gradient is not finite.
+            NonFiniteError: If a term of the objective or a gradient is not finite.
             ValueError: If a batch in parts is descended more than once, or by a rule that climbs.
         """
         params = trainable(*modules) if modules else self.params

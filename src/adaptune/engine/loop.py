@@ -71,7 +71,7 @@ def fit(
 
     Raises:
         ValueError: If the state is that of another network or method.
-        NonFinite: If a term of the objective or a gradient stops being finite, unless the plan
+        NonFiniteError: If a term of the objective or a gradient stops being finite, unless the plan
             skips such steps.
     """
     fabric = fabric or Fabric(accelerator="cpu", devices=1)

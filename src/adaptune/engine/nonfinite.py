@@ -1,4 +1,4 @@
-"""Training that goes wrong: what stopped being finite, where, and on which images."""
+"""Training that goes wrong: what stopped being finite, where, and on which rows."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class StepCheck:
         """Read the numbers; this waits for the device.
 
         Raises:
-            NonFinite: If the step must not be taken.
+            NonFiniteError: If the step must not be taken.
         """
         if not bool(self.broken):
             return

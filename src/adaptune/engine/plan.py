@@ -15,7 +15,7 @@ class Plan:
     """How long to train and how steps are taken and kept; rates belong to the method.
 
     Args:
-        epochs: Passes over the training images.
+        epochs: Passes over the training data.
         momentum: Momentum of stochastic gradient descent.
         weight_decay: Weight decay, in the gradient.
         warmup: The share of the run in which rates rise, before they fall along a cosine to zero.

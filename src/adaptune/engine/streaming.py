@@ -52,8 +52,8 @@ def stream(
         episodic: Put the method back after each answer, so that each is as if it were the first.
 
     Raises:
-        NonFinite: If a term of the objective or a gradient is not finite, unless the plan skips
-            such steps; then the batch is answered without a step.
+        NonFiniteError: If a term of the objective or a gradient is not finite, unless the plan
+            skips such steps; then the batch is answered without a step.
     """
     fabric = fabric or Fabric(accelerator="cpu", devices=1)
     method.net.layout = plan.layout

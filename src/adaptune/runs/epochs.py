@@ -89,8 +89,8 @@ def train(
         training: What is trained.
         terminal: Where progress is shown.
         signals: Who hears whether to stop; after a step a checkpoint is written first.
-        select: What chooses the best epoch, as in `Setting`.
-        of: What the run is of, with the text of its ``config.yaml``; see `described`.
+        select: What chooses the best epoch, as in `Setup`.
+        of: What the run is of, with the text of its ``config.yaml``; see `describe_run`.
         found: The checkpoint to go on from.
 
     Raises:
