@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 
 import pytest
 
+import adaptune
 from benchmarks.pages import FOLDER, README, measured, overview, pages
 from benchmarks.table import KINDS, PAGES, ROOT, filled
 
@@ -45,3 +47,10 @@ def test_the_readmes_commands_and_options_exist():
 
     for command in re.findall(r"^adaptune (\w+)", (ROOT / "README.md").read_text(), re.MULTILINE):
         assert command in COMMANDS
+
+
+@pytest.mark.parametrize("page", [*PAGES, *METHODS], ids=lambda page: page.name)
+def test_what_a_page_calls_is_there_and_can_be_called(page):
+    for name in re.findall(r"\badaptune\.([A-Za-z_]\w*)\(", page.read_text()):
+        assert name in adaptune.__all__, name
+        assert not inspect.isabstract(getattr(adaptune, name)), name
