@@ -151,15 +151,23 @@ def fewer(data: DomainData, images: int, seed: int) -> DomainData:
     )
 
 
-def curves(
-    rows: Sequence[Mapping[str, Any]], place: str
-) -> dict[tuple[int, int], dict[str, float]]:
-    """Give mean accuracy by size (images, steps) and variant, where all variants have a run."""
-    found: dict[tuple[int, int], dict[str, list[float]]] = {}
+def means(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[int, int], dict[str, tuple[float, ...]]]:
+    """Give accuracy at home and elsewhere by size and variant, over what all variants have run.
+
+    A size is (images, steps). A domain and seed that some variant lacks counts for none.
+    """
+    runs: dict[tuple[int, int], dict[str, dict[tuple[str, int], tuple[float, float]]]] = {}
     for row in rows:
-        size = (row["images"], row["steps"])
-        found.setdefault(size, {}).setdefault(row["variant"], []).append(row[place])
-    return {size: {name: mean(one) for name, one in own.items()} for size, own in found.items()}
+        own = runs.setdefault((row["images"], row["steps"]), {}).setdefault(row["variant"], {})
+        own[row["domain"], row["seed"]] = (row["id"], row["ood"])
+    found = {}
+    for size, variants in sorted(runs.items()):
+        shared = set.intersection(*(set(own) for own in variants.values()))
+        found[size] = {
+            name: tuple(mean(own[one][place] for one in shared) for place in range(2))
+            for name, own in variants.items()
+        }
+    return found
 
 
 if __name__ == "__main__":
