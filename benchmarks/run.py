@@ -37,8 +37,8 @@ from adaptune.studies.oracle import oracle_gaps
 
 ROOT = Path(__file__).parent
 Options = Mapping[str, Any]
-OWN = ("method", "tuned", "scan")
-"""What a variant may say beside its method's options."""
+OWN = ("method", "tuned", "scan", "plan")
+"""What a variant may say beside its method's options; ``plan`` are options of the plan."""
 
 
 def main(words: list[str]) -> None:
@@ -85,15 +85,23 @@ class Bench:
     def variants(self) -> dict[str, dict[str, Any]]:
         return {name: dict(one) for name, one in self.protocol["variants"].items()}
 
+    def planned(self, name: str) -> Plan:
+        """Give the plan of a variant: the protocol's, with what the variant says of it."""
+        return replace(self.plan, **self.variants[name].get("plan", {}))
+
+    def tuned_as(self, name: str) -> str:
+        """Say whose tuning a variant takes: its own where its plan is, or else its method's."""
+        return name if "plan" in self.variants[name] else str(self.variants[name]["method"])
+
     def cell(self, domain: str, name: str, label: str, values: Options, seed: int) -> Cell:
         """Lay out one run of the variant ``name``, called ``label``."""
         one, images = self.variants[name], self.domains[domain].seeded(seed)
         if "scan" in one:
             train = some(images.sets["train"], one["scan"], seed)
             images = replace(images, sets={**images.sets, "train": train})
-        plan = replace(self.plan, seed=seed)
+        plan = replace(self.planned(name), seed=seed)
         spec = {"method": one["method"], **values, "scan": one.get("scan")}
-        known = vars(self.setting) | vars(plan) | {"batch_size": images.loading.batch_size}
+        known = vars(self.setting) | plan.settings() | {"batch_size": images.loading.batch_size}
         return Cell(
             self.work / domain / f"{label}-{seed}".replace(" ", "-"),
             label,
@@ -126,7 +134,7 @@ def run(
         for name, one in bench.variants.items():
             values = _options(one)
             if one.get("tuned", True):
-                values |= own[one["method"]].values if one["method"] in own else {}
+                values |= own[bench.tuned_as(name)].values if bench.tuned_as(name) in own else {}
                 values |= grid.get(domain, {}).get(name, {})
             rates = RATES if protocol.get("rates") else ()
             cells += [
@@ -160,13 +168,19 @@ def run(
 
 
 def _tuned(bench: Bench, jobs: int, terminal: Terminal) -> dict[str, dict[str, Tuned]]:
-    """Tune each variant with the same budget on each domain; one is tuned unless it says not."""
-    tuned = [one for one in bench.variants.values() if one.get("tuned", True)]
+    """Tune each variant with the same budget on each domain; one is tuned unless it says not.
+
+    Variants of a method share its tuning; one with a plan of its own is tuned by that.
+    """
+    tuned = {
+        bench.tuned_as(name): (one["method"], _options(one), bench.planned(name))
+        for name, one in bench.variants.items()
+        if one.get("tuned", True)
+    }
     plans = plan_tuning(
-        {one["method"]: _options(one) for one in tuned},
+        tuned,
         bench.domains,
         bench.setting,
-        bench.plan,
         budget=bench.protocol["tune"],
         folder=bench.work / "tuning",
     )
