@@ -38,7 +38,8 @@ from adaptune.studies.oracle import oracle_gaps
 ROOT = Path(__file__).parent
 Options = Mapping[str, Any]
 OWN = ("method", "tuned", "scan", "plan")
-"""What a variant may say beside its method's options; ``plan`` are options of the plan."""
+"""What a variant may say beside its method's options: ``plan`` are options of the plan, ``tuned``
+is false or the name of a variant whose tuning it takes."""
 
 
 def main(words: list[str]) -> None:
@@ -90,8 +91,9 @@ class Bench:
         return replace(self.plan, **self.variants[name].get("plan", {}))
 
     def tuned_as(self, name: str) -> str:
-        """Say whose tuning a variant takes: its own where its plan is, or else its method's."""
-        return name if "plan" in self.variants[name] else str(self.variants[name]["method"])
+        """Say whose tuning a variant takes: its own, that of another which it names, or none's."""
+        said = self.variants[name].get("tuned", True)
+        return name if said is True else str(said or "")
 
     def cell(self, domain: str, name: str, label: str, values: Options, seed: int) -> Cell:
         """Lay out one run of the variant ``name``, called ``label``."""
@@ -133,9 +135,8 @@ def run(
         own = tuned.get(domain, {})
         for name, one in bench.variants.items():
             values = _options(one)
-            if one.get("tuned", True):
-                values |= own[bench.tuned_as(name)].values if bench.tuned_as(name) in own else {}
-                values |= grid.get(domain, {}).get(name, {})
+            values |= own[bench.tuned_as(name)].values if bench.tuned_as(name) in own else {}
+            values |= grid.get(domain, {}).get(name, {})
             rates = RATES if protocol.get("rates") else ()
             cells += [
                 bench.cell(domain, name, f"{name} {rate:.2g}", {**values, "lr": rate}, seed)
@@ -168,14 +169,11 @@ def run(
 
 
 def _tuned(bench: Bench, jobs: int, terminal: Terminal) -> dict[str, dict[str, Tuned]]:
-    """Tune each variant with the same budget on each domain; one is tuned unless it says not.
-
-    Variants of a method share its tuning; one with a plan of its own is tuned by that.
-    """
+    """Tune each variant with the same budget on each domain, unless it says otherwise."""
     tuned = {
-        bench.tuned_as(name): (one["method"], _options(one), bench.planned(name))
+        name: (one["method"], _options(one), bench.planned(name))
         for name, one in bench.variants.items()
-        if one.get("tuned", True)
+        if bench.tuned_as(name) == name
     }
     plans = plan_tuning(
         tuned,

@@ -94,7 +94,8 @@ def test_tuned_variants_take_what_their_search_chose_and_others_do_not(protocol)
 def test_a_variant_with_a_plan_of_its_own_is_run_and_tuned_by_that(protocol, tmp_path):
     text = TUNED.replace(
         'ft, as it comes"]\nmethod = "ft"\ntuned = false',
-        'ft, interpolated"]\nmethod = "ft"\nplan = {interpolate = 0.5, epochs = 2}',
+        'ft, interpolated"]\nmethod = "ft"\nplan = {interpolate = 0.5, epochs = 2}\n'
+        '[variants."ft, averaged"]\nmethod = "ft"\ntuned = "ft"\nplan = {average = "ema"}',
     )
     found = protocol(text, 'tune = 2\ndomains = ["photo"]', seeds="[0]")
     tuned = found["tuned"]["photo"]
@@ -103,7 +104,8 @@ def test_a_variant_with_a_plan_of_its_own_is_run_and_tuned_by_that(protocol, tmp
         "ft, interpolated": 2,
     }
     for row in found["rows"]:
-        assert row["options"]["lr"] == tuned[row["method"]]["values"]["lr"]
+        own = {"ft, averaged": "ft"}.get(row["method"], row["method"])
+        assert row["options"]["lr"] == tuned[own]["values"]["lr"]
     for folder, said in (("ft-0", (None, 1)), ("ft,-interpolated-0", (0.5, 2))):
         config = yaml.safe_load(
             (tmp_path / "work/small/photo" / folder / "config.yaml").read_text()
