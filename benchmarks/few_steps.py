@@ -63,7 +63,7 @@ def main(words: list[str]) -> None:
     rows.parent.mkdir(parents=True, exist_ok=True)
     done = {cell_of(row) for row in read(rows)}
     opened = photos.open_source(given.data, given.work / "data")
-    weights = photos.weights(protocol["weights"], given.work / "data")
+    weights = photos.weights(given.work / "data", protocol["setting"]["weights"])
     loading = Loading(**protocol["loading"])
     data = {name: opened[name](loading) for name in protocol["domains"]}
     which, parts = given.part
@@ -101,7 +101,7 @@ def cells(protocol: Mapping[str, Any]) -> Iterator[Cell]:
 
 
 def run(
-    protocol: Mapping[str, Any], cell: Cell, data: DomainData, weights: Path
+    protocol: Mapping[str, Any], cell: Cell, data: DomainData, weights: Path | None
 ) -> dict[str, float]:
     """Train and test one cell: accuracy at home and mean accuracy elsewhere, in percent."""
     said = dict(protocol["variants"][cell.variant])
@@ -110,7 +110,7 @@ def run(
     steps = math.ceil(len(data.sets["train"]) / data.loading.batch_size)
     epochs = max(1, round(cell.steps / steps))
     plan = Plan(**protocol["plan"], **said.pop("plan", {}), epochs=epochs, seed=cell.seed)
-    setting = Setup(**protocol["setting"], weights=str(weights))
+    setting = Setup(**protocol["setting"] | {"weights": str(weights)})
     torch.manual_seed(cell.seed)
     began = time.perf_counter()
     session = open_session(method, said, data.seeded(cell.seed), setting, plan)

@@ -11,8 +11,9 @@ import itertools
 import json
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -37,9 +38,9 @@ from adaptune.studies.oracle import oracle_gaps
 
 ROOT = Path(__file__).parent
 Options = Mapping[str, Any]
-OWN = ("method", "tuned", "scan", "plan")
-"""What a variant may say beside its method's options: ``plan`` are options of the plan, ``tuned``
-is false or the name of a variant whose tuning it takes."""
+OWN = ("method", "tuned", "scan", "plan", "setting")
+"""What a variant may say beside its method's options: ``plan`` and ``setting`` change those of the
+protocol, ``tuned`` is false or the name of a variant whose tuning it takes."""
 
 
 def main(words: list[str]) -> None:
@@ -71,12 +72,17 @@ class Bench:
     protocol: Mapping[str, Any]
     domains: Mapping[str, DomainData]
     work: Path
-    weights: Path | None = None
+    weights: Callable[[str], Path | None] = lambda _: None
 
     @property
     def setting(self) -> Setup:
-        own = {} if self.weights is None else {"weights": str(self.weights)}
-        return Setup(**{**self.protocol.get("setting", {}), **own})
+        return self.set_up({})
+
+    def set_up(self, more: Mapping[str, Any]) -> Setup:
+        """Give the protocol's setting, with what a variant says; weights may be the source's."""
+        said = {**self.protocol.get("setting", {}), **more}
+        file = self.weights(said.get("weights") or "")
+        return Setup(**said | {"weights": str(file) if file else said.get("weights") or None})
 
     @property
     def plan(self) -> Plan:
@@ -102,8 +108,9 @@ class Bench:
             train = some(images.sets["train"], one["scan"], seed)
             images = replace(images, sets={**images.sets, "train": train})
         plan = replace(self.planned(name), seed=seed)
+        setting = self.set_up(one.get("setting", {}))
         spec = {"method": one["method"], **values, "scan": one.get("scan")}
-        known = vars(self.setting) | plan.settings() | {"batch_size": images.loading.batch_size}
+        known = vars(setting) | plan.settings() | {"batch_size": images.loading.batch_size}
         return Cell(
             self.work / domain / f"{label}-{seed}".replace(" ", "-"),
             label,
@@ -111,7 +118,7 @@ class Bench:
             one["method"],
             values,
             images,
-            self.setting,
+            setting,
             plan,
             yaml_text(spec | known),
         )
@@ -125,8 +132,7 @@ def run(
     openers = source.open_source(data, work.parent / "data", **protocol.get("source_options", {}))
     loading = Loading(**protocol.get("loading", {}))
     names = protocol.get("domains", list(openers))
-    known = protocol.get("weights")  # of a package, by the source's name for them
-    weights = source.weights(known, work.parent / "data") if known else None
+    weights = partial(getattr(source, "weights", lambda *_: None), work.parent / "data")
     bench = Bench(protocol, {name: openers[name](loading) for name in names}, work, weights)
     tuned = _tuned(bench, jobs, terminal) if "tune" in protocol else {}
     grid = _searched(bench, jobs, terminal) if "grids" in protocol else {}
