@@ -22,6 +22,7 @@ from adaptune.networks.architectures import (
 )
 from adaptune.networks.heads import Head, Readout
 from adaptune.networks.hugging_face import transformers_architecture
+from adaptune.networks.layers.lora import fold_adapters
 from adaptune.networks.serialization import LATER, read_description, read_tensors
 from adaptune.networks.split import Part, fill, from_names, layer_of, split, under_names
 from adaptune.networks.surgery import operate
@@ -183,6 +184,10 @@ class Network(nn.Module, Generic[H]):
             hold_batchnorm(self, "eval")
         return self
 
+    def plain_body(self) -> nn.Module:
+        """Give the body without adapters, which are folded into a copy; itself, where none are."""
+        return fold_adapters(self.body)
+
     def plain_state(self) -> dict[str, Tensor]:
         """Give the state dict of the original architecture, the head folded and under its name.
 
@@ -190,7 +195,7 @@ class Network(nn.Module, Generic[H]):
         `operate` changed the architecture.
         """
         head = self.head.fold().state_dict()
-        state = under_names(self.parts, head, self.body.state_dict())
+        state = under_names(self.parts, head, self.plain_body().state_dict())
         return {key: value.detach().contiguous().cpu() for key, value in state.items()}
 
     def save(self, folder: Path) -> None:
