@@ -33,7 +33,7 @@ from adaptune.runtime.files import to_json, write_text
 from adaptune.runtime.machine import describe_machine
 from adaptune.studies.comparison import RATES, Tuned, plan_tuning, robustness, summary_of, tune
 from adaptune.studies.grid import Cell, run_cells
-from adaptune.studies.oracle import oracle_gaps
+from adaptune.studies.oracle import oracle_gaps, with_agreement
 
 ROOT = Path(__file__).parent
 Options = Mapping[str, Any]
@@ -132,6 +132,7 @@ def run(
             if not rates:
                 cells.append(bench.cell(domain, name, name, values, seed))
     found, failures = run_cells(cells, jobs=jobs, terminal=terminal)
+    found = with_agreement(found)
     results: dict[str, Any] = {
         "about": protocol["about"],
         "protocol": dict(protocol),

@@ -22,6 +22,7 @@ from adaptune.networks.network import Network
 from adaptune.ops.distortion import Distortion, feature_distortion, snapshot, weight_change
 from adaptune.ops.rejection import KEPT, describe_threshold
 from adaptune.report.terminal import Terminal
+from adaptune.results.answers import Answers
 from adaptune.results.epoch import EpochMetrics
 from adaptune.results.row import HOME
 from adaptune.results.run import (
@@ -42,7 +43,7 @@ from adaptune.runtime.files import read_lines
 from adaptune.runtime.machine import describe_machine
 from adaptune.runtime.signals import Signals
 from adaptune.selection.epochs import selection_rule
-from adaptune.selection.scoring import LabelFreeScorer
+from adaptune.selection.scoring import LabelFreeScorer, answers_of
 from adaptune.tasks.task import Labelling, Task
 from adaptune.types import Labeled
 
@@ -166,6 +167,7 @@ def experiment(
             config=str(run.config),
             machine=describe_machine(),
         )
+    run.save_answers(tested.answers)
     run.save_results(results)
     run.let_go(1)  # it ended: one is enough to train for more epochs
     return results
@@ -202,6 +204,7 @@ class Tested:
     moved: dict[str, Distortion] = field(default_factory=dict)
     worst: dict[str, list[WrongAnswer]] = field(default_factory=dict)
     label_free: dict[str, dict[str, float]] = field(default_factory=dict)
+    answers: Answers = field(default_factory=Answers)
 
 
 def _tested(net: Network, training: Session, baseline: Baseline) -> Tested:
@@ -209,13 +212,16 @@ def _tested(net: Network, training: Session, baseline: Baseline) -> Tested:
     data, task, tested = training.data, training.task, Tested()
     judged = bool(data.ood) and isinstance(task, Labelling)
     judge = LabelFreeScorer(net, data, training.fabric) if judged else None
+    if judge is not None:
+        tested.answers = Answers(answers_of(judge.val), judge.val.y.tolist())
     for test, rows in data.tests().items():
         found = evaluate(net, rows, task, fabric=training.fabric)
         tested.scores[test] = found.scores
         before = baseline[test].sample.features
         tested.moved[test] = feature_distortion(before, found.sample.features)
         if judge is not None and test != HOME:
-            tested.label_free[test] = judge(found.sample)
+            tested.label_free[test] = judge(found.sample, before)
+            tested.answers.tests[test] = answers_of(found.sample)
         tested.worst[test] = [_mistake(data, task, test, one) for one in found.mistakes]
     return tested
 
