@@ -70,10 +70,12 @@ class Bench:
     protocol: Mapping[str, Any]
     domains: Mapping[str, DomainData]
     work: Path
+    weights: Path | None = None
 
     @property
     def setting(self) -> Setup:
-        return Setup(**self.protocol.get("setting", {}))
+        own = {} if self.weights is None else {"weights": str(self.weights)}
+        return Setup(**{**self.protocol.get("setting", {}), **own})
 
     @property
     def plan(self) -> Plan:
@@ -113,7 +115,9 @@ def run(
     openers = source.open_source(data, work.parent / "data", **protocol.get("source_options", {}))
     loading = Loading(**protocol.get("loading", {}))
     names = protocol.get("domains", list(openers))
-    bench = Bench(protocol, {name: openers[name](loading) for name in names}, work)
+    known = protocol.get("weights")  # of a package, by the source's name for them
+    weights = source.weights(known, work.parent / "data") if known else None
+    bench = Bench(protocol, {name: openers[name](loading) for name in names}, work, weights)
     tuned = _tuned(bench, jobs, terminal) if "tune" in protocol else {}
     grid = _searched(bench, jobs, terminal) if "grids" in protocol else {}
     cells = []
