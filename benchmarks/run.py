@@ -107,17 +107,22 @@ class Bench:
         )
 
 
-def run(
-    protocol: Mapping[str, Any], data: Path | None, work: Path, jobs: int, terminal: Terminal
-) -> dict[str, Any]:
-    """Tune where the protocol says so, run every cell, count."""
+def opened(protocol: Mapping[str, Any], data: Path | None, work: Path) -> Bench:
+    """Find what a protocol needs; its data are kept beside its work folder."""
     source = import_module(f"benchmarks.sources.{protocol['source']}")
     openers = source.open_source(data, work.parent / "data", **protocol.get("source_options", {}))
     loading = Loading(**protocol.get("loading", {}))
     names = protocol.get("domains", list(openers))
     known = protocol.get("weights")  # of a package, by the source's name for them
     weights = source.weights(known, work.parent / "data") if known else None
-    bench = Bench(protocol, {name: openers[name](loading) for name in names}, work, weights)
+    return Bench(protocol, {name: openers[name](loading) for name in names}, work, weights)
+
+
+def run(
+    protocol: Mapping[str, Any], data: Path | None, work: Path, jobs: int, terminal: Terminal
+) -> dict[str, Any]:
+    """Tune where the protocol says so, run every cell, count."""
+    bench = opened(protocol, data, work)
     tuned = _tuned(bench, jobs, terminal) if "tune" in protocol else {}
     grid = _searched(bench, jobs, terminal) if "grids" in protocol else {}
     cells = []
