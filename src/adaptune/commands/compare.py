@@ -122,8 +122,9 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
         tuned: dict[str, dict[str, Tuned]] = {}
         if given.tune:
             setting, plan = setting_of(given), record_of(Plan, given)
+            variants = {name: (name, own, plan) for name, own in options.items()}
             plans = plan_tuning(
-                options, domains, setting, plan, budget=given.tune, folder=folder / "tuning"
+                variants, domains, setting, budget=given.tune, folder=folder / "tuning"
             )
             tuned = tune(plans, jobs=given.jobs, terminal=terminal)
             for domain, one in tuned.items():
