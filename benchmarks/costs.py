@@ -22,6 +22,29 @@ def selection(results: Results) -> str:
     return markdown(["score", "Spearman", "gap to the oracle", "within 2 points"], rows)
 
 
+def choosing(results: Results) -> str:
+    """How well each score chooses among finished networks, by the kind of shift."""
+    regimes = {name: found for name, found in results["regimes"].items() if found}
+    first = next(iter(regimes.values()))
+    head = ["score"]
+    for name, found in regimes.items():
+        pairs = max(len(one["cases"]) for one in found.values())
+        head += [f"{name}: Spearman", "gap", f"within 2 of {pairs}", "off by"]
+    rows = []
+    for score in first:
+        row = [f"`{score}`"]
+        for found in regimes.values():
+            one = found[score]
+            row += [
+                "" if one["spearman"] is None else f"{one['spearman']:+.2f}",
+                "" if one["gap"] is None else f"{one['gap']:.1f}",
+                str(one["close"]),
+                f"{one['off']:.1f}" if one.get("off") is not None else "",
+            ]
+        rows.append(row)
+    return markdown(head, rows)
+
+
 def scan(results: Results) -> str:
     """How far a scan of few images is from one of all."""
     return markdown(

@@ -34,7 +34,7 @@ from adaptune.runtime.files import to_json, write_text
 from adaptune.runtime.machine import describe_machine
 from adaptune.studies.comparison import RATES, Tuned, plan_tuning, robustness, summary_of, tune
 from adaptune.studies.grid import Cell, run_cells
-from adaptune.studies.oracle import oracle_gaps
+from adaptune.studies.oracle import oracle_gaps, with_agreement
 
 ROOT = Path(__file__).parent
 Options = Mapping[str, Any]
@@ -124,16 +124,21 @@ class Bench:
         )
 
 
-def run(
-    protocol: Mapping[str, Any], data: Path | None, work: Path, jobs: int, terminal: Terminal
-) -> dict[str, Any]:
-    """Tune where the protocol says so, run every cell, count."""
+def opened(protocol: Mapping[str, Any], data: Path | None, work: Path) -> Bench:
+    """Find what a protocol needs; its data are kept beside its work folder."""
     source = import_module(f"benchmarks.sources.{protocol['source']}")
     openers = source.open_source(data, work.parent / "data", **protocol.get("source_options", {}))
     loading = Loading(**protocol.get("loading", {}))
     names = protocol.get("domains", list(openers))
     weights = partial(getattr(source, "weights", lambda *_: None), work.parent / "data")
-    bench = Bench(protocol, {name: openers[name](loading) for name in names}, work, weights)
+    return Bench(protocol, {name: openers[name](loading) for name in names}, work, weights)
+
+
+def run(
+    protocol: Mapping[str, Any], data: Path | None, work: Path, jobs: int, terminal: Terminal
+) -> dict[str, Any]:
+    """Tune where the protocol says so, run every cell, count."""
+    bench = opened(protocol, data, work)
     tuned = _tuned(bench, jobs, terminal) if "tune" in protocol else {}
     grid = _searched(bench, jobs, terminal) if "grids" in protocol else {}
     cells = []
@@ -151,6 +156,7 @@ def run(
             if not rates:
                 cells.append(bench.cell(domain, name, name, values, seed))
     found, failures = run_cells(cells, jobs=jobs, terminal=terminal)
+    found = with_agreement(found)
     results: dict[str, Any] = {
         "about": protocol["about"],
         "protocol": dict(protocol),

@@ -35,6 +35,7 @@ KINDS: dict[str, Callable[[Results], str]] = {
         comparisons.ways,
         comparisons.choices,
         costs.selection,
+        costs.choosing,
         costs.scan,
         costs.kills,
         costs.probes,

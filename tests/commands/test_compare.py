@@ -7,6 +7,8 @@ import pytest
 
 from adaptune.commands import main
 from adaptune.runs.folder import Run
+from adaptune.selection import SCORES
+from adaptune.selection.bag import BAG_SCORES
 from adaptune.studies import grid
 
 ACCURACIES = {"id_accuracy", "ood", "ood_accuracy"}
@@ -71,6 +73,16 @@ def test_a_probe_moves_no_feature_and_fine_tuning_does(compared):
     for row in results(compared)["rows"]:
         moved = row["distortion"]["cosine"]
         assert moved > 1e-4 if row["method"] == "ft" else moved == pytest.approx(0, abs=1e-6)
+
+
+def test_the_page_lists_what_each_score_would_have_chosen(compared):
+    found, page = results(compared)["selection"], (compared / "report.html").read_text()
+    assert set(found) == {*SCORES, *BAG_SCORES}
+    for name, one in found.items():
+        assert f"<tr><td>{name}</td>" in page
+        assert sum(one["chose"].values()) == (one["gap"] is not None)
+    assert found["agreement"]["gap"] is not None
+    assert found["distortion"]["chose"] == {"lp": 1}  # a probe moves no feature
 
 
 def test_every_row_names_a_config_that_fit_reproduces_it_from(compared, tmp_path):

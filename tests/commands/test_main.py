@@ -43,6 +43,7 @@ def test_an_unknown_command_is_a_bad_argument(told):
         (["doctor"], "data"),
         (["evaluate"], "run"),
         (["predict", "run"], "files"),
+        (["choose", "run"], "--images is missing"),
         (["report"], "folder"),
         (["fit", "photos", "--out", "x", "--method", "tnt"], "'tnt' (choose from"),
         (["fit", "photos", "--out", "x", "--epochs", "many"], "epochs"),

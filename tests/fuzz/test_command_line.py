@@ -191,7 +191,7 @@ RESULTS = [f"results {name}" for name in DAMAGED_JSON]
 
 PLACES = (
     dict.fromkeys(("fit", "search", "compare", "convert", "doctor"), DATA)
-    | dict.fromkeys(("evaluate", "predict"), RUNS)
+    | dict.fromkeys(("evaluate", "predict", "choose"), RUNS)
     | {"report": RESULTS}
 )
 
@@ -227,6 +227,8 @@ def words(draw) -> list[str]:
     said = [command]
     if command in PLACES and draw(st.integers(0, 9)):
         said.append(draw(st.sampled_from(PLACES[command])))
+    if command == "choose" and draw(st.integers(0, 9)):
+        said += ["--images", draw(st.sampled_from(SITUATIONS))]
     if command == "predict":
         said += draw(st.lists(st.sampled_from(SITUATIONS), min_size=1, max_size=2))
     if command in OUT and draw(st.integers(0, 9)):

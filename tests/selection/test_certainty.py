@@ -8,12 +8,13 @@ from adaptune.selection import Evidence, UndefinedScoreError
 from adaptune.selection.certainty import (
     entropy,
     information_maximisation,
+    matrix_norm,
     nuclear_norm,
     spectral_share,
 )
 from adaptune.types import Outputs
 
-CERTAINTY = [entropy, information_maximisation, nuclear_norm, spectral_share]
+CERTAINTY = [entropy, information_maximisation, nuclear_norm, spectral_share, matrix_norm]
 
 
 def saying(logits):
@@ -48,6 +49,24 @@ def test_spectral_scores_equal_their_formulas_in_float64(shape):
     largest = math.sqrt(shape[0] * min(shape))
     assert nuclear_norm(saying(logits)) == pytest.approx(values.sum() / largest, abs=1e-6)
     assert spectral_share(saying(logits)) == pytest.approx(-values[-1] / values.sum(), abs=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1.0, 40.0], ids=["softrun", "softmax"])
+def test_the_matrix_norm_equals_its_formula_in_float64(scale):
+    logits = scale * torch.randn(30, 5)
+    p, total = softmax(logits), 0.0
+    surprise = sum(-math.log(q) for row in p for q in row) / 150
+    assert (surprise > 5) == (scale > 1)
+    for row, sure in zip(logits.double().tolist(), p, strict=True):
+        v = sure if surprise > 5 else [1 + z + z * z / 2 for z in row]
+        total += sum((value / sum(v)) ** 4 for value in v)
+    assert matrix_norm(saying(logits)) == pytest.approx((total / 150) ** 0.25, abs=1e-12)
+
+
+def test_softrun_tells_sure_from_surer_where_softmax_does_not():
+    one, other = saying(8 * torch.eye(3)), saying(10 * torch.eye(3))
+    assert matrix_norm(other, bound=0) - matrix_norm(one, bound=0) < 1e-3
+    assert matrix_norm(other, bound=99) - matrix_norm(one, bound=99) > 5e-3
 
 
 def test_certain_and_balanced_predictions_reach_every_bound():

@@ -20,7 +20,7 @@ from adaptune.results.row import RunRow
 from adaptune.runs.folder import Run
 from adaptune.runtime.files import read_lines
 from adaptune.selection import SCORES
-from adaptune.selection.epochs import selection_rule
+from adaptune.selection.epochs import OF_SOURCE, selection_rule
 from adaptune.selection.scoring import LabelFreeScorer
 from adaptune.studies.oracle import oracle_gaps
 from adaptune.tasks.classification import Classification
@@ -43,11 +43,11 @@ def target(model, data):
 def test_labels_of_the_target_change_no_score(trained):
     method, data = trained
     judge, outputs = LabelFreeScorer(method, data, FABRIC), target(method, data)
-    scores = judge(outputs)
+    scores = judge(outputs, outputs.features)
     assert scores.keys() == SCORES.keys()
     order = torch.randperm(len(outputs.y), generator=torch.Generator().manual_seed(0))
     for y in (outputs.y[order], torch.zeros_like(outputs.y), torch.full_like(outputs.y, -1)):
-        assert judge(replace(outputs, y=y)) == scores
+        assert judge(replace(outputs, y=y), outputs.features) == scores
 
 
 def test_a_method_and_its_saved_network_are_judged_alike(trained, tmp_path):
@@ -58,7 +58,9 @@ def test_a_method_and_its_saved_network_are_judged_alike(trained, tmp_path):
     before, after = LabelFreeScorer(method, data, FABRIC), LabelFreeScorer(folded, data, FABRIC)
     assert torch.allclose(before.weight, folded.head.weight)
     assert not torch.allclose(before.weight, method.net.head.weight, rtol=0.1)
-    assert after(target(folded, data)) == pytest.approx(before(target(method, data)), abs=1e-3)
+    one, other = target(method, data), target(folded, data)
+    told = after(other, one.features)
+    assert told == pytest.approx(before(one, one.features), abs=1e-3)
 
 
 def test_judging_leaves_the_method_as_it_was(trained):
@@ -78,7 +80,8 @@ def test_large_sets_are_judged_by_a_fixed_sample_of_them(trained, monkeypatch):
     assert (len(judge.train), len(judge.val.y)) == (10, 10)
     lowest = ranks(torch.arange(30)).argsort()[:10].sort().values
     assert judge.val.index.tolist() == lowest.tolist()
-    assert not any(math.isnan(score) for score in judge(target(method, data)).values())
+    outputs = target(method, data)
+    assert not any(math.isnan(score) for score in judge(outputs, outputs.features).values())
 
 
 def run(domain, scores, truth):
@@ -123,9 +126,25 @@ def test_a_score_that_is_never_defined_says_nothing():
 
 
 def test_names_of_scores_are_checked():
-    assert [selection_rule(name, domains()) for name in SCORES] == list(SCORES)
+    names = [name for name in SCORES if name != "distortion"]
+    assert [selection_rule(name, domains()) for name in names] == names
     with pytest.raises(ValueError, match="no score 'nonsense' to select by: there are id-val.*snd"):
         selection_rule("nonsense", domains())
+
+
+def test_a_score_that_compares_runs_chooses_no_epoch():
+    with pytest.raises(ValueError, match="--select distortion would choose the first epoch of any"):
+        selection_rule("distortion", domains())
+
+
+@pytest.mark.parametrize("name", [name for name in SCORES if name != "distortion"])
+def test_scores_of_the_source_are_those_that_have_no_value_without_it(trained, name):
+    """What `selection_rule` says of each score, and what the score says of itself."""
+    method, data = trained
+    outputs = target(method, data)
+    sourceless = replace(data, sets={})
+    score = LabelFreeScorer(method, sourceless, FABRIC)(outputs)[name]
+    assert math.isnan(score) == (name in OF_SOURCE)
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,8 @@ def network(noise):
     features, y = draw(400, noise, shift=0.05)
     weight = means + 0.3 * noise * torch.randn(CLASSES, WIDTH, generator=random)
     outputs = Outputs(9 * val @ weight.T, val_y, val, torch.arange(300))
-    evidence = Evidence(9 * features @ weight.T, features, weight, outputs, train)
+    before = means[y] + 0.05  # what features were before noise came in
+    evidence = Evidence(9 * features @ weight.T, features, weight, outputs, train, before)
     return evidence, 100 * float((evidence.logits.argmax(1) == y).double().mean())
 
 
@@ -40,10 +41,16 @@ def family():
     return scores, [truth for _, truth in networks]
 
 
-@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("name", [name for name in SCORES if name != "dispersion"])
 def test_scores_rank_a_family_of_networks_as_the_truth_does(family, name):
     scores, truth = family
     assert rank_agreement([score[name] for score in scores], truth) > 0.5
+
+
+def test_dispersion_takes_noise_for_distance(family):
+    """Rows that noise carries far to one side are called one class: so means move apart."""
+    scores, truth = family
+    assert rank_agreement([score["dispersion"] for score in scores], truth) < -0.5
 
 
 def test_selecting_by_the_transfer_score_loses_little(family):
@@ -53,7 +60,7 @@ def test_selecting_by_the_transfer_score_loses_little(family):
 
 def test_evidence_has_no_place_for_labels_of_the_target():
     names = {field.name for field in fields(Evidence)}
-    assert names == {"logits", "features", "weight", "val", "train_features"}
+    assert names == {"logits", "features", "weight", "val", "train_features", "before"}
     evidence, _ = network(0.3)
     assert len(evidence.val.y) == 300  # the only labels, and there are 400 target images
 
@@ -98,17 +105,23 @@ def undefined(evidence):
     return {name for name, score in label_free(evidence).items() if math.isnan(score)}
 
 
+def only(evidence, rows):
+    """Evidence of fewer target images."""
+    parts = {name: getattr(evidence, name)[:rows] for name in ("logits", "features", "before")}
+    return replace(evidence, **parts)
+
+
 def test_one_target_image_leaves_only_what_needs_no_other():
     evidence, _ = network(0.3)
-    one = replace(evidence, logits=evidence.logits[:1], features=evidence.features[:1])
-    assert undefined(one) == {"snd", "iwv", "dev", "transfer-score"}
+    one = only(evidence, 1)
+    assert undefined(one) == {"snd", "iwv", "dev", "transfer-score", "dispersion"}
 
 
-def test_one_class_has_no_transfer_score():
+def test_one_class_has_nothing_to_spread():
     evidence, _ = network(0.3)
     val = replace(evidence.val, logits=evidence.val.logits[:, :1], y=0 * evidence.val.y)
     one = replace(evidence, logits=evidence.logits[:, :1], weight=evidence.weight[:1], val=val)
-    assert undefined(one) == {"transfer-score"}
+    assert undefined(one) == {"transfer-score", "dispersion"}
 
 
 def test_a_network_that_diverged_has_no_score():
@@ -121,11 +134,11 @@ def test_a_network_that_diverged_has_no_score():
 
 def test_an_empty_target_leaves_only_the_validation_accuracy():
     evidence, _ = network(0.3)
-    empty = replace(evidence, logits=evidence.logits[:0], features=evidence.features[:0])
+    empty = only(evidence, 0)
     assert undefined(empty) == set(SCORES) - {"id-validation"}
 
 
-@pytest.mark.parametrize("field", ["features", "weight", "train_features"])
+@pytest.mark.parametrize("field", ["features", "weight", "train_features", "before"])
 def test_evidence_that_does_not_fit_together_is_refused(field):
     evidence, _ = network(0.3)
     with pytest.raises(ValueError, match=r"has shape .* expected"):

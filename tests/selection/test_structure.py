@@ -1,13 +1,17 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from adaptune.ops.distortion import feature_distortion
 from adaptune.selection import Evidence, UndefinedScoreError
 from adaptune.selection import structure as module
 from adaptune.selection.certainty import information_maximisation
 from adaptune.selection.structure import (
+    dispersion,
+    distortion,
     hopkins,
     sample_rows,
     soft_neighborhood_density,
@@ -182,3 +186,38 @@ def test_transfer_score_of_an_ideal_network_is_nearly_two():
 def test_transfer_score_of_one_class_is_undefined():
     with pytest.raises(UndefinedScoreError, match="at least 2"):
         transfer_score(target(torch.randn(9, 1)))
+
+
+def test_dispersion_equals_its_formula_in_float64():
+    logits, features = torch.randn(40, 5), torch.randn(40, 3)
+    logits[:, 4] = -9.0  # a class that no row is given counts among the K - 1
+    rows, answers = features.double().tolist(), logits.argmax(1).tolist()
+    centre = [sum(row[d] for row in rows) / 40 for d in range(3)]
+    total = 0.0
+    for k in set(answers):
+        own = [row for row, answer in zip(rows, answers, strict=True) if answer == k]
+        mean = [sum(row[d] for row in own) / len(own) for d in range(3)]
+        total += len(own) * sum((mean[d] - centre[d]) ** 2 for d in range(3))
+    assert dispersion(target(logits, features)) == pytest.approx(math.log(total / 4), abs=1e-10)
+
+
+def test_dispersion_grows_as_classes_move_apart_and_ends_where_one_answer_is_all():
+    answers, noise = torch.eye(3).repeat(10, 1), 0.1 * torch.randn(30, 3)
+    near, far = (dispersion(target(answers, noise + d * answers)) for d in (1.0, 2.0))
+    assert far > near + 1
+    with pytest.raises(UndefinedScoreError, match="one mean for all answers"):
+        dispersion(target(answers[:1].repeat(9, 1), torch.randn(9, 3)))
+
+
+def test_distortion_is_minus_what_a_run_reports():
+    after, before = torch.randn(20, 6), torch.randn(20, 6)
+    given = replace(target(torch.randn(20, 4), after), before=before)
+    cosines = [
+        float(x @ y / x.norm() / y.norm())
+        for x, y in zip(before.double(), after.double(), strict=True)
+    ]
+    assert distortion(given) == pytest.approx(sum(cosines) / 20 - 1, abs=1e-10)
+    assert distortion(given) == pytest.approx(feature_distortion(before, after).cosine - 1)
+    assert distortion(replace(given, before=after)) == pytest.approx(0, abs=1e-12)
+    with pytest.raises(UndefinedScoreError, match="features before training: 0 rows"):
+        distortion(replace(given, before=torch.empty(0, 0)))

@@ -13,6 +13,7 @@ COMMANDS = {
     "search": "find a method's hyper-parameters on ID validation",
     "compare": "run several methods over several seeds and domains, and say who wins",
     "evaluate": "measure a finished run on more data",
+    "choose": "say which of several finished runs to take for images without labels",
     "predict": "label image files with a finished run, into a CSV",
     "stream": "label images as they come, adapting to them without labels",
     "convert": "convert a network's batch norms, for your own training loop",

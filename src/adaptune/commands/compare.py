@@ -35,7 +35,7 @@ from adaptune.runtime.files import to_json, write_text
 from adaptune.runtime.machine import describe_machine
 from adaptune.studies.comparison import RATES, Tuned, plan_tuning, robustness, summary_of, tune
 from adaptune.studies.grid import Cell, Failure, run_cells
-from adaptune.studies.oracle import oracle_gaps
+from adaptune.studies.oracle import oracle_gaps, with_agreement
 
 OWN = ("out", "methods", "seeds", "set", "domains", "tune", "untuned", "rates", "jobs")
 """Options that a single run has no use for."""
@@ -144,7 +144,7 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
             "score": found[0].measure,
         }
         if found[0].label_free:
-            results["selection"] = oracle_gaps(found)
+            results["selection"] = oracle_gaps(with_agreement(found))
         if tuned:
             results["tuned"] = tuned
         if given.rates:

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 from jsonargparse import Namespace
 
-from adaptune.commands.options import (
-    Parser,
-    add_json,
-    add_open_set,
-    fabric_on,
-    print_json,
-    read_config,
-)
-from adaptune.data.domains import DomainData, Loading
-from adaptune.data.listing import Shares
-from adaptune.data.opening import open_domains, other_domains
+from adaptune.commands.open_data import open_run_data
+from adaptune.commands.options import Parser, add_json, add_open_set, fabric_on, print_json
+from adaptune.data.domains import Loading
 from adaptune.data.words import named_folders
 from adaptune.engine.evaluate import evaluate, sample_outputs
 from adaptune.networks.network import Network
@@ -29,18 +19,6 @@ from adaptune.results.score import Measure, Scores
 from adaptune.runs.folder import best_network
 from adaptune.runtime.limits import MOST, check_range
 from adaptune.tasks.classification import Classification
-
-KINDS: dict[str, Any] = {
-    "data": str,
-    "domain": str,
-    "source": list,
-    "target": str,
-    "ood": list,
-    "val_share": float | int,
-    "test_share": float | int,
-    "ood_images": str,
-}
-"""What a run's ``config.yaml`` says of its data, and as what."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -76,7 +54,7 @@ def run(words: Sequence[str]) -> None:
     fabric = fabric_on(given.device)
     with Terminal() as terminal:
         loading = Loading(batch_size=given.batch_size, track=terminal.track)
-        data = _opened(folder, named_folders(given.data), net, loading)
+        data = open_run_data(folder, net, loading, named_folders(given.data))
         for note in data.notes:
             terminal.say(f"note: {note}")
         if calibrates and len(data.sets.get("val", ())):
@@ -104,52 +82,3 @@ def _threshold(given: Namespace, net: Network) -> tuple[float, bool]:
         return given.unknown_above, False
     opens = given.open_set and net.threshold == 1
     return UNKNOWN_ABOVE if opens else net.threshold, opens
-
-
-def _opened(folder: Path, named: dict[str, Path], net: Network, loading: Loading) -> DomainData:
-    """Open the run's own data, or the data that is named; keep trained subjects out of tests."""
-    config = _settings(folder / "config.yaml")
-    own = Path(config["data"]) if "data" in config else None
-    open_set = net.threshold < 1
-    if own is not None and own.exists():
-        known = {field.name for field in fields(Shares)} & set(config)
-        data = open_domains(
-            own,
-            named or named_folders(config.get("ood", [])),
-            shares=Shares(**{name: config[name] for name in known}),
-            loading=loading,
-            classes=net.classes,
-            domain=config.get("domain"),
-            sources=config.get("source", []),
-            target="" if named else config.get("target", ""),
-            open_set=open_set,
-        )
-        data = data.without_own_test() if named else data
-    elif named:
-        data = other_domains(named, classes=net.classes, loading=loading, open_set=open_set)
-    elif "data" not in config and (config.get("target") or config.get("ood")):
-        ood = named_folders(config.get("ood", []))
-        target = config.get("target", "")
-        data = other_domains(
-            ood, classes=net.classes, target=target, loading=loading, open_set=open_set
-        )
-    else:
-        raise ValueError(
-            f"{folder} does not know its data any more: name some with --data NAME=DIR"
-        )
-    return data.with_input(net.preprocess)
-
-
-def _settings(file: Path) -> dict[str, Any]:
-    """Read what a run was told about its data; a network without a run has no such file."""
-    config = read_config(file) if file.is_file() else {}
-    settings = {name: config[name] for name in KINDS if config.get(name) is not None}
-    for name, value in settings.items():
-        fits = isinstance(value, KINDS[name])
-        listed = value if isinstance(value, list) else []
-        if not fits or not all(isinstance(word, str) for word in listed):
-            raise ValueError(
-                f"{file} gives {value!r} for {name}, which no run does: take the file from a copy, "
-                "or move it away and name the data with --data NAME=DIR"
-            )
-    return settings

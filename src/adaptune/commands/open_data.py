@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 
+from adaptune.commands.options import read_config
 from adaptune.commands.parser import record_of
 from adaptune.data.domains import DomainData, Loading, Track
 from adaptune.data.labels.classes import classes_of
 from adaptune.data.listing import Shares
+from adaptune.data.loading import EmptyRows
 from adaptune.data.opening import open_domains, other_domains
 from adaptune.data.words import named_folders
 from adaptune.networks.network import Network
 from adaptune.runs.folder import best_network
 from adaptune.tasks.task import LabelKind
+
+KINDS: dict[str, Any] = {
+    "data": str,
+    "domain": str,
+    "source": list,
+    "target": str,
+    "ood": list,
+    "val_share": float | int,
+    "test_share": float | int,
+    "ood_images": str,
+}
+"""What a run's ``config.yaml`` says of its data, and as what."""
 
 
 def loading_of(given: Namespace, *, seed: int, track: Track) -> Loading:
@@ -60,3 +76,83 @@ def open_data(
         domain=given.domain,
         **common,
     )
+
+
+def open_run_data(
+    folder: Path, net: Network, loading: Loading, named: Mapping[str, Path]
+) -> DomainData:
+    """Open a run's own data, or the data that is named; keep trained subjects out of tests.
+
+    Raises:
+        ValueError: If the run does not know its data any more and nothing is named.
+    """
+    config, open_set = _settings(folder / "config.yaml"), net.threshold < 1
+    if _is_there(config):
+        others = named or named_folders(config.get("ood", []))
+        target = "" if named else config.get("target", "")
+        data = _own_data(config, net, loading, others, target=target, open_set=open_set)
+        data = data.without_own_test() if named else data
+    elif named:
+        data = other_domains(named, classes=net.classes, loading=loading, open_set=open_set)
+    elif "data" not in config and (config.get("target") or config.get("ood")):
+        ood = named_folders(config.get("ood", []))
+        target = config.get("target", "")
+        data = other_domains(
+            ood, classes=net.classes, target=target, loading=loading, open_set=open_set
+        )
+    else:
+        raise ValueError(
+            f"{folder} does not know its data any more: name some with --data NAME=DIR"
+        )
+    return data.with_input(net.preprocess)
+
+
+def open_source_data(folder: Path, net: Network, loading: Loading) -> DomainData:
+    """Open what a run learnt from and was validated on; no sets where that is gone."""
+    config = _settings(folder / "config.yaml")
+    if not _is_there(config):
+        return DomainData(net.classes, {}, {}, EmptyRows(), loading)
+    return _own_data(config, net, loading, {}).with_input(net.preprocess)
+
+
+def _is_there(config: Mapping[str, Any]) -> bool:
+    return "data" in config and Path(config["data"]).exists()
+
+
+def _own_data(
+    config: Mapping[str, Any],
+    net: Network,
+    loading: Loading,
+    others: Mapping[str, Path],
+    *,
+    target: str = "",
+    open_set: bool = False,
+) -> DomainData:
+    """Open the data that a run's settings name, split as it was."""
+    known = {field.name for field in fields(Shares)} & set(config)
+    return open_domains(
+        config["data"],
+        others,
+        shares=Shares(**{name: config[name] for name in known}),
+        loading=loading,
+        classes=net.classes,
+        domain=config.get("domain"),
+        sources=config.get("source", []),
+        target=target,
+        open_set=open_set,
+    )
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    """Read what a run was told about its data; a network without a run has no such file."""
+    config = read_config(file) if file.is_file() else {}
+    settings = {name: config[name] for name in KINDS if config.get(name) is not None}
+    for name, value in settings.items():
+        fits = isinstance(value, KINDS[name])
+        listed = value if isinstance(value, list) else []
+        if not fits or not all(isinstance(word, str) for word in listed):
+            raise ValueError(
+                f"{file} gives {value!r} for {name}, which no run does: take the file from a copy, "
+                "or move it away and name the data with --data NAME=DIR"
+            )
+    return settings

@@ -22,7 +22,7 @@ from adaptune.runs.folder import Run
 from adaptune.runs.setup import Session
 from adaptune.runtime.files import to_json
 from adaptune.runtime.signals import Signals, Stopped
-from adaptune.selection import SCORES
+from adaptune.selection import SCORES, defined
 from adaptune.selection.epochs import BY_VALIDATION, BestEpoch, best_by_score, best_by_validation
 from adaptune.selection.scoring import LabelFreeScorer, without_labels
 
@@ -244,14 +244,14 @@ def _elsewhere(training: Session, select: str) -> tuple[float, list[Scores]]:
     scores, right = [], []
     if len(data.target):
         seen = sample_outputs(method, without_labels(data.unlabeled()), fabric=training.fabric)
-        scores.append(judge(seen)[select])
+        scores.append(defined(SCORES[select], judge.evidence(seen)))
     for name, rows in data.without_own_test().tests().items():
         if len(data.target) and name != data.target.name:
             continue
         found = training.evaluate(rows)
         right.append(found.scores)
         if not len(data.target):
-            scores.append(judge(found.sample)[select])
+            scores.append(defined(SCORES[select], judge.evidence(found.sample)))
     return mean(scores), right
 
 

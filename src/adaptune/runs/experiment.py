@@ -3,57 +3,47 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
-import torch
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 
 from adaptune.batchnorm.layers import batchnorms
 from adaptune.data.domains import DomainData
-from adaptune.engine.evaluate import Evaluation, evaluate
+from adaptune.engine.evaluate import evaluate
 from adaptune.engine.method import Method
 from adaptune.engine.plan import Plan
-from adaptune.metrics.tally import Mistake
 from adaptune.networks.network import Network
-from adaptune.ops.distortion import Distortion, feature_distortion, snapshot, weight_change
+from adaptune.ops.distortion import snapshot, weight_change
 from adaptune.ops.rejection import KEPT, describe_threshold
 from adaptune.report.terminal import Terminal
 from adaptune.results.epoch import EpochMetrics
-from adaptune.results.row import HOME
 from adaptune.results.run import (
     Calibration,
     DataSummary,
     RunResults,
     Selection,
     TargetImages,
-    Unasked,
-    WrongAnswer,
 )
-from adaptune.results.score import Measure, Scores
+from adaptune.results.score import Measure
 from adaptune.runs.epochs import train
 from adaptune.runs.folder import Run
 from adaptune.runs.resume import describe_run, find_checkpoint, usual_options
 from adaptune.runs.setup import Session, Setup, open_session
+from adaptune.runs.testing import Baseline, tested_sets, unasked_images
 from adaptune.runtime.files import read_lines
 from adaptune.runtime.machine import describe_machine
 from adaptune.runtime.signals import Signals
 from adaptune.selection.epochs import selection_rule
-from adaptune.selection.scoring import LabelFreeScorer
-from adaptune.tasks.task import Labelling, Task
-from adaptune.types import Labeled
+from adaptune.tasks.task import Task
 
 SMALL_BATCH = 16
 """Images a batch under which people are warned of noisy batch norms."""
 
 FEW_STEPS = 20
 """Steps of a run under which people are told that it is short: none was measured."""
-
-Baseline = dict[str, Evaluation]
-"""What the network reaches on each test set before training, by name."""
 
 
 def experiment(
@@ -138,7 +128,7 @@ def experiment(
         counted = len(data.sets["val"]) if training.calibrates else 0
         if setting.open_set:
             terminal.say(f"note: {describe_threshold(net.threshold, counted)}")
-        tested = _tested(best, training, baseline)
+        tested = tested_sets(best, training, baseline)
         measure = next((one.main.measure for one in tested.scores.values()), course.measure)
         results = RunResults(
             method=name,
@@ -159,7 +149,7 @@ def experiment(
             notes=course.notes,
             changes=[asdict(one) for one in weight_change(course.start, snapshot(best.body))],
             scores=tested.scores,
-            unasked=_unasked(training, best, setting, course.asked),
+            unasked=unasked_images(training, best, setting, course.asked),
             distortions={test: one.to_dict() for test, one in tested.moved.items()},
             label_free=tested.label_free,
             worst=tested.worst,
@@ -171,6 +161,7 @@ def experiment(
             config=str(run.config),
             machine=describe_machine(),
         )
+    run.save_answers(tested.answers)
     run.save_results(results)
     run.let_go(1)  # it ended: one is enough to train for more epochs
     return results
@@ -199,69 +190,6 @@ def _selection(
     return Selection(select, chosen, oracle, known[oracle] - known[chosen])
 
 
-@dataclass
-class Tested:
-    """What the best network came to on each test set, by name."""
-
-    scores: dict[str, Scores] = field(default_factory=dict)
-    moved: dict[str, Distortion] = field(default_factory=dict)
-    worst: dict[str, list[WrongAnswer]] = field(default_factory=dict)
-    label_free: dict[str, dict[str, float]] = field(default_factory=dict)
-
-
-def _tested(net: Network, training: Session, baseline: Baseline) -> Tested:
-    """Score the saved best network on every test set, and measure how far its features moved."""
-    data, task, tested = training.data, training.task, Tested()
-    judged = bool(data.ood) and isinstance(task, Labelling)
-    judge = LabelFreeScorer(net, data, training.fabric) if judged else None
-    for test, rows in data.tests().items():
-        found = evaluate(net, rows, task, fabric=training.fabric)
-        tested.scores[test] = found.scores
-        before = baseline[test].sample.features
-        tested.moved[test] = feature_distortion(before, found.sample.features)
-        if judge is not None and test != HOME:
-            tested.label_free[test] = judge(found.sample)
-        tested.worst[test] = [_mistake(data, task, test, one) for one in found.mistakes]
-    return tested
-
-
-def _unasked(
-    training: Session, net: Network, setting: Setup, asked: Sequence[int]
-) -> Unasked | None:
-    """Score the target's images whose labels nobody gave, before training and after.
-
-    None where there are none, or where images have no files to tell them by.
-    """
-    data = training.data
-    if not asked or data.target.name not in data.ood:
-        return None
-    given = {data.file(data.domains, row) for row in asked}
-    paths = [str(path) for path in data.paths(data.target.name)]
-    kept = torch.tensor([row for row, path in enumerate(paths) if path not in given])
-    if not len(kept):
-        return None
-    start = setting.network(data.classes)
-    start.threshold = net.threshold
-    was, now = (
-        evaluate(
-            one,
-            _only(data.tests()[data.target.name], kept),
-            training.task,
-            fabric=training.fabric,
-        ).scores
-        for one in (start, net)
-    )
-    return Unasked(now.count, was.main.value, now.main.value)
-
-
-def _only(batches: Iterable[Labeled], kept: Tensor) -> Iterator[Labeled]:
-    """Pass on the rows whose index is among ``kept``."""
-    for batch in batches:
-        at = torch.isin(batch.index, kept)
-        if at.any():
-            yield Labeled(batch.x[at], batch.domain[at], batch.index[at], y=batch.y[at])
-
-
 def _before(baseline: Baseline) -> dict[str, float]:
     """Say how well the network does that a run started from, by test set."""
     return {test: one.scores.main.value for test, one in baseline.items()}
@@ -281,15 +209,4 @@ def _described(data: DomainData, problems: Mapping[str, str]) -> DataSummary:
         {str(name): len(rows) for name, rows in sets},
         TargetImages(data.target.name, len(data.target)) if len(data.target) else None,
         problems,
-    )
-
-
-def _mistake(data: DomainData, task: Task, test: str, one: Mistake) -> WrongAnswer:
-    """Name what was wrong in one row."""
-    paths: list[Path] = data.paths(test)
-    return WrongAnswer(
-        str(paths[one.row]) if paths else None,
-        task.words(one.truth, data.classes),
-        task.words(one.answer, data.classes),
-        one.confidence,
     )

@@ -14,6 +14,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from adaptune.networks.network import Network
+from adaptune.results.answers import Answers
 from adaptune.results.run import RunResults
 from adaptune.runs.checkpoint import Checkpoints
 from adaptune.runtime.files import read_lines, to_json, write_text
@@ -24,8 +25,9 @@ class Run:
     """The folder of one run.
 
     ``config.yaml`` reproduces it with ``--config``; ``metrics.jsonl`` has a line an epoch; ``best``
-    and ``last`` hold networks, ``checkpoints`` what resuming needs; ``results.json`` and
-    ``report.html`` are written at the end. Of several processes the first alone writes.
+    and ``last`` hold networks, ``checkpoints`` what resuming needs; ``results.json``,
+    ``answers.json`` (where other domains are tested) and ``report.html`` are written at the end. Of
+    several processes the first alone writes.
 
     Raises:
         OSError: If the folder cannot be made.
@@ -43,6 +45,7 @@ class Run:
         self.config = folder / "config.yaml"
         self.metrics = folder / "metrics.jsonl"
         self.results = folder / "results.json"
+        self.answers = folder / "answers.json"
         self.best, self.last = folder / "best", folder / "last"
         self.tensorboard, self.events = tensorboard, None
         if tensorboard:
@@ -85,6 +88,7 @@ class Run:
         if epoch < 0:
             self.checkpoints.let_go()
             self.results.unlink(missing_ok=True)  # it would make an interrupted run look finished
+            self.answers.unlink(missing_ok=True)
         kept = [line for line in read_lines(self.metrics) if line["epoch"] <= epoch]
         write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
         write_text(self.config, config)
@@ -132,6 +136,11 @@ class Run:
         """Write the results, in one step."""
         if self.writes:
             write_text(self.results, json.dumps(to_json(results), indent=1) + "\n")
+
+    def save_answers(self, answers: Answers) -> None:
+        """Write what the network answers where other domains are tested, in one step."""
+        if self.writes and answers.tests:
+            answers.write(self.answers)
 
 
 def best_network(folder: Path) -> Path:

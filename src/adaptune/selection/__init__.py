@@ -5,12 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from adaptune.selection.agreement import gap_to_oracle, rank_agreement
+from adaptune.selection.agreement import gap_to_oracle, highest, rank_agreement
 from adaptune.selection.certainty import (
     entropy,
     information_maximisation,
+    matrix_norm,
     nuclear_norm,
     spectral_share,
+)
+from adaptune.selection.confidence import (
+    average_confidence,
+    calibrated_first,
+    difference_of_confidences,
+    entropy_thresholded,
+    thresholded_confidence,
 )
 from adaptune.selection.defined import UndefinedScoreError
 from adaptune.selection.evidence import Evidence
@@ -19,13 +27,20 @@ from adaptune.selection.risk import (
     importance_weighted_validation,
     source_validation,
 )
-from adaptune.selection.structure import soft_neighborhood_density, transfer_score
+from adaptune.selection.structure import (
+    dispersion,
+    distortion,
+    soft_neighborhood_density,
+    transfer_score,
+)
 
 __all__ = [
     "SCORES",
     "Evidence",
     "UndefinedScoreError",
+    "defined",
     "gap_to_oracle",
+    "highest",
     "label_free",
     "rank_agreement",
 ]
@@ -40,6 +55,17 @@ SCORES: dict[str, Callable[[Evidence], float]] = {
     "nuclear-norm": nuclear_norm,
     "spectral-norm": spectral_share,
     "transfer-score": transfer_score,
+    "confidence": average_confidence,
+    "confidence-calibrated": calibrated_first(average_confidence),
+    "doc": difference_of_confidences,
+    "doc-calibrated": calibrated_first(difference_of_confidences),
+    "atc": thresholded_confidence,
+    "atc-calibrated": calibrated_first(thresholded_confidence),
+    "atc-entropy": entropy_thresholded,
+    "atc-entropy-calibrated": calibrated_first(entropy_thresholded),
+    "mano": matrix_norm,
+    "dispersion": dispersion,
+    "distortion": distortion,
 }
 
 

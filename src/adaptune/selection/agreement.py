@@ -39,10 +39,18 @@ def gap_to_oracle(scores: Sequence[float], truth: Sequence[float]) -> float:
     16.0
     """
     aligned(scores, truth)
-    defined = [row for row, score in enumerate(scores) if not math.isnan(score)]
-    if not defined:
-        return math.nan
-    return max(truth) - truth[max(defined, key=lambda row: scores[row])]
+    chosen = highest(scores)
+    return math.nan if chosen is None else max(truth) - truth[chosen]
+
+
+def highest(scores: Sequence[float]) -> int | None:
+    """Say which of the scores is the highest: the first of equals, never a NaN, None of NaN alone.
+
+    >>> highest([0.2, math.nan, 0.9, 0.9]), highest([math.nan])
+    (2, None)
+    """
+    known = [row for row, score in enumerate(scores) if not math.isnan(score)]
+    return max(known, key=lambda row: scores[row]) if known else None
 
 
 def aligned(scores: Sequence[float], truth: Sequence[float]) -> None:

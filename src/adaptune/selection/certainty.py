@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.special import entr
 
+from adaptune.selection.defined import finite
 from adaptune.selection.evidence import Evidence
 
 
@@ -90,6 +91,32 @@ def spectral_share(evidence: Evidence) -> float:
     """
     values = spectrum(evidence)
     return -float(values[0] / values.sum())
+
+
+def matrix_norm(evidence: Evidence, *, order: int = 4, bound: float = 5.0) -> float:
+    """MaNo: the entry-wise norm of the target's normalised logits (N, K), (mean q^p)^(1/p).
+
+    Logits z are normalised to q = v / sum_k v, each row by itself. Where the mean over entries of
+    -log softmax(z) is above the ``bound`` the network is taken for calibrated, and v = exp(z);
+    otherwise v = 1 + z + z^2/2, softrun, which trusts large logits less. Source: MaNo (Xie et al.,
+    2024), with p = 4 and a bound of 5. The released code subtracts each row's least v before it
+    normalises, which the paper does not.
+
+    Raises:
+        Undefined: If there are no rows or a logit is not finite.
+
+    >>> from adaptune.types import Outputs
+    >>> eye = torch.eye(2)
+    >>> val = Outputs(eye, torch.arange(2), eye, torch.arange(2))
+    >>> matrix_norm(Evidence(0 * eye, eye, eye, val, eye))
+    0.5
+    """
+    logits = finite(evidence.logits, "logits of target images")
+    surprise = -float(logits.log_softmax(1).mean())
+    values = evidence.predictions if surprise > bound else 1 + logits + logits.square() / 2
+    shares = values / values.sum(1, keepdim=True)
+    norm: float = float(shares.pow(order).mean()) ** (1 / order)
+    return norm
 
 
 def spectrum(evidence: Evidence) -> Tensor:

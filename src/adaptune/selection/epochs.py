@@ -79,8 +79,15 @@ LAST = "last"
 BY_VALIDATION = "id-validation"
 
 
-OF_SOURCE = (BY_VALIDATION, "iwv", "dev")
+OF_SOURCE = (
+    *(BY_VALIDATION, "iwv", "dev", "confidence-calibrated", "doc", "doc-calibrated"),
+    *("atc", "atc-calibrated", "atc-entropy", "atc-entropy-calibrated"),
+)
 """Scores that have no value without validation images of the source."""
+
+
+OF_RUNS = ("distortion",)
+"""Scores that compare runs: along one run they are highest before it begins."""
 
 
 def selection_rule(name: str, data: DomainData, task: Task | None = None) -> str:
@@ -95,6 +102,11 @@ def selection_rule(name: str, data: DomainData, task: Task | None = None) -> str
     """
     if name not in (*SCORES, LAST):
         raise ValueError(f"no score {name!r} to select by: there are {', '.join((*SCORES, LAST))}")
+    if name in OF_RUNS:
+        raise ValueError(
+            f"--select {name} would choose the first epoch of any run, for it compares runs: "
+            f"select by one of {', '.join(n for n in (*SCORES, LAST) if n not in OF_RUNS)}"
+        )
     validates = "val" in data.sets
     if name == LAST or (name == BY_VALIDATION and not validates):
         return LAST

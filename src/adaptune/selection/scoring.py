@@ -15,6 +15,7 @@ from adaptune.engine.method import Method
 from adaptune.metrics.sample import SAMPLE
 from adaptune.networks.network import Network
 from adaptune.selection import Evidence, label_free
+from adaptune.selection.evidence import NO_FEATURES
 from adaptune.types import Labeled, Outputs, Unlabeled
 
 
@@ -37,11 +38,16 @@ class LabelFreeScorer:
         )
         self.val, self.train = val, train.features
 
-    def __call__(self, target: Outputs) -> dict[str, float]:
-        """Give every score of a sample of outputs, by name; its labels are left alone."""
-        return label_free(
-            Evidence(target.logits, target.features, self.weight, self.val, self.train)
-        )
+    def __call__(self, target: Outputs, before: Tensor = NO_FEATURES) -> dict[str, float]:
+        """Give every score of a sample of outputs, by name; its labels are left alone.
+
+        ``before`` are the features of the same rows before training, where they are known.
+        """
+        return label_free(self.evidence(target, before))
+
+    def evidence(self, target: Outputs, before: Tensor = NO_FEATURES) -> Evidence:
+        """Put together what scores look at."""
+        return Evidence(target.logits, target.features, self.weight, self.val, self.train, before)
 
 
 def _shaped(outputs: Outputs, weight: Tensor) -> Outputs:
@@ -51,6 +57,16 @@ def _shaped(outputs: Outputs, weight: Tensor) -> Outputs:
     classes, width = weight.shape
     logits, features = torch.empty(0, classes), torch.empty(0, width)
     return replace(outputs, logits=logits, features=features)
+
+
+def answers_of(outputs: Outputs) -> list[int]:
+    """Give the likeliest class of each row.
+
+    >>> answers_of(Outputs(torch.eye(2), torch.zeros(2), torch.eye(2), torch.arange(2)))
+    [0, 1]
+    """
+    classes: list[int] = outputs.logits.argmax(1).tolist()
+    return classes
 
 
 def without_labels(rows: Iterable[Unlabeled]) -> Iterator[Labeled]:

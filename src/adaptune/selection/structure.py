@@ -87,6 +87,58 @@ def transfer_score(evidence: Evidence) -> float:
     return hopkins(evidence.features) + balance - spread
 
 
+def dispersion(evidence: Evidence) -> float:
+    """How far apart the target's features of different answers lie: log(sum_k N_k d_k / (K - 1)).
+
+    Rows are grouped by the class that the network gives them: N_k is how many the class k has, d_k
+    the squared distance of their mean from the mean of all. Source: On the Importance of Feature
+    Separability in Predicting Out-Of-Distribution Error (Xie et al., 2023); the released code
+    counts only classes that some row was given. It grows with whatever makes features long, noise
+    among it, so it compares networks whose features have one scale.
+
+    Raises:
+        Undefined: If there are fewer than two rows or classes, an entry is not finite, or all
+            classes have one mean, as where there is one answer for everything.
+
+    >>> from adaptune.types import Outputs
+    >>> eye = torch.eye(2)
+    >>> val = Outputs(eye, torch.arange(2), eye, torch.arange(2))
+    >>> dispersion(Evidence(eye, eye, eye, val, eye))  # twice 1/2 over one degree of freedom
+    0.0
+    """
+    rows, classes = finite(evidence.features, "features", rows=2), len(evidence.weight)
+    answers = finite(evidence.logits, "logits of target images").argmax(1)
+    given = F.one_hot(answers, classes).double()
+    counts = given.sum(0)
+    means = given.T @ rows / counts.clamp(min=1)[:, None]
+    apart = float((counts * (means - rows.mean(0)).square().sum(1)).sum())
+    if classes < 2 or apart == 0 or int((counts > 0).sum()) < 2:
+        raise UndefinedScoreError("features: there is one mean for all answers, so nothing differs")
+    return math.log(apart / (classes - 1))
+
+
+def distortion(evidence: Evidence) -> float:
+    """Minus how far the target's features moved in training: 0 where they did not, -2 at most.
+
+    Distortion is 1 less the mean cosine similarity of features before and after
+    (`feature_distortion`). Source: Ha, Jeong and Lee, 2024, who show that accuracy elsewhere falls
+    with it; to choose by it is ours.
+
+    Raises:
+        Undefined: If it is not known where features were before, there are no rows, or an entry is
+            not finite.
+
+    >>> from adaptune.types import Outputs
+    >>> eye = torch.eye(2)
+    >>> val = Outputs(eye, torch.arange(2), eye, torch.arange(2))
+    >>> distortion(Evidence(eye, eye, eye, val, eye, before=eye.flip(0)))
+    -1.0
+    """
+    before = finite(evidence.before, "features before training", rows=1)
+    after = finite(evidence.features, "features", rows=1)
+    return float(F.cosine_similarity(before, after).mean()) - 1
+
+
 def hopkins(features: Tensor, *, share: float = 0.05, seed: int = 0) -> float:
     """Hopkins' statistic of rows (N, D): about 0.5 where they lie at random, near 1 in clusters.
 

@@ -22,9 +22,10 @@ from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.report.terminal import Terminal
 from adaptune.results.run import RunResults, read_results
-from adaptune.runs.experiment import Baseline, experiment
+from adaptune.runs.experiment import experiment
 from adaptune.runs.folder import Run
 from adaptune.runs.setup import Setup
+from adaptune.runs.testing import Baseline
 from adaptune.runtime.files import to_json
 
 Item = TypeVar("Item")

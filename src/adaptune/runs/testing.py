@@ -1,0 +1,105 @@
+"""What the network of a run comes to on its test sets, once it is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from adaptune.data.domains import DomainData
+from adaptune.engine.evaluate import Evaluation, evaluate
+from adaptune.metrics.tally import Mistake
+from adaptune.networks.network import Network
+from adaptune.ops.distortion import Distortion, feature_distortion
+from adaptune.results.answers import Answers
+from adaptune.results.row import HOME
+from adaptune.results.run import Unasked, WrongAnswer
+from adaptune.results.score import Scores
+from adaptune.runs.setup import Session, Setup
+from adaptune.selection.scoring import LabelFreeScorer, answers_of
+from adaptune.tasks.task import Labelling, Task
+from adaptune.types import Labeled
+
+Baseline = dict[str, Evaluation]
+"""What the network reaches on each test set before training, by name."""
+
+
+@dataclass
+class Tested:
+    """What the best network came to on each test set, by name."""
+
+    scores: dict[str, Scores] = field(default_factory=dict)
+    moved: dict[str, Distortion] = field(default_factory=dict)
+    worst: dict[str, list[WrongAnswer]] = field(default_factory=dict)
+    label_free: dict[str, dict[str, float]] = field(default_factory=dict)
+    answers: Answers = field(default_factory=Answers)
+
+
+def tested_sets(net: Network, training: Session, baseline: Baseline) -> Tested:
+    """Score the saved best network on every test set, and measure how far its features moved."""
+    data, task, tested = training.data, training.task, Tested()
+    judged = bool(data.ood) and isinstance(task, Labelling)
+    judge = LabelFreeScorer(net, data, training.fabric) if judged else None
+    if judge is not None:
+        tested.answers = Answers(answers_of(judge.val), judge.val.y.tolist())
+    for test, rows in data.tests().items():
+        found = evaluate(net, rows, task, fabric=training.fabric)
+        tested.scores[test] = found.scores
+        before = baseline[test].sample.features
+        tested.moved[test] = feature_distortion(before, found.sample.features)
+        if judge is not None and test != HOME:
+            tested.label_free[test] = judge(found.sample, before)
+            tested.answers.tests[test] = answers_of(found.sample)
+        tested.worst[test] = [_mistake(data, task, test, one) for one in found.mistakes]
+    return tested
+
+
+def unasked_images(
+    training: Session, net: Network, setting: Setup, asked: Sequence[int]
+) -> Unasked | None:
+    """Score the target's images whose labels nobody gave, before training and after.
+
+    None where there are none, or where images have no files to tell them by.
+    """
+    data = training.data
+    if not asked or data.target.name not in data.ood:
+        return None
+    given = {data.file(data.domains, row) for row in asked}
+    paths = [str(path) for path in data.paths(data.target.name)]
+    kept = torch.tensor([row for row, path in enumerate(paths) if path not in given])
+    if not len(kept):
+        return None
+    start = setting.network(data.classes)
+    start.threshold = net.threshold
+    was, now = (
+        evaluate(
+            one,
+            _only(data.tests()[data.target.name], kept),
+            training.task,
+            fabric=training.fabric,
+        ).scores
+        for one in (start, net)
+    )
+    return Unasked(now.count, was.main.value, now.main.value)
+
+
+def _only(batches: Iterable[Labeled], kept: Tensor) -> Iterator[Labeled]:
+    """Pass on the rows whose index is among ``kept``."""
+    for batch in batches:
+        at = torch.isin(batch.index, kept)
+        if at.any():
+            yield Labeled(batch.x[at], batch.domain[at], batch.index[at], y=batch.y[at])
+
+
+def _mistake(data: DomainData, task: Task, test: str, one: Mistake) -> WrongAnswer:
+    """Name what was wrong in one row."""
+    paths: list[Path] = data.paths(test)
+    return WrongAnswer(
+        str(paths[one.row]) if paths else None,
+        task.words(one.truth, data.classes),
+        task.words(one.answer, data.classes),
+        one.confidence,
+    )
