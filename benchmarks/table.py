@@ -1,7 +1,8 @@
 """Write the tables of the pages from the committed results: ``python -m benchmarks.table``.
 
 A table stands between ``<!-- NAME KIND -->`` and ``<!-- /NAME KIND -->``: NAME is a file in
-``results/``, KIND one of the functions in `KINDS`.
+``results/``, KIND one of the functions in `KINDS`. Where the file is not there yet, the page says
+that.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ KINDS: dict[str, Callable[[Results], str]] = {
         comparisons.gains,
         comparisons.ways,
         comparisons.choices,
+        comparisons.by_test,
         costs.selection,
         costs.scan,
         costs.kills,
@@ -43,9 +45,13 @@ KINDS: dict[str, Callable[[Results], str]] = {
 }
 
 
+NOTHING = "Not measured yet."
+
+
 def read(name: str) -> Results:
-    """Read a committed result."""
-    found: Results = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    """Read a committed result; nothing where there is none."""
+    file = ROOT / "benchmarks" / "results" / f"{name}.json"
+    found: Results = json.loads(file.read_text()) if file.is_file() else {}
     return found
 
 
@@ -55,7 +61,8 @@ def filled(page: str) -> str:
     def replace(found: re.Match[str]) -> str:
         name, kind = found.group(1), found.group(2)
         results = read(name)
-        return f"<!-- {name} {kind} -->\n{KINDS[kind](results)}\n<!-- /{name} {kind} -->"
+        told = KINDS[kind](results) if results else NOTHING
+        return f"<!-- {name} {kind} -->\n{told}\n<!-- /{name} {kind} -->"
 
     kinds = "|".join(KINDS)
     marked = rf"<!-- ([\w-]+) ({kinds}) -->.*?<!-- /\1 \2 -->"

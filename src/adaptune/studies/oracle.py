@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from statistics import mean
 from typing import Any
 
-from adaptune.results.ranking import Ran
+from adaptune.results.images import Ran
 from adaptune.results.score import number
 from adaptune.selection import SCORES, gap_to_oracle, rank_agreement
 
