@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import comparisons, costs
+from benchmarks import advice, comparisons, costs
 from benchmarks.layout import Results
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +34,7 @@ KINDS: dict[str, Callable[[Results], str]] = {
         comparisons.ways,
         comparisons.choices,
         comparisons.by_test,
+        advice.advice,
         costs.selection,
         costs.scan,
         costs.kills,

@@ -10,6 +10,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from adaptune.commands.advice import give_advice
 from adaptune.commands.choices import MOST_JOBS, MOST_SEEDS, MOST_TRIALS, STREAMING, TRAINING
 from adaptune.commands.config import config_of, config_text, yaml_text
 from adaptune.commands.in_turn import OWN as OWN_DOMAIN
@@ -36,7 +37,7 @@ from adaptune.studies.comparison import RATES, Tuned, plan_tuning, robustness, s
 from adaptune.studies.grid import Cell, Failure, run_cells
 from adaptune.studies.oracle import oracle_gaps
 
-OWN = ("out", "methods", "seeds", "set", "domains", "tune", "untuned", "rates", "jobs")
+OWN = ("out", "methods", "seeds", "set", "domains", "tune", "untuned", "rates", "jobs", "advise")
 """Options that a single run has no use for."""
 
 
@@ -95,10 +96,21 @@ def run(words: Sequence[str]) -> None:
         between=(1, MOST_JOBS),
         help="runs at a time, each in a process",
     )
+    parser.add_argument(
+        "--advise",
+        action="store_true",
+        help="run nothing: name the methods worth comparing on this data, and the commands",
+    )
     given = parser.parse_args(list(words))
-    required(parser, given, "out")
     if not given.get("from"):
         required(parser, given, "data")
+    if given.advise:
+        with Terminal() as terminal:
+            told = give_advice(words, given, terminal)
+        if given.json:
+            print_json(told)
+        return
+    required(parser, given, "out")
     results, failures = compare(given)
     if given.json:
         print_json(results)
@@ -149,7 +161,7 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
             results["tuned"] = tuned
         if given.rates:
             results["rates"] = robustness(found)
-        write_text(folder / "config.yaml", config_text(given, leave_out=("out", "jobs")))
+        write_text(folder / "config.yaml", config_text(given, leave_out=("out", "jobs", "advise")))
         write_text(folder / "results.json", json.dumps(to_json(results), indent=1) + "\n")
         page = write_comparison_report(folder)
         terminal.results(found, results["summary"])
