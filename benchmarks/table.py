@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import advice, comparisons, costs
+from benchmarks import advice, comparisons, costs, registry
 from benchmarks.layout import Results
 
 ROOT = Path(__file__).parents[1]
@@ -35,6 +35,7 @@ KINDS: dict[str, Callable[[Results], str]] = {
         comparisons.choices,
         comparisons.by_test,
         advice.advice,
+        registry.measurements,
         costs.selection,
         costs.scan,
         costs.kills,
@@ -45,6 +46,9 @@ KINDS: dict[str, Callable[[Results], str]] = {
     )
 }
 
+
+WITHOUT = {"measurements"}
+"""Kinds that have something to say before there are results."""
 
 NOTHING = "Not measured yet."
 
@@ -62,7 +66,7 @@ def filled(page: str) -> str:
     def replace(found: re.Match[str]) -> str:
         name, kind = found.group(1), found.group(2)
         results = read(name)
-        told = KINDS[kind](results) if results else NOTHING
+        told = KINDS[kind](results) if results or kind in WITHOUT else NOTHING
         return f"<!-- {name} {kind} -->\n{told}\n<!-- /{name} {kind} -->"
 
     kinds = "|".join(KINDS)
