@@ -134,6 +134,26 @@ def lost(results: Results) -> str:
     return markdown([*head[:5], f"{head[5]} ({len(rows)} of {len(runs)} tests)"], rows)
 
 
+def by_test(results: Results) -> str:
+    """What methods reach on each test set, and by how much the best of all is ahead there."""
+    tests = results["tests"]
+    names = [line["method"] for line in results["summary"]]
+    head = ["trained on", "tested on", *(f"`{name}` %" for name in names)]
+    head += [f"`{tests[0]['best']}` - `{other}`, points" for other in tests[0]["gaps"]]
+    return markdown(
+        head,
+        [
+            [
+                one["trained"],
+                one["tested"],
+                *(f"{one['reached'][name]:.1f}" for name in names),
+                *(percent(gap, "+") for gap in one["gaps"].values()),
+            ]
+            for one in tests
+        ],
+    )
+
+
 def tuned(results: Results) -> str:
     """What tuning chose, by training domain."""
     rows = [

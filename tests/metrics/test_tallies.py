@@ -9,6 +9,7 @@ from two import on_two
 from adaptune.metrics.classification import ClassTally
 from adaptune.metrics.column import Column
 from adaptune.metrics.sample import Sample, ranks
+from adaptune.results.images import unpack
 from adaptune.runtime.processes import rank_and_world
 from adaptune.types import Outputs
 
@@ -79,6 +80,7 @@ def test_confusion_and_accuracy_are_those_of_a_plain_count():
     wanted = [[int(((whole.y == a) & (guess == b)).sum()) for b in range(5)] for a in range(5)]
     assert [list(row) for row in scores.detail["confusion"]] == wanted
     assert scores.main.value == pytest.approx(100 * float((guess == whole.y).double().mean()))
+    assert unpack(scores.detail["right"], 2500).tolist() == (guess == whole.y).tolist()
 
 
 def test_a_column_keeps_its_numbers_and_moves_seldom():

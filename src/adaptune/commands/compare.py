@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 
+from adaptune.commands.advice import give_advice
 from adaptune.commands.choices import MOST_JOBS, MOST_SEEDS, MOST_TRIALS, STREAMING, TRAINING
 from adaptune.commands.config import config_of, config_text, yaml_text
-from adaptune.commands.open_data import loading_of, open_data
+from adaptune.commands.in_turn import OWN as OWN_DOMAIN
+from adaptune.commands.in_turn import Source, check_domains, open_sources
 from adaptune.commands.options import (
     make_folder,
     method_options,
@@ -22,22 +24,20 @@ from adaptune.commands.options import (
     setting_of,
     training_parser,
 )
-from adaptune.data.domains import DomainData
-from adaptune.data.listing import Listing, Shares
-from adaptune.data.rotation import domain_folders, leave_one_out, list_domains_below
-from adaptune.data.sources import find_domains
-from adaptune.data.words import named_folders
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.report.page import write_comparison_report
 from adaptune.report.terminal import Terminal
+from adaptune.results.run import RunResults
+from adaptune.results.summary import best_method
+from adaptune.results.verdict import verdicts
 from adaptune.runtime.files import to_json, write_text
 from adaptune.runtime.machine import describe_machine
 from adaptune.studies.comparison import RATES, Tuned, plan_tuning, robustness, summary_of, tune
 from adaptune.studies.grid import Cell, Failure, run_cells
 from adaptune.studies.oracle import oracle_gaps, with_agreement
 
-OWN = ("out", "methods", "seeds", "set", "domains", "tune", "untuned", "rates", "jobs")
+OWN = ("out", "methods", "seeds", "set", "domains", "tune", "untuned", "rates", "jobs", "advise")
 """Options that a single run has no use for."""
 
 
@@ -67,9 +67,11 @@ def run(words: Sequence[str]) -> None:
     )
     parser.add_argument(
         "--domains",
-        choices=("own", "leave-one-out"),
-        default="own",
-        help="train on the data given, or on each domain in turn and test on all others",
+        type=str,
+        default=OWN_DOMAIN,
+        metavar="{own,leave-one-out,NAMES}",
+        help="train on the data given, or on each domain in turn and test on all others; names, "
+        "with commas, are those to train on",
     )
     parser.add_argument(
         "--tune",
@@ -94,10 +96,21 @@ def run(words: Sequence[str]) -> None:
         between=(1, MOST_JOBS),
         help="runs at a time, each in a process",
     )
+    parser.add_argument(
+        "--advise",
+        action="store_true",
+        help="run nothing: name the methods worth comparing on this data, and the commands",
+    )
     given = parser.parse_args(list(words))
-    required(parser, given, "out")
     if not given.get("from"):
         required(parser, given, "data")
+    if given.advise:
+        with Terminal() as terminal:
+            told = give_advice(words, given, terminal)
+        if given.json:
+            print_json(told)
+        return
+    required(parser, given, "out")
     results, failures = compare(given)
     if given.json:
         print_json(results)
@@ -115,7 +128,7 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
     options = _options(names, given.set)
     folder = make_folder(given.out)
     with Terminal() as terminal:
-        sources = _sources(given, terminal)
+        sources = open_sources(given, terminal.track)
         domains = {name: source.data for name, source in sources.items()}
         for note in dict.fromkeys(note for data in domains.values() for note in data.notes):
             terminal.say(f"note: {note}")
@@ -139,7 +152,7 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
             raise ValueError(f"every run failed, the first with {why}")
         results: dict[str, Any] = {
             "rows": [one.row(folder) for one in found],
-            **summary_of(found),
+            **summary_of(found, {name: data.subjects() for name, data in domains.items()}),
             "machine": describe_machine(),
             "score": found[0].measure,
         }
@@ -149,78 +162,29 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
             results["tuned"] = tuned
         if given.rates:
             results["rates"] = robustness(found)
-        write_text(folder / "config.yaml", config_text(given, leave_out=("out", "jobs")))
+        write_text(folder / "config.yaml", config_text(given, leave_out=("out", "jobs", "advise")))
         write_text(folder / "results.json", json.dumps(to_json(results), indent=1) + "\n")
         page = write_comparison_report(folder)
         terminal.results(found, results["summary"])
+        for told in _verdicts(results, found) if not given.rates else ():
+            terminal.say(told)
         terminal.say(f"report  {page}")
     return results, failures
 
 
+def _verdicts(results: Mapping[str, Any], runs: Sequence[RunResults]) -> Iterable[str]:
+    """Say what the comparison decides over training domains, where there are several."""
+    measure, found = runs[0].measure, results.get("versus", [])
+    domains = len(results.get("by_domain", {}))
+    return verdicts(found, best_method(results["summary"], measure), domains, measure).values()
+
+
 def _check(given: Namespace) -> None:
-    if given.domains != "own" and (given.source or given.target or given.get("from")):
-        raise ValueError(
-            "--domains leave-one-out chooses domains itself: leave out --source, --target and "
-            "--from"
-        )
-    if given.domains != "own" and given.open_set:
-        raise ValueError(
-            "--domains leave-one-out tests on the classes that all domains have, so no image is "
-            "unknown: leave out --open-set"
-        )
+    check_domains(given)
     if given.tune and not given.get("data"):
         raise ValueError("--tune judges by ID validation, which needs labelled images: give DATA")
     if given.rates and given.tune:
         raise ValueError("--rates tries every rate and --tune looks for one: give one of them")
-
-
-@dataclass(frozen=True)
-class Source:
-    """The data of one training domain, and what of a config file names it."""
-
-    data: DomainData
-    named: Mapping[str, Any]
-
-
-def _sources(given: Namespace, terminal: Terminal) -> dict[str, Source]:
-    """Open the data: the domain given, or each in turn."""
-    if given.domains == "own":
-        data = open_data(given, seed=0, track=terminal.track)
-        return {given.domain or Path(given.get("data") or given["from"]).stem: Source(data, {})}
-    listings, named = _rotation(given)
-    opened_ = leave_one_out(
-        listings,
-        shares=record_of(Shares, given),
-        loading=loading_of(given, seed=0, track=terminal.track),
-    )
-    return {
-        name: Source(data, named[name] | {"classes": list(data.classes)})
-        for name, data in opened_.items()
-    }
-
-
-def _rotation(given: Namespace) -> tuple[list[Listing], dict[str, dict[str, Any]]]:
-    """List all domains; say for each what a run that trains on it must be given."""
-    data, ood = Path(given.data), named_folders(given.ood)
-    if data.is_dir() and not ood:
-        listings = list_domains_below(data)
-        places = domain_folders(data)
-    else:
-        found = find_domains(data, ood)
-        listings = [found.own, *found.others]
-        if len(listings) > 1 and not ood:
-            return listings, {one.name: {"domain": one.name} for one in listings}
-        places = {listings[0].name: data, **ood}
-        if len(listings) > len(places):
-            raise ValueError(
-                "each domain in turn takes one manifest that holds them all, or folders and "
-                "manifests of one domain each: got one of several beside --ood, or below it"
-            )
-    paths = {name: path.absolute() for name, path in places.items()}
-    return listings, {
-        name: {"data": path, "ood": [f"{n}={p}" for n, p in paths.items() if n != name]}
-        for name, path in paths.items()
-    }
 
 
 def _cells(
