@@ -59,6 +59,15 @@ MEASUREMENTS = (
     protocol("emoji", "`ft`, `lp-ft`, `daft` tuned alike, five training domains", VENDORS),
     protocol("rates", "the body's rate over five decades", VENDORS),
     protocol("ablation", "DAFT's parts, one changed at a time", VENDORS),
+    protocol("photos", "photos, clip art and emoji: DAFT as it comes, and rivals tuned", VENDORS),
+    protocol("photos-backbones", "the same domains on four backbones", VENDORS),
+    *(
+        Measurement(name, what, VENDORS, "few_steps", (name,), ("--data", "--work"))
+        for name, what in (
+            ("few-steps", "accuracy against steps and images a class"),
+            ("many-steps", "the same with more steps"),
+        )
+    ),
     protocol(
         "digits",
         "other writers, and changed digits",
