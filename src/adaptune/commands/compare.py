@@ -11,21 +11,20 @@ from typing import Any
 from jsonargparse import Namespace
 
 from adaptune.commands.advice import give_advice
-from adaptune.commands.choices import MOST_JOBS, MOST_SEEDS, MOST_TRIALS, STREAMING, TRAINING
+from adaptune.commands.choices import MOST_JOBS, MOST_SEEDS, MOST_TRIALS
 from adaptune.commands.config import config_of, config_text, yaml_text
 from adaptune.commands.in_turn import OWN as OWN_DOMAIN
 from adaptune.commands.in_turn import Source, check_domains, open_sources
 from adaptune.commands.options import (
     make_folder,
-    method_options,
     print_json,
     record_of,
     required,
     setting_of,
     training_parser,
 )
+from adaptune.commands.settings import settings_by_method
 from adaptune.engine.plan import Plan
-from adaptune.methods import METHODS
 from adaptune.report.page import write_comparison_report
 from adaptune.report.terminal import Terminal
 from adaptune.results.run import RunResults
@@ -63,7 +62,8 @@ def run(words: Sequence[str]) -> None:
         type=str,
         default=[],
         metavar="METHOD.OPTION=VALUE",
-        help="settings of single methods, such as ft.lr=0.01",
+        help="settings of single methods or of their plans, such as ft.lr=0.01 or "
+        "lp-ft.interpolate=0.5",
     )
     parser.add_argument(
         "--domains",
@@ -125,7 +125,7 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
     """Do what the arguments ask for; give what ``results.json`` holds, and what failed."""
     _check(given)
     names = [name.strip() for name in given.methods.split(",")]
-    options = _options(names, given.set)
+    options, plans = settings_by_method(names, given.set)
     folder = make_folder(given.out)
     with Terminal() as terminal:
         sources = open_sources(given, terminal.track)
@@ -134,16 +134,18 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
             terminal.say(f"note: {note}")
         tuned: dict[str, dict[str, Tuned]] = {}
         if given.tune:
-            setting, plan = setting_of(given), record_of(Plan, given)
-            variants = {name: (name, own, plan) for name, own in options.items()}
-            plans = plan_tuning(
-                variants, domains, setting, budget=given.tune, folder=folder / "tuning"
+            plan = record_of(Plan, given)
+            variants = {
+                name: (name, own, replace(plan, **plans[name])) for name, own in options.items()
+            }
+            trials = plan_tuning(
+                variants, domains, setting_of(given), budget=given.tune, folder=folder / "tuning"
             )
-            tuned = tune(plans, jobs=given.jobs, terminal=terminal)
+            tuned = tune(trials, jobs=given.jobs, terminal=terminal)
             for domain, one in tuned.items():
                 for name, chosen in one.items():
                     terminal.say(f"{domain}, {name}: {_listed(chosen.values)}")
-        cells = list(_cells(given, sources, options, tuned))
+        cells = list(_cells(given, sources, options, plans, tuned))
         found, failures = run_cells(cells, jobs=given.jobs, terminal=terminal)
         if given.rates:  # that some rates are too high is what the sweep is to find out
             failures = [one for one in failures if not one.reason.startswith("FloatingPointError")]
@@ -191,6 +193,7 @@ def _cells(
     given: Namespace,
     sources: Mapping[str, Source],
     options: Mapping[str, Mapping[str, Any]],
+    plans: Mapping[str, Mapping[str, Any]],
     tuned: Mapping[str, Mapping[str, Tuned]],
 ) -> Iterator[Cell]:
     """Lay out the runs: domain by domain, seed by seed, method by method."""
@@ -201,7 +204,7 @@ def _cells(
         chosen = tuned.get(domain, {})
         for seed in range(given.seeds):
             for name, method, own in _variants(given, options, chosen):
-                named = {"method": method, "seed": seed, **own}
+                named = {"method": method, "seed": seed, **own, **plans[method]}
                 yield Cell(
                     place / f"{name}-{seed}".replace(" ", "-"),
                     name,
@@ -210,7 +213,7 @@ def _cells(
                     own,
                     source.data.seeded(seed),
                     setting,
-                    replace(plan, seed=seed),
+                    replace(plan, **plans[method], seed=seed),
                     yaml_text({**common, **source.named, **named}),
                 )
 
@@ -230,25 +233,6 @@ def _variants(
         yield name, name, {**own, **(tuned[name].values if name in tuned else {})}
         if name in untuned:
             yield f"{name} (default)", name, own
-
-
-def _options(names: Sequence[str], settings: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Read each method's settings."""
-    for name in names:
-        if name not in METHODS:
-            raise ValueError(f"no method {name!r}: there are {', '.join(TRAINING)}")
-        if name in STREAMING:
-            raise ValueError(f"{name} adapts to a stream of images: run adaptune stream RUN DIR")
-    own: dict[str, list[str]] = {name: [] for name in names}
-    for setting in settings:
-        name, dot, rest = setting.partition(".")
-        if not dot or "=" not in rest or name not in own:
-            raise ValueError(
-                f"expected METHOD.OPTION=VALUE with one of {', '.join(names)}, such as "
-                f"ft.lr=0.01, and got {setting!r}"
-            )
-        own[name].append(rest)
-    return {name: method_options(name, settings) for name, settings in own.items()}
 
 
 def _listed(values: Mapping[str, float]) -> str:

@@ -212,15 +212,23 @@ def method_options(name: str, settings: Sequence[str]) -> dict[str, Any]:
     """
     parser = Parser(prog=f"--set {name}", exit_on_error=False)
     add_method(parser, METHODS[name])
-    pairs = [setting.partition("=") for setting in settings]
-    words = [f"--{option.replace('_', '-')}={value}" for option, _, value in pairs]
     try:
-        return dict(parser.parse_args(words).as_dict())
+        return dict(parser.parse_args(as_words(settings)).as_dict())
     except ArgumentError as error:
         known = ", ".join(hyperparameters(METHODS[name]))
         raise ValueError(
             f"the settings of {name} are {known}, and {' '.join(settings)} does not fit: {error}"
         ) from error
+
+
+def as_words(settings: Sequence[str]) -> list[str]:
+    """Write ``OPTION=VALUE`` settings as words of a command.
+
+    >>> as_words(["average_decay=0.99"])
+    ['--average-decay=0.99']
+    """
+    pairs = [setting.partition("=") for setting in settings]
+    return [f"--{option.replace('_', '-')}={value}" for option, _, value in pairs]
 
 
 def print_json(results: Mapping[str, Any]) -> None:
