@@ -30,12 +30,18 @@ def test_the_difference_is_told_with_its_interval_and_what_was_counted():
 @pytest.mark.parametrize(
     ("gap", "domains", "seeds", "said", "unsaid"),
     [
-        (OPEN, 2, 1, "2 training domains with 1 seed do not decide between them", "more than luck"),
-        (OPEN, 9, 3, "9 training domains with 3 seeds do not decide", "more than luck"),
-        (Interval(3.0, 0.0, 6.0), 9, 3, "do not decide", "more than luck"),
+        (OPEN, 2, 1, "2 training domains with 1 seed do not decide between them", "explains"),
+        (OPEN, 9, 3, "9 training domains with 3 seeds do not decide", "explains"),
+        (Interval(3.0, 0.0, 6.0), 9, 3, "do not decide", "explains"),
         (CLEAR, 4, 3, "4 training domains are too few to speak of others", "not decide"),
         (CLEAR, 1, 3, "1 training domain is too few to speak of others", "not decide"),
-        (CLEAR, 5, 3, "Over 5 training domains with 3 seeds that is more than luck", "too few"),
+        (
+            CLEAR,
+            5,
+            3,
+            "Over 5 training domains with 3 seeds that is more than the choice of",
+            "too few",
+        ),
     ],
 )
 def test_what_is_decided_depends_on_the_interval_and_on_how_many_domains(
@@ -44,6 +50,23 @@ def test_what_is_decided_depends_on_the_interval_and_on_how_many_domains(
     words = told(gap, domains, seeds)
     assert said in words
     assert unsaid not in words
+
+
+@pytest.mark.parametrize(
+    ("domains", "seeds", "images", "chance"),
+    [
+        (5, 3, 260, "the choice of domains, seeds and test images"),
+        (5, 1, 260, "the choice of domains and test images"),
+        (5, 3, 0, "the choice of domains and seeds"),
+        (2, 3, 260, "the choice of seeds and test images"),
+        (2, 1, 260, "the choice of test images"),
+        (2, 1, 0, "their difference"),
+    ],
+)
+def test_a_clear_difference_is_more_than_what_was_counted_and_no_more(
+    domains, seeds, images, chance
+):
+    assert f"that is more than {chance} explains" in told(CLEAR, domains, seeds, images=images)
 
 
 def test_one_seed_and_images_that_are_not_counted_are_owned_up_to():

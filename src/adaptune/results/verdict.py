@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from adaptune.results.ranking import Versus
 from adaptune.results.score import Measure
@@ -19,7 +19,7 @@ def verdicts(versus: Iterable[Versus], best: str, domains: int, measure: Measure
 
 
 def verdict(found: Versus, domains: int, measure: Measure) -> str:
-    """Say by how much one method is better elsewhere, and whether that is more than luck.
+    """Say by how much one method is better elsewhere, and whether that is more than chance.
 
     Args:
         found: The two methods over all runs.
@@ -40,16 +40,19 @@ def verdict(found: Versus, domains: int, measure: Measure) -> str:
     if not math.isnan(found.id.mean):
         said.append(f"At home it is {_by(found.id, measure)}")
     seeds = max(1, found.matches // domains)
+    drawn = {"domains": domains >= FEW, "seeds": seeds > 1, "test images": found.images > 0}
+    chance = [name for name, counted in drawn.items() if counted]
     cells = f"{_counted(domains, 'training domain')} with {_counted(seeds, 'seed')}"
     if found.ood.low <= 0 <= found.ood.high:
         said.append(f"{cells} {'do' if domains > 1 else 'does'} not decide between them")
     elif domains < FEW:
         said.append(
-            f"On these domains that is more than luck; {_counted(domains, 'training domain')} "
-            f"{'are' if domains > 1 else 'is'} too few to speak of others"
+            f"On these domains that is more than {_choice(chance)} explains; "
+            f"{_counted(domains, 'training domain')} {'are' if domains > 1 else 'is'} too few to "
+            "speak of others"
         )
     else:
-        said.append(f"Over {cells} that is more than luck")
+        said.append(f"Over {cells} that is more than {_choice(chance)} explains")
     if seeds == 1:
         said.append("One seed does not show how much the luck of a run matters")
     if not found.images:
@@ -68,6 +71,18 @@ def _by(gap: Interval, measure: Measure, than: str = "", more: str = "") -> str:
     by = f"{measure.number(middle)} {measure.steps}".rstrip()
     span = f"95%: {measure.number(low)} to {measure.number(high)}" + f"; {more}" * bool(more)
     return f"{by} {'worse' if worse else 'better'}{than} ({span})"
+
+
+def _choice(chance: Sequence[str]) -> str:
+    """Name what might have been chosen otherwise.
+
+    >>> _choice(["domains", "seeds", "test images"]), _choice([])
+    ('the choice of domains, seeds and test images', 'their difference')
+    """
+    *first, last = chance or [""]
+    if not last:
+        return "their difference"
+    return f"the choice of {', '.join(first)}{' and ' if first else ''}{last}"
 
 
 def _counted(number: int, what: str) -> str:
