@@ -21,6 +21,9 @@ from adaptune.tasks.task import Task
 PLAN = Plan(epochs=3, seed=5, layout="contiguous")
 DENSE = [name for name, method in METHODS.items() if issubclass(Places, task_kind(method))]
 
+BRIEF = {"gradual-unfreezing": {"lr": 0.1, "share": 0.25}}
+"""Options of what would do little in three epochs."""
+
 
 @cache
 def trained():
@@ -58,7 +61,7 @@ def test_those_that_label_places_are_the_ones_that_say_so():
 
 @pytest.mark.parametrize("name", [name for name in DENSE if METHODS[name].needs.labeled])
 def test_it_learns_to_label_places(name):
-    method, data = made(name)
+    method, data = made(name, **BRIEF.get(name, {}))
     method.prepare(data)
     source = DensePlaces(sources=data.sources)
     source.target, source.truth = source.x, source.y

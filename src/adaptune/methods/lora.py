@@ -44,7 +44,7 @@ class LoRA(Method):
         net: Network[Readout],
         task: Classification,
         *,
-        lr: Rate = 0.03,
+        lr: Rate = 0.01,
         rank: int = 8,
         alpha: Annotated[float, Between(1.0, 64.0)] = 16.0,
         head: Literal["random", "probe"] = "random",
