@@ -16,6 +16,7 @@ from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.methods.daft import DAFT
 from adaptune.methods.ft import FineTune
+from adaptune.tasks.segmentation import Segmentation
 from adaptune.tasks.task import Task
 
 PLAN = Plan(epochs=3, seed=5, layout="contiguous")
@@ -30,22 +31,24 @@ def trained():
     return net
 
 
-def made(name: str, **options: object) -> tuple[Method, DensePlaces]:
+def made(name: str, task: type = Places, **options: object) -> tuple[Method, DensePlaces]:
     method = METHODS[name]
     sources = method.needs.domains
     net = dense_network() if method.needs.labeled else deepcopy(trained())
-    return method(net, Places(len(CLASSES), sources), **options), DensePlaces(sources=sources)
+    return method(net, task(len(CLASSES), sources), **options), DensePlaces(sources=sources)
 
 
 def test_those_that_label_places_are_the_ones_that_say_so():
     wanted = {"ft", "sam", "daft", "dann", "tent", "adabn", "mcd", "alpha-bn", "tram", "ibn", "drm"}
-    assert set(DENSE) == wanted
+    assert set(DENSE) == wanted | {"lp", "lp-ft"}
+    assert [
+        name for name, one in METHODS.items() if issubclass(Segmentation, task_kind(one))
+    ] == DENSE
 
 
 @pytest.mark.parametrize("name", [name for name in DENSE if METHODS[name].needs.labeled])
 def test_it_learns_to_label_places(name):
-    method, data = made(name)
-    method.prepare(data)
+    method, data = made(name, Segmentation)
     source = DensePlaces(sources=data.sources)
     source.target, source.truth = source.x, source.y
     before = source.accuracy(method)
@@ -59,7 +62,7 @@ def test_it_learns_to_label_places(name):
     [("tent", {}), ("adabn", {}), ("alpha-bn", {}), ("alpha-bn", {"core": True, "alpha": 0.1})],
 )
 def test_it_adapts_to_places_without_labels(name, options):
-    method, data = made(name, **options)
+    method, data = made(name, Segmentation, **options)
     start = data.accuracy(trained())
     for epoch in fit(method, data, PLAN):
         assert all(value == value for value in epoch.terms.values())
