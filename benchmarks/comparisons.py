@@ -89,6 +89,51 @@ def versus(results: Results) -> str:
     return markdown(["", "OOD points", "ID points", "wins / ties / losses"], rows)
 
 
+OURS = "daft (default)"
+"""What rivals are compared with."""
+
+
+def rivals(results: Results) -> str:
+    """DAFT as it comes less each rival: points at home and elsewhere, and what a run takes."""
+    took = {line["method"]: line["seconds"] for line in results["summary"]}
+    rows = []
+    for one in results["versus"]:
+        if one["one"] == OURS:
+            counts = f"{one['wins']} / {one['ties']} / {one['losses']}"
+            seconds = f"{took[OURS]:.0f} / {took[one['other']]:.0f}"
+            differences = [percent(one[place], "+") for place in ("ood", "id")]
+            rows.append([f"`{one['other']}`", *differences, counts, seconds])
+    head = ["DAFT as it comes less", "OOD points", "ID points", "wins / ties / losses", "seconds"]
+    return markdown(head, rows)
+
+
+def lost(results: Results) -> str:
+    """Where DAFT as it comes is not first: the mean over seeds there, and the best rival's."""
+    runs: dict[tuple[str, str], dict[str, list[float]]] = {}
+    for row in results["rows"]:
+        places = {f"{row['domain']} (ID)": row["id_accuracy"], **row["ood"]}
+        for place, value in places.items():
+            cell = runs.setdefault((row["domain"], place), {})
+            cell.setdefault(row["method"], []).append(value)
+    rows = []
+    for (domain, place), cell in runs.items():
+        means = {name: mean(values) for name, values in cell.items()}
+        best = max(means, key=lambda name: means[name])
+        if means[best] > means[OURS]:
+            behind = f"{means[best] - means[OURS]:.1f}"
+            told = [f"{means[OURS]:.1f}", f"{means[best]:.1f}", behind]
+            rows.append([domain, place, f"`{best}`", *told])
+    head = [
+        "trained on",
+        "tested on",
+        "first",
+        "DAFT as it comes %",
+        "the first %",
+        "points behind",
+    ]
+    return markdown([*head[:5], f"{head[5]} ({len(rows)} of {len(runs)} tests)"], rows)
+
+
 def tuned(results: Results) -> str:
     """What tuning chose, by training domain."""
     rows = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmarks.few_steps import means
 from benchmarks.layout import Results, markdown
 
 
@@ -101,3 +102,14 @@ def sampled(results: Results) -> str:
         if isinstance(one, dict)
     ]
     return markdown(["", "images", "over a plain pass", "train mode from eval mode"], rows)
+
+
+def steps(results: Results) -> str:
+    """Accuracy at home and elsewhere by images a class, steps and method."""
+    found = means(results["rows"])
+    names = list(dict.fromkeys(name for own in found.values() for name in own))
+    rows = []
+    for (images, steps), own in found.items():
+        cells = [f"{own[n][0]:.1f} / {own[n][1]:.1f}" if n in own else "" for n in names]
+        rows.append([str(images or "all"), str(steps), *cells])
+    return markdown(["images a class", "steps", *(f"`{name}`" for name in names)], rows)

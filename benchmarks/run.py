@@ -11,8 +11,9 @@ import itertools
 import json
 import sys
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -37,8 +38,9 @@ from adaptune.studies.oracle import oracle_gaps
 
 ROOT = Path(__file__).parent
 Options = Mapping[str, Any]
-OWN = ("method", "tuned", "scan")
-"""What a variant may say beside its method's options."""
+OWN = ("method", "tuned", "scan", "plan", "setting")
+"""What a variant may say beside its method's options: ``plan`` and ``setting`` change those of the
+protocol, ``tuned`` is false or the name of a variant whose tuning it takes."""
 
 
 def main(words: list[str]) -> None:
@@ -70,10 +72,17 @@ class Bench:
     protocol: Mapping[str, Any]
     domains: Mapping[str, DomainData]
     work: Path
+    weights: Callable[[str], Path | None] = lambda _: None
 
     @property
     def setting(self) -> Setup:
-        return Setup(**self.protocol.get("setting", {}))
+        return self.set_up({})
+
+    def set_up(self, more: Mapping[str, Any]) -> Setup:
+        """Give the protocol's setting, with what a variant says; weights may be the source's."""
+        said = {**self.protocol.get("setting", {}), **more}
+        file = self.weights(said.get("weights") or "")
+        return Setup(**said | {"weights": str(file) if file else said.get("weights") or None})
 
     @property
     def plan(self) -> Plan:
@@ -83,15 +92,25 @@ class Bench:
     def variants(self) -> dict[str, dict[str, Any]]:
         return {name: dict(one) for name, one in self.protocol["variants"].items()}
 
+    def planned(self, name: str) -> Plan:
+        """Give the plan of a variant: the protocol's, with what the variant says of it."""
+        return replace(self.plan, **self.variants[name].get("plan", {}))
+
+    def tuned_as(self, name: str) -> str:
+        """Say whose tuning a variant takes: its own, that of another which it names, or none's."""
+        said = self.variants[name].get("tuned", True)
+        return name if said is True else str(said or "")
+
     def cell(self, domain: str, name: str, label: str, values: Options, seed: int) -> Cell:
         """Lay out one run of the variant ``name``, called ``label``."""
         one, images = self.variants[name], self.domains[domain].seeded(seed)
         if "scan" in one:
             train = some(images.sets["train"], one["scan"], seed)
             images = replace(images, sets={**images.sets, "train": train})
-        plan = replace(self.plan, seed=seed)
+        plan = replace(self.planned(name), seed=seed)
+        setting = self.set_up(one.get("setting", {}))
         spec = {"method": one["method"], **values, "scan": one.get("scan")}
-        known = vars(self.setting) | vars(plan) | {"batch_size": images.loading.batch_size}
+        known = vars(setting) | plan.settings() | {"batch_size": images.loading.batch_size}
         return Cell(
             self.work / domain / f"{label}-{seed}".replace(" ", "-"),
             label,
@@ -99,7 +118,7 @@ class Bench:
             one["method"],
             values,
             images,
-            self.setting,
+            setting,
             plan,
             yaml_text(spec | known),
         )
@@ -113,7 +132,8 @@ def run(
     openers = source.open_source(data, work.parent / "data", **protocol.get("source_options", {}))
     loading = Loading(**protocol.get("loading", {}))
     names = protocol.get("domains", list(openers))
-    bench = Bench(protocol, {name: openers[name](loading) for name in names}, work)
+    weights = partial(getattr(source, "weights", lambda *_: None), work.parent / "data")
+    bench = Bench(protocol, {name: openers[name](loading) for name in names}, work, weights)
     tuned = _tuned(bench, jobs, terminal) if "tune" in protocol else {}
     grid = _searched(bench, jobs, terminal) if "grids" in protocol else {}
     cells = []
@@ -121,9 +141,8 @@ def run(
         own = tuned.get(domain, {})
         for name, one in bench.variants.items():
             values = _options(one)
-            if one.get("tuned", True):
-                values |= own[one["method"]].values if one["method"] in own else {}
-                values |= grid.get(domain, {}).get(name, {})
+            values |= own[bench.tuned_as(name)].values if bench.tuned_as(name) in own else {}
+            values |= grid.get(domain, {}).get(name, {})
             rates = RATES if protocol.get("rates") else ()
             cells += [
                 bench.cell(domain, name, f"{name} {rate:.2g}", {**values, "lr": rate}, seed)
@@ -156,13 +175,16 @@ def run(
 
 
 def _tuned(bench: Bench, jobs: int, terminal: Terminal) -> dict[str, dict[str, Tuned]]:
-    """Tune each variant with the same budget on each domain; one is tuned unless it says not."""
-    tuned = [one for one in bench.variants.values() if one.get("tuned", True)]
+    """Tune each variant with the same budget on each domain, unless it says otherwise."""
+    tuned = {
+        name: (one["method"], _options(one), bench.planned(name))
+        for name, one in bench.variants.items()
+        if bench.tuned_as(name) == name
+    }
     plans = plan_tuning(
-        {one["method"]: _options(one) for one in tuned},
+        tuned,
         bench.domains,
         bench.setting,
-        bench.plan,
         budget=bench.protocol["tune"],
         folder=bench.work / "tuning",
     )

@@ -25,6 +25,8 @@ KINDS: dict[str, Callable[[Results], str]] = {
         comparisons.domains,
         comparisons.overview,
         comparisons.versus,
+        comparisons.rivals,
+        comparisons.lost,
         comparisons.tuned,
         comparisons.default,
         comparisons.rates,
@@ -39,6 +41,7 @@ KINDS: dict[str, Callable[[Results], str]] = {
         costs.growth,
         costs.ratios,
         costs.sampled,
+        costs.steps,
     )
 }
 

@@ -148,7 +148,8 @@ class TwoDomains:
         for rows in torch.arange(len(self.x)).split(self.size):
             yield self._labeled(rows)
 
-    def unlabeled(self) -> Iterator[Unlabeled]:
+    def unlabeled(self, *, shuffled: bool = False) -> Iterator[Unlabeled]:
+        del shuffled
         for rows in torch.arange(len(self.target)).split(self.size):
             yield self._unlabeled(rows)
 

@@ -140,10 +140,11 @@ class Domains(Protocol):
         """
         ...
 
-    def unlabeled(self) -> Iterable[Unlabeled]:
+    def unlabeled(self, *, shuffled: bool = False) -> Iterable[Unlabeled]:
         """Give every unlabelled example of the target once, without augmentation.
 
-        They come in order, ``index`` from 0; of several processes each gets its share.
+        They come in order, ``index`` from 0, or ``shuffled``; of several processes each gets its
+        share.
         """
         ...
 

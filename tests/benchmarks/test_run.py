@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 from adaptune.data.opening import open_domains
 from benchmarks import table
@@ -88,6 +89,28 @@ def test_tuned_variants_take_what_their_search_chose_and_others_do_not(protocol)
     for row in found["rows"]:
         expected = 0.03 if row["method"] == "ft, as it comes" else chosen["values"]["lr"]
         assert row["options"]["lr"] == expected
+
+
+def test_a_variant_with_a_plan_of_its_own_is_run_and_tuned_by_that(protocol, tmp_path):
+    text = TUNED.replace(
+        'ft, as it comes"]\nmethod = "ft"\ntuned = false',
+        'ft, interpolated"]\nmethod = "ft"\nplan = {interpolate = 0.5, epochs = 2}\n'
+        '[variants."ft, averaged"]\nmethod = "ft"\ntuned = "ft"\nplan = {average = "ema"}',
+    )
+    found = protocol(text, 'tune = 2\ndomains = ["photo"]', seeds="[0]")
+    tuned = found["tuned"]["photo"]
+    assert {name: max(t["epochs"] for t in one["trials"]) for name, one in tuned.items()} == {
+        "ft": 1,
+        "ft, interpolated": 2,
+    }
+    for row in found["rows"]:
+        own = {"ft, averaged": "ft"}.get(row["method"], row["method"])
+        assert row["options"]["lr"] == tuned[own]["values"]["lr"]
+    for folder, said in (("ft-0", (None, 1)), ("ft,-interpolated-0", (0.5, 2))):
+        config = yaml.safe_load(
+            (tmp_path / "work/small/photo" / folder / "config.yaml").read_text()
+        )
+        assert (config.get("interpolate"), config["epochs"]) == said
 
 
 def test_a_grid_is_tried_with_the_first_seed_and_its_best_runs_with_all(protocol, tmp_path):

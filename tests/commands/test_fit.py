@@ -73,8 +73,9 @@ def test_the_best_epoch_is_the_last_of_those_most_accurate_on_validation(finishe
 
 def test_a_config_given_back_gives_the_same_run_and_json_says_the_same(finished, tmp_path, told):
     again = tmp_path / "again"
-    code, out, _ = told("fit", "--config", finished / "config.yaml", "--out", again, "--json")
+    code, out, err = told("fit", "--config", finished / "config.yaml", "--out", again, "--json")
     assert code == 0
+    assert "steps are few: give more --epochs" in err
     assert_same_run(again, finished)
     assert json.loads(out) == results(again)
 

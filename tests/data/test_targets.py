@@ -77,6 +77,13 @@ def test_all_images_of_the_target_are_served_in_order_and_tested_by_the_rule_of_
         assert same((one.x, one.y, one.domain), (other.x, other.y, other.domain))
 
 
+def test_a_shuffled_target_has_every_image_once_in_the_same_order_each_time(photos, sketches):
+    data = opened(photos, target=sketches)
+    one, other = (torch.cat([r.index for r in data.unlabeled(shuffled=True)]) for _ in range(2))
+    assert torch.equal(one, other)
+    assert one.tolist() != sorted(one.tolist()) == list(range(len(data.target)))
+
+
 def test_a_folder_of_images_is_a_target_that_is_not_tested_and_that_is_said(photos, flat):
     data = opened(photos, target=f"wild={flat}")
     assert len(data.target) == len(list(flat.iterdir()))

@@ -75,6 +75,7 @@ def of_faults() -> str:
 def everything() -> dict:
     found = {name: trained(kind) for name, kind in METHODS.items()}
     found["in parts"] = trained(partial(FineTune, batchnorm="eval"), accumulate=3)
+    found["averaged"] = trained(FineTune, average="ema", average_decay=0.8, interpolate=0.5)
     found["first"] = trained(FineTune, epochs=1, count=15, momentum=0.0)
     found["apart"] = trained(FineTune, sync_batchnorm=False)
     return found | {"batch norm": of_batch_norm(), "fault": of_faults()}
@@ -103,7 +104,7 @@ def test_the_first_step_moves_by_the_gradient_of_one_process(both, alone):
             close(moved, alone["first"]["state"][key] - value, 1e-9)
 
 
-@pytest.mark.parametrize("name", [*METHODS, "in parts"])
+@pytest.mark.parametrize("name", [*METHODS, "in parts", "averaged"])
 def test_a_whole_run_is_that_of_one_process_and_the_same_bits_on_both(both, alone, name):
     for one in both:
         close(one[name]["state"], alone[name]["state"], 1e-6)

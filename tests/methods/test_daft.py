@@ -18,8 +18,11 @@ from adaptune.methods import METHODS
 from adaptune.methods.daft import DAFT
 from adaptune.methods.ft import FineTune
 from adaptune.methods.lp_ft import LinearProbeFineTune
+from adaptune.networks.heads import Readout
+from adaptune.networks.probe_start import ProbeStart
+from adaptune.ops.probe import cross_validated_probe
 from adaptune.tasks.classification import Classification
-from adaptune.types import Batch, Domains
+from adaptune.types import Batch, Domains, Labeled
 
 TASK = Classification(len(CLASSES))
 
@@ -124,6 +127,32 @@ def test_the_head_starts_at_zero_whichever_it_is():
         method = DAFT(network(), TASK, head=head)
         assert not method.net.head.weight.any()
         assert not method.net.head.bias.any()
+
+
+def test_the_head_starts_at_the_probe_of_the_features_that_the_pass_saw():
+    method, data = DAFT(network(), TASK), domains()
+    rows = list(data.scan("train"))
+    y = torch.cat([batch.y for batch in rows])
+    notes = method.prepare(data)
+    features = sample_outputs(method, data.scan("train")).features
+    probe = cross_validated_probe(features, y, classes=len(CLASSES), cs=[notes["probe"]["c"]])
+    wanted = features @ probe.weight.T + probe.bias
+    assert torch.allclose(method.net.head(features), wanted, rtol=1e-2, atol=1e-2)
+    assert probe.weight.norm() > 0.1
+
+
+def test_the_paper_s_start_at_zero_is_an_option():
+    method = DAFT(network(), TASK, head_start="zero")
+    assert "probe" not in method.prepare(domains())
+    assert not method.net.head.weight.any()
+
+
+def test_where_one_class_is_seen_the_head_stays_at_zero():
+    start, head = ProbeStart(), Readout(2, 3).zero_()
+    row = torch.arange(3)
+    start(Labeled(torch.ones(3, 2), row, row, y=torch.ones_like(row)), torch.ones(3, 2))
+    assert start.apply(head) == {}
+    assert not head.weight.any()
 
 
 def test_published_and_one_rate_heads_learn_at_the_rates_of_the_paper():

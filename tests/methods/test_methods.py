@@ -72,9 +72,9 @@ class Needed:
         assert split in self.splits, "it reads what it will be chosen or tested by"
         return iter(self._data.scan(split, shuffled=shuffled))
 
-    def unlabeled(self) -> Iterator[Unlabeled]:
+    def unlabeled(self, *, shuffled: bool = False) -> Iterator[Unlabeled]:
         assert self.needs.unlabeled, "it needs no target and reads it"
-        rows = list(self._data.unlabeled())
+        rows = list(self._data.unlabeled(shuffled=shuffled))
         assert not any(hasattr(one, "y") for one in rows)
         return iter(rows)
 

@@ -39,8 +39,8 @@ def made(name: str, task: type = Places, **options: object) -> tuple[Method, Den
 
 
 def test_those_that_label_places_are_the_ones_that_say_so():
-    wanted = {"ft", "sam", "daft", "dann", "tent", "adabn", "mcd", "alpha-bn", "tram", "ibn", "drm"}
-    assert set(DENSE) == wanted | {"lp", "lp-ft"}
+    wanted = {"ft", "lp", "lp-ft", "l2-sp", "gradual-unfreezing", "sam", "daft", "dann", "tent"}
+    assert set(DENSE) == wanted | {"adabn", "mcd", "alpha-bn", "tram", "ibn", "drm"}
     assert [
         name for name, one in METHODS.items() if issubclass(Segmentation, task_kind(one))
     ] == DENSE

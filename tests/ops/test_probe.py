@@ -1,7 +1,11 @@
+import math
+
+import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
-from adaptune.ops.probe import linear_probe, penalties
+from adaptune.ops.probe import cross_validated_probe, linear_probe, penalties
 
 
 def rows(count: int, width: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -104,3 +108,40 @@ def test_features_that_remember_gradients_are_taken():
     x, y = rows(30, 5, 0)
     probe = linear_probe(x.requires_grad_(), y, x, y, classes=3, cs=[1.0])
     assert not probe.weight.requires_grad
+
+
+def test_cross_validation_takes_the_c_that_scikit_learn_s_folds_take():
+    random = np.random.default_rng(0)
+    y = np.repeat(np.arange(3), [5, 9, 16])
+    x = random.normal(size=(30, 40)) + 1.5 * np.eye(3, 40)[y]
+    cs = [1e-3, 1e-2, 1e-1, 1.0, 10.0]
+    part = np.empty(30, int)
+    part[y.argsort(kind="stable")] = np.arange(30) % 5
+    scale = x.std(ddof=1)
+    told = []
+    for c in cs:
+        losses = 0.0
+        for fold in range(5):
+            own, deviation = part != fold, x[part != fold].std(ddof=1)
+            model = LogisticRegression(C=c, tol=1e-9, max_iter=2000)
+            model.fit(x[own] / deviation, y[own])
+            said = model.predict_log_proba(x[~own] / deviation)
+            losses -= said[np.arange(len(said)), y[~own]].sum()
+        told.append(losses / 30)
+    best = int(np.argmin(told))
+    assert 0 < best < 4
+    probe = cross_validated_probe(torch.tensor(x), torch.tensor(y), classes=3, cs=cs)
+    assert probe.c == cs[best]
+    assert [loss for _, loss in probe.path] == pytest.approx(told, rel=1e-3)
+    model = LogisticRegression(C=cs[best], tol=1e-9, max_iter=2000).fit(x / scale, y)
+    wanted = model.predict_log_proba(x / scale)
+    found = (torch.tensor(x) @ probe.weight.T + probe.bias).log_softmax(1)
+    assert np.allclose(found, wanted, atol=5e-3)
+
+
+def test_a_class_with_one_row_counts_where_it_is_taught_and_not_where_it_is_told():
+    x = torch.eye(5).repeat(2, 1)[:9] + 0.1 * torch.randn(9, 5)
+    y = torch.tensor([0, 1, 2, 3, 4, 0, 1, 2, 3])
+    probe = cross_validated_probe(x, y, classes=6, cs=[1.0, 1e4])
+    assert all(math.isfinite(loss) for _, loss in probe.path)
+    assert (x @ probe.weight.T + probe.bias).argmax(1).tolist() == y.tolist()

@@ -14,6 +14,7 @@ from adaptune.commands.choices import MOST_JOBS, MOST_SEEDS, MOST_TRIALS, STREAM
 from adaptune.commands.config import config_of, config_text, yaml_text
 from adaptune.commands.open_data import loading_of, open_data
 from adaptune.commands.options import (
+    add_task_choice,
     make_folder,
     method_options,
     print_json,
@@ -36,6 +37,7 @@ from adaptune.runtime.machine import describe_machine
 from adaptune.studies.comparison import RATES, Tuned, plan_tuning, robustness, summary_of, tune
 from adaptune.studies.grid import Cell, Failure, run_cells
 from adaptune.studies.oracle import oracle_gaps
+from adaptune.tasks import TASKS
 
 OWN = ("out", "methods", "seeds", "set", "domains", "tune", "untuned", "rates", "jobs")
 """Options that a single run has no use for."""
@@ -94,6 +96,7 @@ def run(words: Sequence[str]) -> None:
         between=(1, MOST_JOBS),
         help="runs at a time, each in a process",
     )
+    add_task_choice(parser, words)
     given = parser.parse_args(list(words))
     required(parser, given, "out")
     if not given.get("from"):
@@ -122,8 +125,9 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
         tuned: dict[str, dict[str, Tuned]] = {}
         if given.tune:
             setting, plan = setting_of(given), record_of(Plan, given)
+            variants = {name: (name, own, plan) for name, own in options.items()}
             plans = plan_tuning(
-                options, domains, setting, plan, budget=given.tune, folder=folder / "tuning"
+                variants, domains, setting, budget=given.tune, folder=folder / "tuning"
             )
             tuned = tune(plans, jobs=given.jobs, terminal=terminal)
             for domain, one in tuned.items():
@@ -161,6 +165,11 @@ def _check(given: Namespace) -> None:
         raise ValueError(
             "--domains leave-one-out chooses domains itself: leave out --source, --target and "
             "--from"
+        )
+    if given.domains != "own" and TASKS[given.task].labels != "class":
+        raise ValueError(
+            f"--domains leave-one-out is for folders of classes, and this is {given.task}: train "
+            "on each domain by a comparison of its own"
         )
     if given.domains != "own" and given.open_set:
         raise ValueError(

@@ -9,8 +9,10 @@ from typing import Any
 import yaml
 from jsonargparse import Namespace
 
-from adaptune.commands.parser import NUMBER
+from adaptune.commands.parser import NUMBER, record_of
 from adaptune.data.words import absolute_place, absolute_word, named_folders
+from adaptune.engine.plan import Plan
+from adaptune.runs.setup import Setup
 from adaptune.runtime.files import to_json
 
 
@@ -23,7 +25,8 @@ Writer.add_implicit_resolver("tag:yaml.org,2002:float", NUMBER, list("-+01234567
 
 def config_of(given: Namespace, *, leave_out: Sequence[str]) -> dict[str, Any]:
     """Give arguments as settings that ``--config`` reads back, from any folder."""
-    left = {"config", "json", *leave_out}
+    plan = record_of(Plan, given)
+    left = {"config", "json", *leave_out, *(vars(plan).keys() - plan.settings().keys())}
     kept = {key: value for key, value in given.as_dict().items() if key not in left}
     for name in ("data", "from"):
         if given.get(name):
@@ -34,6 +37,12 @@ def config_of(given: Namespace, *, leave_out: Sequence[str]) -> dict[str, Any]:
     kept["source"] = [absolute_word(word) for word in given.source]
     if given.target:
         kept["target"] = absolute_place(given.target)
+    if given.get("labels"):
+        kept["labels"] = [absolute_place(word) for word in given.labels]
+    if given.get("label_table"):
+        kept["label_table"] = Path(given.label_table).absolute()
+    if given.get("task") == Setup.task:
+        del kept["task"]
     return kept
 
 

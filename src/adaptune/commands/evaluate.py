@@ -9,9 +9,11 @@ from typing import Any
 
 from jsonargparse import Namespace
 
+from adaptune.commands.open_data import mask_folders, task_of
 from adaptune.commands.options import (
     Parser,
     add_json,
+    add_masks,
     add_open_set,
     fabric_on,
     print_json,
@@ -28,12 +30,13 @@ from adaptune.report.terminal import Terminal
 from adaptune.results.score import Measure, Scores
 from adaptune.runs.folder import best_network
 from adaptune.runtime.limits import MOST, check_range
-from adaptune.tasks.classification import Classification
 
 KINDS: dict[str, Any] = {
     "data": str,
     "domain": str,
     "source": list,
+    "labels": list,
+    "label_table": str,
     "target": str,
     "ood": list,
     "val_share": float | int,
@@ -67,6 +70,7 @@ def run(words: Sequence[str]) -> None:
         "unknown; by default it is the network's own, or else the least that keeps 95%% of the "
         "run's ID validation images known",
     )
+    add_masks(parser)
     add_json(parser)
     given = parser.parse_args(list(words))
     check_range("--unknown-above", given.unknown_above, 0, 1, above=True, below=True)
@@ -76,7 +80,7 @@ def run(words: Sequence[str]) -> None:
     fabric = fabric_on(given.device)
     with Terminal() as terminal:
         loading = Loading(batch_size=given.batch_size, track=terminal.track)
-        data = _opened(folder, named_folders(given.data), net, loading)
+        data = _opened(folder, named_folders(given.data), net, loading, given)
         for note in data.notes:
             terminal.say(f"note: {note}")
         if calibrates and len(data.sets.get("val", ())):
@@ -85,8 +89,7 @@ def run(words: Sequence[str]) -> None:
             terminal.say(f"note: {describe_threshold(net.threshold, len(val.y))}")
         scores: dict[str, Scores] = {}
         for name, rows in data.tests().items():
-            task = Classification(len(net.classes), unknown=net.threshold < 1)
-            scores[name] = evaluate(net, rows, task, fabric=fabric).scores
+            scores[name] = evaluate(net, rows, task_of(net), fabric=fabric).scores
         for path, reason in data.problems.items():
             terminal.say(f"left out {path}: {reason}")
         terminal.scores(folder.name, scores)
@@ -106,33 +109,37 @@ def _threshold(given: Namespace, net: Network) -> tuple[float, bool]:
     return UNKNOWN_ABOVE if opens else net.threshold, opens
 
 
-def _opened(folder: Path, named: dict[str, Path], net: Network, loading: Loading) -> DomainData:
+def _opened(
+    folder: Path, named: dict[str, Path], net: Network, loading: Loading, given: Namespace
+) -> DomainData:
     """Open the run's own data, or the data that is named; keep trained subjects out of tests."""
     config = _settings(folder / "config.yaml")
     own = Path(config["data"]) if "data" in config else None
-    open_set = net.threshold < 1
+    common: dict[str, Any] = {
+        "classes": net.classes,
+        "loading": loading,
+        "labels": task_of(net).labels,
+        "masks": mask_folders(config.get("labels", [])) | mask_folders(given.labels),
+        "table": given.label_table or config.get("label_table"),
+        "open_set": net.threshold < 1,
+    }
     if own is not None and own.exists():
         known = {field.name for field in fields(Shares)} & set(config)
         data = open_domains(
             own,
             named or named_folders(config.get("ood", [])),
             shares=Shares(**{name: config[name] for name in known}),
-            loading=loading,
-            classes=net.classes,
             domain=config.get("domain"),
             sources=config.get("source", []),
             target="" if named else config.get("target", ""),
-            open_set=open_set,
+            **common,
         )
         data = data.without_own_test() if named else data
     elif named:
-        data = other_domains(named, classes=net.classes, loading=loading, open_set=open_set)
+        data = other_domains(named, **common)
     elif "data" not in config and (config.get("target") or config.get("ood")):
         ood = named_folders(config.get("ood", []))
-        target = config.get("target", "")
-        data = other_domains(
-            ood, classes=net.classes, target=target, loading=loading, open_set=open_set
-        )
+        data = other_domains(ood, target=config.get("target", ""), **common)
     else:
         raise ValueError(
             f"{folder} does not know its data any more: name some with --data NAME=DIR"

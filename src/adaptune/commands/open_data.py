@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,14 @@ from adaptune.data.domains import DomainData, Loading, Track
 from adaptune.data.labels.classes import classes_of
 from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains, other_domains
-from adaptune.data.words import named_folders
-from adaptune.networks.network import Network
+from adaptune.data.words import named_folders, read_place
+from adaptune.networks.network import Network, WholeImage
 from adaptune.runs.folder import best_network
-from adaptune.tasks.task import LabelKind
+from adaptune.runs.setup import Setup
+from adaptune.tasks import TASKS
+from adaptune.tasks.classification import Classification
+from adaptune.tasks.segmentation import Segmentation
+from adaptune.tasks.task import Task
 
 
 def loading_of(given: Namespace, *, seed: int, track: Track) -> Loading:
@@ -23,12 +28,41 @@ def loading_of(given: Namespace, *, seed: int, track: Track) -> Loading:
     return record_of(Loading, given, seed=seed, track=track)
 
 
-def open_data(
-    given: Namespace, *, seed: int, track: Track, labels: LabelKind = "class"
-) -> DomainData:
-    """Open the data that the arguments name; without DATA, the target and other domains alone.
+def mask_folders(words: Sequence[str]) -> dict[str, Path]:
+    """Read where masks are, [NAME=]DIR, by the name of their domain, that of DATA being "".
 
-    ``labels`` are what the task says that they are.
+    Raises:
+        ValueError: If two are of one name.
+
+    >>> mask_folders(["masks", "night=night/masks"])
+    {'': PosixPath('masks'), 'night': PosixPath('night/masks')}
+    """
+    folders: dict[str, Path] = {}
+    for said in map(read_place, words):
+        if said.name in folders:
+            raise ValueError(
+                f"two folders of masks are of {said.name or 'DATA'}: give one, and those of other "
+                "domains as NAME=DIR"
+            )
+        folders[said.name] = said.path
+    return folders
+
+
+def task_of(net: Network) -> Task:
+    """Give the task of a saved network, as its record tells: of places where it reads these.
+
+    >>> from torch import nn
+    >>> net = Network.from_module(nn.Sequential(nn.Linear(2, 2)), head="0", classes=["a", "b"])
+    >>> task_of(net)
+    Classification(classes=2, domains=1, unknown=False)
+    """
+    if isinstance(net.preprocess, WholeImage):
+        return Segmentation(len(net.classes))
+    return Classification(len(net.classes), unknown=net.threshold < 1)
+
+
+def open_data(given: Namespace, *, seed: int, track: Track) -> DomainData:
+    """Open the data that the arguments name; without DATA, the target and other domains alone.
 
     Raises:
         ValueError: If the classes are others than those of the network to start from.
@@ -45,7 +79,9 @@ def open_data(
     common: dict[str, Any] = {
         "target": given.target or "",
         "loading": loading_of(given, seed=seed, track=track),
-        "labels": labels,
+        "labels": TASKS[given.get("task", Setup.task)].labels,
+        "masks": mask_folders(given.get("labels", [])),
+        "table": given.get("label_table"),
         "classes": classes,
         "open_set": given.get("open_set", False),
         "oracle": given.get("oracle", False),

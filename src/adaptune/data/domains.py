@@ -113,9 +113,9 @@ class DomainData:
         """
         return self._reader.scan(split, shuffled=shuffled)
 
-    def unlabeled(self) -> Iterator[Unlabeled]:
-        """Give every example of the target once, in order, not augmented; shared as a scan."""
-        return self._reader.unlabeled(self.target.rows, self.domains)
+    def unlabeled(self, *, shuffled: bool = False) -> Iterator[Unlabeled]:
+        """Give every example of the target once, not augmented; in order and shared as a scan."""
+        return self._reader.unlabeled(self.target.rows, self.domains, shuffled=shuffled)
 
     def query_labels(self, index: torch.Tensor) -> torch.Tensor:
         """Give labels of images of the target, as whoever answers tells the first process."""

@@ -38,8 +38,7 @@ class SplitReader:
     def scan(self, split: Split, *, shuffled: bool) -> Iterator[Labeled]:
         """Give every row of a split."""
         rows = self.sets.get(split, EmptyRows())
-        keys = shuffled_keys(len(rows), self.loading.seed, -1) if shuffled else in_order(rows)
-        return self._labeled(rows, keys, split)
+        return self._labeled(rows, self._keys(rows, shuffled=shuffled), split)
 
     def sample(self, split: Split, number: int) -> Iterator[Labeled]:
         """Give at most ``number`` rows of a split, spread evenly over it."""
@@ -53,9 +52,10 @@ class SplitReader:
         stacks = self.read(rows, in_order(rows), f"reading {name}")
         return (labeled_side(stack, domain, ()) for stack in stacks)
 
-    def unlabeled(self, rows: RowSource, domain: int) -> Iterator[Unlabeled]:
+    def unlabeled(self, rows: RowSource, domain: int, *, shuffled: bool) -> Iterator[Unlabeled]:
         """Give every row of a target, without what stands for its label."""
-        for stack in self.read(MultiView(rows, 1), in_order(rows), "reading target"):
+        keys = self._keys(rows, shuffled=shuffled)
+        for stack in self.read(MultiView(rows, 1), keys, "reading target"):
             yield unlabeled_side(stack, domain)
 
     def read(self, rows: RowSource, keys: list[Key], label: str) -> Iterator[Stacked]:
@@ -73,6 +73,9 @@ class SplitReader:
                 yield stack
         if not readable:
             refuse_unreadable(rows, label)
+
+    def _keys(self, rows: RowSource, *, shuffled: bool) -> list[Key]:
+        return shuffled_keys(len(rows), self.loading.seed, -1) if shuffled else in_order(rows)
 
     def _labeled(self, rows: RowSource, keys: list[Key], split: Split) -> Iterator[Labeled]:
         ends = domain_ends(self.parts, split)

@@ -77,10 +77,10 @@ class DataOnDevice:
         for rows in self.data.scan(split, shuffled=shuffled):
             yield rows_to_device(rows, self.fabric, layout)
 
-    def unlabeled(self) -> Iterator[Unlabeled]:
+    def unlabeled(self, *, shuffled: bool = False) -> Iterator[Unlabeled]:
         """Give the unlabelled rows of the target, placed."""
         layout = layout_of(self.method)
-        for rows in self.data.unlabeled():
+        for rows in self.data.unlabeled(shuffled=shuffled):
             yield rows_to_device(rows, self.fabric, layout)
 
     def query_labels(self, index: Tensor) -> Tensor:

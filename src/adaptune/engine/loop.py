@@ -11,6 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from adaptune.batchnorm.layers import batchnorms
+from adaptune.engine.averaging import Averaging, averaging_of
 from adaptune.engine.batches import DataOnDevice, cut_batch, to_device
 from adaptune.engine.descent import Descent
 from adaptune.engine.method import Method
@@ -57,7 +58,8 @@ def fit(
     """Train, handing control back before the first step and after every epoch.
 
     Every random number is decided by seed, epoch and step, so a run that goes on from a state is
-    the run that never stopped.
+    the run that never stopped. Where the plan averages weights, the network has those while an
+    epoch that is whole is handed back, and in the end; see `Averaging`.
 
     Args:
         method: What is trained; it stays where this puts it, on the fabric's device.
@@ -87,17 +89,18 @@ def fit(
         method.take(state["method"])
     said = warm_up(method, data, plan, fabric)
     descend = Descent(method, plan, fabric)
+    average = averaging_of(method, plan, state)
     try:
         if state is not None:
             descend.load_state_dict(state["descent"])
         begin()
         if state is None:
             layout = {"layout": method.net.layout} if descend.params else {}
-            yield Epoch(
-                0, notes=notes | layout, state=_state(done, method, descend), said=tuple(said)
-            )
+            begun = _state(done, method, descend, average)
+            yield Epoch(0, notes=notes | layout, state=begun, said=tuple(said))
         if descend.params:
-            yield from _epochs(method, data, plan, descend, done, pause)
+            yield from _epochs(method, data, plan, descend, average, done, pause)
+            average.hand_back(data)
     finally:
         uncompile(method)
 
@@ -107,25 +110,31 @@ def _epochs(
     data: Domains,
     plan: Plan,
     descend: Descent,
+    average: Averaging,
     done: Progress,
     pause: Callable[[], bool],
 ) -> Iterator[Epoch]:
     """Train through the epochs that are left, from the step that is next."""
     unread = PendingChecks(method)
     for number in range(done.epoch, plan.epochs):
+        average.take_back()
         method.train()
         with keep_freed_memory():
             for pausing in _steps(method, data, plan, descend, done, unread):
+                average.step()
                 if pausing and any_process(pause()):
                     _settle(unread, plan, done)
                     average_statistics_(method)
-                    yield _epoch(done, _state(done, method, descend), whole=False)
+                    yield _epoch(done, _state(done, method, descend, average), whole=False)
         _settle(unread, plan, done)
         average_statistics_(method)
+        average.end(number + 1)
         mean_over_processes_(done.sums.values())
         ended = replace(done)
         done.begin(number + 1)
-        yield _epoch(ended, _state(done, method, descend), whole=True)
+        state = _state(done, method, descend, average)
+        average.hand_back(data)
+        yield _epoch(ended, state, whole=True)
 
 
 def _settle(unread: PendingChecks, plan: Plan, done: Progress, keep: int = 0) -> None:
@@ -227,7 +236,7 @@ def _epoch(done: Progress, state: dict[str, Any], *, whole: bool) -> Epoch:
     return Epoch(done.epoch + 1, terms, {}, state, done.step, done.skipped, whole)
 
 
-def _state(done: Progress, method: Method, descend: Descent) -> dict[str, Any]:
+def _state(done: Progress, method: Method, descend: Descent, average: Averaging) -> dict[str, Any]:
     progress = {one.name: getattr(done, one.name) for one in fields(done)}
     progress["sums"] = dict(done.sums)
     return {
@@ -235,6 +244,7 @@ def _state(done: Progress, method: Method, descend: Descent) -> dict[str, Any]:
         "layout": method.net.layout,
         "method": method.state_dict(),
         "descent": descend.state_dict(),
+        **({"average": average.state_dict()} if average.plan.averages else {}),
     }
 
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal
 
 from adaptune.runtime.limits import MOST, SEEDS, check_range
 from adaptune.types import Between, Group, Layout
+
+AVERAGES = ("average", "average_decay", "average_from", "interpolate")
+"""What decides which weights are validated, tested and saved; see `engine/averaging.py`."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,13 @@ class Plan:
             the step and count it.
         checkpoint_minutes: How often what resuming needs is saved within an epoch, in minutes.
         seed: What decides every random number of the run.
+        average: What is validated, tested and saved: the weights themselves, their exponential
+            moving average over steps (ema), or their mean over the ends of epochs (swa).
+        average_decay: The share of ema's average that a step leaves, once there were enough steps.
+        average_from: The share of the run after which swa's epochs count; from there on the rate
+            stays what it is.
+        interpolate: How far what is validated, tested and saved lies on the line from the weights
+            that training started from to those it came to, or their average (WiSE-FT).
     """
 
     epochs: int = 10
@@ -43,6 +53,10 @@ class Plan:
     on_nonfinite: Literal["stop", "skip"] = "stop"
     checkpoint_minutes: float = 10.0
     seed: int = 0
+    average: Literal["none", "ema", "swa"] = "none"
+    average_decay: float = 0.999
+    average_from: float = 0.5
+    interpolate: float = 1.0
 
     def __post_init__(self) -> None:
         check_range("--epochs", self.epochs, 1, MOST)
@@ -53,6 +67,30 @@ class Plan:
         check_range("--accumulate", self.accumulate, 1, MOST)
         check_range("--checkpoint-minutes", self.checkpoint_minutes, 0)
         check_range("--seed", self.seed, *SEEDS)
+        check_range("--average-decay", self.average_decay, 0, 1, below=True)
+        check_range("--average-from", self.average_from, 0, 1)
+        check_range("--interpolate", self.interpolate, 0, 1)
+
+    def __repr__(self) -> str:
+        told = ", ".join(f"{name}={value!r}" for name, value in self.settings().items())
+        return f"Plan({told})"
+
+    @property
+    def averages(self) -> bool:
+        """Whether other weights are validated, tested and saved than those that are trained."""
+        return self.average != "none" or self.interpolate < 1
+
+    def settings(self) -> dict[str, Any]:
+        """Give what stands in configs: all fields, those of averages only where there is one.
+
+        So runs and studies without one are told from others by the words that they were begun with.
+
+        >>> "average" in Plan().settings(), Plan(interpolate=0.5).settings()["average"]
+        (False, 'none')
+        """
+        own = {one.name: getattr(self, one.name) for one in fields(self)}
+        quiet = () if self.averages else AVERAGES
+        return {name: value for name, value in own.items() if name not in quiet}
 
     def schedule(self, progress: float) -> float:
         """Give the share of the full rate at ``progress`` (0 to 1) of the run.
@@ -61,7 +99,11 @@ class Plan:
         [1.0, 0.5, 0.0]
         >>> Plan(warmup=0.5).schedule(0.25)
         0.5
+        >>> [round(Plan(average="swa").schedule(p), 2) for p in (0.0, 0.5, 1.0)]
+        [1.0, 0.5, 0.5]
         """
+        if self.average == "swa":
+            progress = min(progress, max(self.average_from, self.warmup))
         if progress < self.warmup:
             return progress / self.warmup
         return 0.5 * (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup)))

@@ -11,7 +11,9 @@ from adaptune.methods.drm import DRM as DRM
 from adaptune.methods.ft import FineTune as FineTune
 from adaptune.methods.gdcan import GDCAN as GDCAN
 from adaptune.methods.glc import GLC as GLC
+from adaptune.methods.gradual_unfreezing import GradualUnfreezing as GradualUnfreezing
 from adaptune.methods.ibn import IBN as IBN
+from adaptune.methods.l2_sp import L2SP as L2SP
 from adaptune.methods.lftl import LFTL as LFTL
 from adaptune.methods.lp import LinearProbe as LinearProbe
 from adaptune.methods.lp_ft import LinearProbeFineTune as LinearProbeFineTune
@@ -27,6 +29,8 @@ METHODS: dict[str, type[Method]] = {
     "lp": LinearProbe,
     "lp-ft": LinearProbeFineTune,
     "daft": DAFT,
+    "l2-sp": L2SP,
+    "gradual-unfreezing": GradualUnfreezing,
     "sam": SAM,
     "tram": TRAM,
     "ibn": IBN,

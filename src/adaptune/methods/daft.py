@@ -7,12 +7,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 
-from adaptune.batchnorm.scan import scan
+from adaptune.batchnorm.scan import Watch, scan
 from adaptune.engine.method import Method
 from adaptune.networks.heads import Readout
 from adaptune.networks.network import Network
+from adaptune.networks.probe_start import ProbeStart
 from adaptune.ops.conditioning import Spread
-from adaptune.tasks.task import Task
+from adaptune.tasks.task import Labelling, Task
 from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Objective, Rate
 
 
@@ -20,13 +21,14 @@ class DAFT(Method):
     """Convert batch norms to the new domain, then learn a fast head and a slow body in one run.
 
     Batch norms are converted in one pass before the first step, so that train mode starts at the
-    pretrained function; then they train. The head starts at zero. Source: Domain-Aware Fine-Tuning
-    (Ha, Jeong and Lee, 2024).
+    pretrained function; then they train. The paper's head starts at zero. Source: Domain-Aware
+    Fine-Tuning (Ha, Jeong and Lee, 2024).
 
     A conditioned head, which the paper has not, reads features standardised by what the same pass
     measured, at a rate relative to the largest stable one, for which the task's loss must have
     a known bound of its curvature; then no gradient moves a tensor of the body far, so that
-    rates that are too high do little harm.
+    rates that are too high do little harm. In labelling it starts at the linear probe of the
+    features that the pass saw, whose C is cross-validated on them, so that short runs arrive.
 
     Args:
         lr: The body's rate.
@@ -34,6 +36,7 @@ class DAFT(Method):
         pooling: How conversion pools batches: exactly, or batch by batch as the reference code.
         head: How the head learns: conditioned; published, the paper's, on raw features at the rate
             ``head_lr``; or one-rate, the paper's ablation, on raw features at the body's rate.
+        head_start: Where a conditioned head starts: at the linear probe, or at zero as the paper's.
         k: The rate of a conditioned head, as a multiple of the largest stable one.
         floor: The least deviation of a standardised feature, as a share of their average.
         head_lr: The rate of a published head.
@@ -55,6 +58,7 @@ class DAFT(Method):
         batchnorm: BatchNormPolicy = "converted",
         pooling: Literal["exact", "batch"] = "exact",
         head: Literal["conditioned", "published", "one-rate"] = "conditioned",
+        head_start: Literal["probe", "zero"] = "probe",
         k: Annotated[float, Between(0.05, 2.0)] = 0.5,
         floor: float = 0.05,
         head_lr: float = 0.3,
@@ -66,6 +70,7 @@ class DAFT(Method):
             raise ValueError(f"the floor is a share of the average deviation, 0 to 1: got {floor}")
         self.lr, self.batchnorm, self.pooling = lr, batchnorm, pooling
         self.head, self.k, self.floor, self.head_lr = head, k, floor, head_lr
+        self.head_start = head_start
         self.trust, self.tolerance = trust, tolerance
         if head == "conditioned" and math.isinf(task.curvature):
             raise ValueError(
@@ -77,8 +82,10 @@ class DAFT(Method):
             net.head.standardize(torch.zeros(net.width), torch.ones(net.width), 1.0)
 
     def prepare(self, data: Domains) -> dict[str, Any]:
-        """Measure batch norms and the head's input in one pass; convert, and condition the head."""
-        spread, conditioned = Spread(), self.head == "conditioned"
+        """Measure batch norms and the head's input in one pass; convert, and start the head."""
+        spread, start, conditioned = Spread(), ProbeStart(), self.head == "conditioned"
+        probes = self.head_start == "probe" and isinstance(self.task, Labelling)
+        watches: list[Watch] = [spread, start] if probes else [spread]
         notes: dict[str, Any] = dict(
             scan(
                 self.net.body,
@@ -86,12 +93,13 @@ class DAFT(Method):
                 policy=self.batchnorm,
                 pooling=self.pooling,
                 tolerance=self.tolerance,
-                watch=spread if conditioned else None,
+                watches=watches if conditioned else [],
             )
         )
         if conditioned:
             self.net.head.condition(spread, self.floor, curvature=self.task.curvature)
             notes["head"] = {"curvature": self.net.head.bound}
+            notes |= {"probe": start.apply(self.net.head)} if probes else {}
         return notes
 
     def groups(self) -> list[Group]:

@@ -80,9 +80,11 @@ def probe_head(
         seen[split].append([rows.float().cpu(), y.cpu(), batch.index[row].cpu()])
 
     split = "train"
-    notes: dict[str, Any] = dict(scan(net.body, data.scan("train"), policy=batchnorm, watch=keep))
+    notes: dict[str, Any] = dict(
+        scan(net.body, data.scan("train"), policy=batchnorm, watches=[keep])
+    )
     split = "val"
-    scan(net.body, data.scan("val"), policy="eval", watch=keep)
+    scan(net.body, data.scan("val"), policy="eval", watches=[keep])
     train, val = _joined(seen["train"]), _joined(seen["val"])
     probe = broadcast_from_first(lambda: _solved(train, val, task.classes, cs))
     with torch.no_grad():

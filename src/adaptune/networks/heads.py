@@ -65,6 +65,24 @@ class Readout(nn.Linear, Head):
         self.bias.zero_()
         return self
 
+    @torch.no_grad()
+    def take_raw(self, weight: Tensor, bias: Tensor) -> None:
+        """Become the head of raw features with ``weight`` (K, D) and ``bias`` (K,).
+
+        >>> head, x = Readout(2, 3), torch.randn(5, 2)
+        >>> raw = Readout(2, 3)
+        >>> head.standardize(torch.tensor([1.0, 2.0]), torch.tensor([2.0, 4.0]), 1.0)
+        >>> head.take_raw(raw.weight, raw.bias)
+        >>> torch.allclose(head(x), raw(x), atol=1e-6)
+        True
+        """
+        weight, bias = weight.double(), bias.double()
+        if self.mean is not None and self.deviation is not None:
+            bias = bias + weight @ self.mean.double()
+            weight = weight * self.deviation.double()
+        self.weight.copy_(weight)
+        self.bias.copy_(bias)
+
     @property
     def bound(self) -> float:
         """The bound of the loss's curvature on standardised features; 1 before any is known."""

@@ -49,6 +49,8 @@ from adaptune.types import Labeled
 SMALL_BATCH = 16
 """Images a batch under which people are warned of noisy batch norms."""
 
+FEW_STEPS = 20
+"""Steps of a run under which people are told that it is short: none was measured."""
 
 Baseline = dict[str, Evaluation]
 """What the network reaches on each test set before training, by name."""
@@ -126,6 +128,9 @@ def experiment(
             f"note: batch norms will see {seen} images at a time, which makes "
             "their statistics noisy: give a larger --batch-size, or --batchnorm eval"
         )
+    steps = plan.epochs * data.steps(method.needs)
+    if steps < FEW_STEPS and training.method.groups():
+        terminal.say(f"note: {steps} steps are few: give more --epochs, or a smaller --batch-size")
     with Signals().listening() as signals:
         course = train(run, training, terminal, signals, select=select, of=of, found=found)
         best = _kept(run, training, setting)
@@ -207,7 +212,7 @@ class Tested:
 def _tested(net: Network, training: Session, baseline: Baseline) -> Tested:
     """Score the saved best network on every test set, and measure how far its features moved."""
     data, task, tested = training.data, training.task, Tested()
-    judged = bool(data.ood) and isinstance(task, Labelling)
+    judged = bool(data.ood) and isinstance(task, Labelling) and not task.places
     judge = LabelFreeScorer(net, data, training.fabric) if judged else None
     for test, rows in data.tests().items():
         found = evaluate(net, rows, task, fabric=training.fabric)

@@ -35,7 +35,7 @@ Classes are compared as they came to be, whether they were given or found.
 All others decide what is trained. Of ``epochs`` there must be no fewer than were begun.
 """
 
-PLACES = {"data", "ood", "source", "target", "from", "weights"}
+PLACES = {"data", "ood", "source", "target", "from", "weights", "labels", "label_table"}
 """Settings that may change where the same things were moved to another place."""
 
 LOOKED_AT = 32

@@ -55,27 +55,27 @@ class Tuning:
 
 
 def plan_tuning(
-    methods: Mapping[str, Mapping[str, Any]],
+    variants: Mapping[str, tuple[str, Mapping[str, Any], Plan]],
     domains: Mapping[str, DomainData],
     setting: Setup,
-    plan: Plan,
     *,
     budget: int,
     folder: Path,
 ) -> list[Tuning]:
-    """Plan the same number of trials for each method on each domain, on ID validation alone.
+    """Plan the same number of trials for each variant on each domain, on ID validation alone.
 
-    A method without anything to search, such as ``lp``, is not tuned.
+    A variant is a method, its options and a plan. A method without anything to search, such as
+    ``lp``, is not tuned.
     """
     return [
         Tuning(
-            folder / domain / name,
+            folder / domain / name.replace(" ", "-"),
             domain,
-            Search(name, name, own, space(name), without_tests(data), setting, plan, budget),
+            Search(name, method, own, space(method), without_tests(data), setting, plan, budget),
         )
         for domain, data in domains.items()
-        for name, own in methods.items()
-        if ranges(METHODS[name])
+        for name, (method, own, plan) in variants.items()
+        if ranges(METHODS[method])
     ]
 
 

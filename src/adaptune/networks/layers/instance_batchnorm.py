@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from adaptune.networks.heads import Head
+from adaptune.networks.stages import CONTAINERS, strides
 
-CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 SHORTCUTS = ("downsample", "shortcut", "proj", "skip")
 """What libraries call the part of a residual block that goes around it."""
 
@@ -107,9 +107,9 @@ def first_norms(body: nn.Module) -> Iterator[tuple[str, nn.BatchNorm2d, int]]:
         if any(name.startswith(f"{block}.") for block in blocks):
             continue
         if name in blocks:
-            shrunk = shrunk or any(map(_strides, module.modules()))
+            shrunk = shrunk or any(map(strides, module.modules()))
         elif not isinstance(module, nn.BatchNorm2d) or blocks:
-            shrunk = shrunk or _strides(module)
+            shrunk = shrunk or strides(module)
             continue
         stage, shrunk = stage + shrunk, False
         within, norm = next(iter(_norms(module)))
@@ -142,13 +142,3 @@ def _norms(block: nn.Module) -> list[tuple[str, nn.BatchNorm2d]]:
 
 def _splits(norm: nn.BatchNorm2d) -> bool:
     return norm.num_features > 1 and norm.affine and norm.running_mean is not None
-
-
-def _strides(module: nn.Module) -> bool:
-    """Tell whether a layer makes images smaller by a stride."""
-    if not isinstance(module, nn.Conv2d | nn.MaxPool2d | nn.AvgPool2d):
-        return False
-    strides: tuple[int, ...] = (
-        module.stride if isinstance(module.stride, tuple) else (module.stride,)
-    )
-    return max(strides) > 1
