@@ -69,6 +69,19 @@ def test_it_adapts_to_places_without_labels(name, options):
     assert data.accuracy(method) > start
 
 
+@pytest.mark.parametrize("name", ["ft", "lp-ft", "daft"])
+def test_training_on_masks_resumes_bit_for_bit(name):
+    def method() -> Method:
+        return made(name, Segmentation, **({"cs": 5} if name == "lp-ft" else {}))[0]
+
+    whole, again = method(), method()
+    states = {epoch.number: deepcopy(epoch.state) for epoch in fit(whole, DensePlaces(), PLAN)}
+    for _ in fit(again, DensePlaces(), PLAN, state=states[1]):
+        pass
+    found = again.state_dict()
+    assert all(torch.equal(found[key], value) for key, value in whole.state_dict().items())
+
+
 def test_a_step_of_places_is_that_of_its_rows():
     """One step of fine-tuning goes down the mean over places, ignored ones counting as 0."""
     method, data = made("ft")
