@@ -31,6 +31,9 @@ from adaptune.results.score import Measure, Scores
 from adaptune.runs.folder import best_network
 from adaptune.runtime.limits import MOST, check_range
 
+AT_ONCE, AT_ONCE_OF_MASKS = 256, 8
+"""Images at a time; features of every place take a few hundred times the memory of an image's."""
+
 KINDS: dict[str, Any] = {
     "data": str,
     "domain": str,
@@ -59,7 +62,10 @@ def run(words: Sequence[str]) -> None:
         help="what to test on; by default the run's own test sets",
     )
     parser.add_argument(
-        "--batch-size", type=int, default=256, between=(1, MOST), help="images at a time"
+        "--batch-size",
+        type=int,
+        between=(1, MOST),
+        help=f"images at a time; by default {AT_ONCE}, or {AT_ONCE_OF_MASKS} where there are masks",
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where")
     add_open_set(parser)
@@ -79,7 +85,8 @@ def run(words: Sequence[str]) -> None:
     net.threshold, calibrates = _threshold(given, net)
     fabric = fabric_on(given.device)
     with Terminal() as terminal:
-        loading = Loading(batch_size=given.batch_size, track=terminal.track)
+        usual = AT_ONCE_OF_MASKS if task_of(net).places else AT_ONCE
+        loading = Loading(batch_size=given.batch_size or usual, track=terminal.track)
         data = _opened(folder, named_folders(given.data), net, loading, given)
         for note in data.notes:
             terminal.say(f"note: {note}")
