@@ -16,6 +16,7 @@ from adaptune.commands.config import config_of, config_text, yaml_text
 from adaptune.commands.in_turn import OWN as OWN_DOMAIN
 from adaptune.commands.in_turn import Source, check_domains, open_sources
 from adaptune.commands.options import (
+    add_task_choice,
     make_folder,
     print_json,
     record_of,
@@ -101,6 +102,7 @@ def run(words: Sequence[str]) -> None:
         action="store_true",
         help="run nothing: name the methods worth comparing on this data, and the commands",
     )
+    add_task_choice(parser, words)
     given = parser.parse_args(list(words))
     if not given.get("from"):
         required(parser, given, "data")

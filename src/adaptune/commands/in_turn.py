@@ -16,6 +16,7 @@ from adaptune.data.listing import Listing, Shares
 from adaptune.data.rotation import domain_folders, leave_one_out, list_domains_below
 from adaptune.data.sources import find_domains
 from adaptune.data.words import named_folders
+from adaptune.tasks import TASKS
 
 OWN, EACH = "own", "leave-one-out"
 """What `--domains` may say instead of names."""
@@ -73,6 +74,11 @@ def check_domains(given: Namespace) -> None:
         raise ValueError(
             f"--domains {given.domains} chooses domains itself: leave out --source, --target and "
             "--from"
+        )
+    if TASKS[given.task].labels != "class":
+        raise ValueError(
+            f"--domains {given.domains} is for folders of classes, and this is {given.task}: train "
+            "on each domain by a comparison of its own"
         )
     if given.open_set:
         raise ValueError(

@@ -17,9 +17,11 @@ from adaptune.networks.architectures import (
     Architecture,
     Origin,
     Preprocess,
+    WholeImage,
     timm_architecture,
     torchvision_architecture,
 )
+from adaptune.networks.dense import timm_features
 from adaptune.networks.heads import Head, Readout
 from adaptune.networks.hugging_face import transformers_architecture
 from adaptune.networks.layers.lora import fold_adapters
@@ -30,9 +32,9 @@ from adaptune.ops.information import add_unknown_column
 from adaptune.runtime.files import write_atomically
 from adaptune.types import BatchNormPolicy, Layout
 
-__all__ = ["Network", "Origin", "Preprocess"]
+__all__ = ["Network", "Origin", "Preprocess", "WholeImage"]
 
-PLAIN, CHANGED, REJECTING, FORMAT = 1, 2, 3, 4
+PLAIN, CHANGED, REJECTING, CONFIGURED, FORMAT = 1, 2, 3, 4, 5
 """A network is written in the first format that can say what it is."""
 
 
@@ -110,7 +112,9 @@ class Network(nn.Module, Generic[H]):
         Raises:
             ValueError: If its head is not linear.
         """
-        parts = split(built.module, built.heads, built.silent)
+        parts: tuple[Part, ...] = (Part(built.origin.head, 0, built.width, convolution=True),)
+        if built.heads:
+            parts = split(built.module, built.heads, built.silent)
         width = max(part.stop for part in parts)
         body = built.module if parts[0].name else nn.Identity()
         net = Network(
@@ -135,6 +139,21 @@ class Network(nn.Module, Generic[H]):
     ) -> Network[Readout]:
         """Build a timm model by name; see `timm_architecture`."""
         built = timm_architecture(name, len(classes), pretrained=pretrained, size=size)
+        return cls.from_architecture(built, classes)
+
+    @classmethod
+    def from_timm_features(
+        cls,
+        name: str,
+        classes: Sequence[str],
+        *,
+        stride: int = 8,
+        stages: Sequence[int] = (),
+        pretrained: bool = False,
+        size: int | None = None,
+    ) -> Network[Readout]:
+        """Build a network of places of stages of a timm model; see `timm_features`."""
+        built = timm_features(name, stride=stride, stages=stages, pretrained=pretrained, size=size)
         return cls.from_architecture(built, classes)
 
     @classmethod
@@ -217,7 +236,7 @@ class Network(nn.Module, Generic[H]):
 
     def _format(self) -> int:
         if self.config:
-            return FORMAT
+            return FORMAT if self.origin.kind == "timm-features" else CONFIGURED
         return REJECTING if self.threshold < 1 else CHANGED if self.surgery else PLAIN
 
     @classmethod
@@ -240,13 +259,16 @@ class Network(nn.Module, Generic[H]):
         elif origin.kind == "transformers":
             built = transformers_architecture(said["config"], len(classes))
             net = cls.from_architecture(built, classes)
+        elif origin.kind == "timm-features":
+            stages = said["config"]["stages"]
+            net = cls.from_timm_features(origin.name, classes, stages=stages, size=size)
         elif origin.kind == "timm":
             net = cls.from_timm(origin.name, classes, size=size)
         else:
             net = cls.from_torchvision(origin.name, classes, size=size)
         look: dict[str, Any] = said["preprocess"]
         look = {key: tuple(v) if isinstance(v, list) else v for key, v in look.items()}
-        net.preprocess = Preprocess(**look)
+        net.preprocess = type(net.preprocess)(**look)
         for one in said["surgery"]:
             net.operate(one["name"], **one["arguments"])
         file = folder / "network.safetensors"

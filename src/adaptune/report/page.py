@@ -31,6 +31,13 @@ from adaptune.types import UNKNOWN
 
 THUMBNAIL = 72
 
+OF_PLACES = {
+    "pixel_accuracy": "pixels that are right",
+    "mean_dice": "mean Dice",
+    "boundary_f1": "boundary F1",
+}
+"""What masks are scored by besides, and how that is called."""
+
 
 def write_report(folder: Path) -> Path:
     """Write ``report.html`` into the folder of a run, a comparison or a search; give its path.
@@ -84,6 +91,8 @@ def write_run_report(folder: Path) -> Path:
         histograms=figures.feature_histograms(moved) if moved else "",
         changes=figures.layer_changes({name: results.changes}) if results.changes else "",
         curves=figures.curves({name: _epochs(folder, measure)}, measure),
+        by_class=_by_class(results),
+        others=OF_PLACES,
         confusions=_confusions(results),
         worst={test: _pictures(own) for test, own in results.worst.items()},
         settings=(folder / "config.yaml").read_text(),
@@ -94,6 +103,12 @@ def write_run_report(folder: Path) -> Path:
 def _epochs(folder: Path, measure: Measure) -> list[EpochMetrics]:
     """Read what a run's epochs came to."""
     return [EpochMetrics.from_dict(one, measure) for one in read_lines(folder / "metrics.jsonl")]
+
+
+def _by_class(results: RunResults) -> dict[str, Sequence[float | None]]:
+    """Give what each class came to on each test set, where every place has a class."""
+    scores = {test: one.detail.get("iou") for test, one in results.scores.items()}
+    return {test: one for test, one in scores.items() if one}
 
 
 def _confusions(results: RunResults) -> dict[str, str]:
