@@ -18,7 +18,6 @@ from adaptune.tasks.task import Labelling
 from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Labeled, Objective
 
 FeaturesAndLabels = tuple[torch.Tensor, torch.Tensor]
-"""Features and labels."""
 
 KEPT = 4  # probes at a time
 PLACES = 16  # of an image that are seen, where each has a class of its own
@@ -94,8 +93,7 @@ def probe_head(
     return notes
 
 
-_PROBES: dict[str, Probe] = {}
-"""The last probes: runs of a comparison or a search that differ in seed or rate share theirs."""
+_PROBES: dict[str, Probe] = {}  # the last: runs that differ in seed or rate alone share theirs
 
 
 def _solved(train: FeaturesAndLabels, val: FeaturesAndLabels, classes: int, cs: int) -> Probe:
