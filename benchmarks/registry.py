@@ -55,6 +55,12 @@ def protocol(name: str, what: str, data: str, *, takes_data: bool = True) -> Mea
     return Measurement(name, what, data, "run", (name,), (*takes, "--work", "--jobs"))
 
 
+def settings(name: str, what: str) -> Measurement:
+    """Give the measurement that a protocol of settings describes."""
+    words = () if name == "settings" else ("--protocol", f"benchmarks/protocols/{name}.toml")
+    return Measurement(name, what, VENDORS, "settings", words, ("--data", "--work", "--jobs"))
+
+
 MEASUREMENTS = (
     protocol("emoji", "`ft`, `lp-ft`, `daft` tuned alike, five training domains", VENDORS),
     protocol("rates", "the body's rate over five decades", VENDORS),
@@ -75,13 +81,9 @@ MEASUREMENTS = (
         takes_data=False,
     ),
     protocol("corruptions", "ten corruptions in five severities", "packages", takes_data=False),
-    Measurement(
-        "settings",
-        "every method in its own setting",
-        VENDORS,
-        "settings",
-        takes=("--data", "--work", "--jobs"),
-    ),
+    settings("settings", "every method in its own setting"),
+    settings("settings-passes", "how two domains of a step go through batch norms, and how fast"),
+    settings("settings-long", "methods as users train: 20 epochs, all classes, 64 pixels"),
     Measurement("demo", "the demo, over three seeds", PACKAGES, "demo", takes=("--work", "--jobs")),
     Measurement(
         "selection", "scores without labels, on the runs of the first three", "-", "selection"

@@ -43,8 +43,8 @@ def test_a_measurement_is_of_a_module_that_takes_its_options_and_writes_its_file
     text = spec.loader.get_source(spec.name)
     for option in one.takes:
         assert f'"{option}"' in text
-    if one.module in ("run", "few_steps"):
-        assert (ROOT / "benchmarks" / "protocols" / f"{one.words[0]}.toml").exists()
+    if one.module in ("run", "few_steps", "settings"):
+        assert (ROOT / "benchmarks" / "protocols" / f"{one.name}.toml").exists()
     elif one.page:
         assert one.page in text
         assert (ROOT / "docs" / one.page).exists()

@@ -52,7 +52,6 @@ def test_those_that_label_places_are_the_ones_that_say_so():
 @pytest.mark.parametrize("name", [name for name in DENSE if METHODS[name].needs.labeled])
 def test_it_learns_to_label_places(name):
     method, data = made(name, Segmentation, **BRIEF.get(name, {}))
-    method.prepare(data)
     source = DensePlaces(sources=data.sources)
     source.target, source.truth = source.x, source.y
     before = source.accuracy(method)

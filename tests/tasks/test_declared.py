@@ -42,7 +42,7 @@ def test_a_task_of_another_kind_is_refused_in_words():
         narrow = task_kind(method) is Classification
         if not narrow:
             refuse_task(method, Noisy)
-        assert (name in ("gdcan", "shot", "sfda2", "glc", "lftl")) == narrow
+        assert (name in ("lora", "gdcan", "shot", "sfda2", "glc", "lftl")) == narrow
 
 
 def test_a_session_makes_the_task_that_its_setup_names(listed):
