@@ -20,12 +20,15 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+import matplotlib as mpl
 import torch
+from matplotlib.figure import Figure
 
 from adaptune.data.domains import DomainData, Loading
 from adaptune.data.file_rows import FileRows
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
+from adaptune.report import figures
 from adaptune.runs.setup import Setup, open_session
 from adaptune.runtime.files import to_json, write_text
 from adaptune.runtime.machine import describe_machine
@@ -66,7 +69,8 @@ def main(words: list[str]) -> None:
     loading = Loading(**protocol["loading"])
     data = {name: opened[name](loading) for name in protocol["domains"]}
     which, parts = given.part
-    for cell in [one for one in cells(protocol) if one not in done][which::parts]:
+    laid = list(cells(protocol))
+    for cell in [one for one in laid if one not in done][which::parts]:
         row = vars(cell) | run(protocol, cell, data[cell.domain], weights)
         with rows.open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -74,7 +78,7 @@ def main(words: list[str]) -> None:
     results = {
         "about": __doc__,
         "protocol": protocol,
-        "rows": read(rows),
+        "rows": [row for row in read(rows) if cell_of(row) in laid],
         "machine": describe_machine(),
     }
     out = given.out / f"{given.protocol}.json"
@@ -167,6 +171,40 @@ def means(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[int, int], dict[str, 
             for name, own in variants.items()
         }
     return found
+
+
+def drawn(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Draw accuracy against steps, at home and elsewhere, by images a class, as an SVG.
+
+    Sizes with a single number of steps are left to the table.
+    """
+    found = means(rows)
+    counts = {size: sorted(steps for images, steps in found if images == size) for size, _ in found}
+    sizes = sorted(size for size, steps in counts.items() if len(steps) > 1)
+    names = list(dict.fromkeys(name for own in found.values() for name in own))
+    palette = figures.colors(names)
+    with mpl.rc_context(figures.STYLE):
+        figure = Figure(figsize=(3.6 * 2, 2.6 * len(sizes)))
+        grid = figure.subplots(len(sizes), 2, squeeze=False, sharex=True)
+        for panels, images in zip(grid, sizes, strict=True):
+            said = f"{images} images a class" if images else "all images"
+            for axes, place in zip(panels, ("ID", "mean OOD"), strict=True):
+                for name in names:
+                    line = [
+                        (steps, own[name][place != "ID"])
+                        for (size, steps), own in found.items()
+                        if size == images and name in own
+                    ]
+                    axes.plot(*zip(*line, strict=True), ".-", color=palette[name], label=name)
+                axes.set_xscale("log")
+                axes.set_xticks(counts[images], [str(one) for one in counts[images]])
+                axes.minorticks_off()
+                axes.set_title(f"{place} accuracy, {said}")
+                axes.set_xlabel("steps")
+                axes.grid(axis="y")
+        grid[0][-1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
+        figure.subplots_adjust(wspace=0.25, hspace=0.45)
+        return figures.svg(figure)
 
 
 if __name__ == "__main__":

@@ -79,16 +79,18 @@ def filled(page: str) -> str:
 
 
 def main() -> None:
-    """Fill every page, and draw the figures of the proof and of the rates."""
+    """Fill every page, and draw the figures of the proof, of few steps and of the rates."""
     from adaptune.report import figures
     from adaptune.results.score import Measure
     from adaptune.results.summary import MethodSummary
+    from benchmarks import few_steps
 
     for page in PAGES:
         page.write_text(filled(page.read_text()))
     summary = [MethodSummary.from_dict(line) for line in read("emoji")["summary"]]
     tuned_alike = [line for line in summary if "default" not in line.method]
     (ROOT / "docs" / "emoji.svg").write_text(figures.reached(tuned_alike, Measure()))
+    (ROOT / "docs" / "few-steps.svg").write_text(few_steps.drawn(read("few-steps")["rows"]))
     for domain, methods in read("rates")["rates"].items():
         (ROOT / "docs" / f"rates-{domain}.svg").write_text(figures.rates(methods, Measure()))
 
