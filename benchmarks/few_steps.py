@@ -1,9 +1,8 @@
-"""Accuracy against steps and images a class: ``python -m benchmarks.few_steps [--data DIR]``.
+"""Accuracy against steps and images a class: ``python -m benchmarks.few_steps NAME [--data DIR]``.
 
-The protocol is ``benchmarks/protocols/few-steps.toml``: domains of the source ``photos``, of whose
+NAME is a protocol, ``few-steps`` or ``many-steps``: domains of the source ``photos``, of whose
 training images so many a class are kept, and so many steps. A cell that is in the file of rows is
-not run again, so an interrupted benchmark goes on. What comes of it goes to
-``benchmarks/results/few-steps.json``.
+not run again, so an interrupted benchmark goes on. What comes of it goes to ``benchmarks/results``.
 """
 
 from __future__ import annotations
@@ -34,7 +33,6 @@ from adaptune.selection.epochs import BestEpoch, best_by_validation
 from benchmarks.run import ROOT
 from benchmarks.sources import photos
 
-PROTOCOL = ROOT / "protocols" / "few-steps.toml"
 LEAST_VALIDATED = 9
 """Validation images that are kept at least, where images a class are few."""
 
@@ -52,14 +50,15 @@ class Cell:
 
 def main(words: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.few_steps", description=__doc__)
-    parser.add_argument("--protocol", type=Path, default=PROTOCOL)
+    parser.add_argument("protocol", help="a name in benchmarks/protocols")
     parser.add_argument("--data", type=Path, help="a folder of folders, one a further vendor")
     parser.add_argument("--work", type=Path, default=Path("runs"), help="where rows are kept")
     parser.add_argument("--part", type=int, nargs=2, default=(0, 1), metavar=("I", "OF"))
     parser.add_argument("--out", type=Path, default=ROOT / "results")
     given = parser.parse_args(words)
-    protocol = tomllib.loads(given.protocol.read_text())
-    rows = given.work / f"{given.protocol.stem}.jsonl"
+    file = ROOT / "protocols" / f"{given.protocol}.toml"
+    protocol = tomllib.loads(file.read_text())
+    rows = given.work / f"{given.protocol}.jsonl"
     rows.parent.mkdir(parents=True, exist_ok=True)
     done = {cell_of(row) for row in read(rows)}
     opened = photos.open_source(given.data, given.work / "data")
@@ -78,7 +77,7 @@ def main(words: list[str]) -> None:
         "rows": read(rows),
         "machine": describe_machine(),
     }
-    out = given.out / f"{given.protocol.stem}.json"
+    out = given.out / f"{given.protocol}.json"
     write_text(out, json.dumps(to_json(results), indent=1) + "\n")
 
 

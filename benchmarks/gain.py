@@ -44,12 +44,21 @@ def gain(
     }
 
 
-def values(runs: Sequence[RunResults], variant: str, measure: str) -> dict[str, float]:
-    """Give the mean over seeds of what a variant reaches on each pair."""
+def alike(
+    runs: Sequence[RunResults], variant: str, others: Sequence[RunResults], reference: str
+) -> tuple[list[RunResults], list[RunResults]]:
+    """Give the runs of a variant and of its reference on pairs and seeds that both have."""
+    own = {(one.domain, one.seed): one for one in runs if one.method == variant}
+    theirs = {(one.domain, one.seed): one for one in others if one.method == reference}
+    both = [key for key in own if key in theirs]
+    return [own[key] for key in both], [theirs[key] for key in both]
+
+
+def values(runs: Sequence[RunResults], measure: str) -> dict[str, float]:
+    """Give the mean over seeds of what runs of one variant reach on each pair."""
     reached: dict[str, list[float]] = {}
     for one in runs:
-        if one.method == variant:
-            reached.setdefault(one.domain, []).append(measured(one, measure))
+        reached.setdefault(one.domain, []).append(measured(one, measure))
     return {place: mean(values) for place, values in reached.items()}
 
 
@@ -69,9 +78,9 @@ def measured(one: RunResults, measure: str) -> float:
     return known[measure]
 
 
-def asked(runs: Sequence[RunResults], variant: str) -> bool:
-    """Tell whether a variant was given labels of some images."""
-    return any(one.method == variant and one.unasked for one in runs)
+def asked(runs: Sequence[RunResults]) -> bool:
+    """Tell whether labels of some images were given."""
+    return any(one.unasked for one in runs)
 
 
 def open_set(one: RunResults) -> Mapping[str, float]:

@@ -1,7 +1,9 @@
 """Measure every method in its own setting: ``python -m benchmarks.settings [--data DIR]``.
 
-The protocol is ``benchmarks/protocols/settings.toml``, results go to ``benchmarks/results``.
-Finished runs below ``--work`` are not run again, so an interrupted benchmark goes on.
+The protocol is ``benchmarks/protocols/settings.toml`` unless ``--protocol`` says another; results
+go to ``benchmarks/results`` under its name. One that names no ``classes`` has those that all
+vendors share, and a variant may have fewer ``seeds``. Finished runs below ``--work`` are not run
+again, so an interrupted benchmark goes on.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from adaptune.commands.config import yaml_text
 from adaptune.commands.options import method_options
 from adaptune.data.domains import DomainData, Loading
 from adaptune.data.listing import Listing
+from adaptune.data.rotation import shared_classes
 from adaptune.engine.plan import Plan
 from adaptune.report.terminal import Terminal
 from adaptune.results.run import RunResults
@@ -28,7 +31,7 @@ from adaptune.runtime.files import to_json, write_text
 from adaptune.runtime.machine import describe_machine
 from adaptune.studies.grid import Cell, run_cells
 from adaptune.studies.oracle import oracle_gaps
-from benchmarks.gain import asked, gain, open_set, values
+from benchmarks.gain import alike, asked, gain, open_set, values
 from benchmarks.rejecting import at_best, confidence
 from benchmarks.sources.pairs import listings, pair
 from benchmarks.streaming import Meeting, met, stream_gains, together
@@ -46,7 +49,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each in a process")
     parser.add_argument("--parts", nargs="+", default=[], help="only these; by default all")
     parser.add_argument("--seeds", type=int, help="fewer or more seeds than the protocol says")
-    parser.add_argument("--out", type=Path, default=ROOT / "results" / "settings.json")
+    parser.add_argument("--out", type=Path, help="by default results/ and the protocol's name")
     given = parser.parse_args(words)
     protocol = tomllib.loads(given.protocol.read_text())
     if given.seeds:
@@ -57,8 +60,9 @@ def main(words: list[str]) -> None:
         parts = [name for name in protocol["parts"] if name in (given.parts or protocol["parts"])]
         streamed = not given.parts or "streams" in given.parts
         results = run(bench, parts, given.jobs, terminal, streamed=streamed)
-    write_text(given.out, json.dumps(to_json(results), indent=1) + "\n")
-    print(given.out)
+    out = given.out or ROOT / "results" / f"{given.protocol.stem}.json"
+    write_text(out, json.dumps(to_json(results), indent=1) + "\n")
+    print(out)
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,8 @@ class Bench:
         for (*sources, target), seed in itertools.product(pairs, protocol["seeds"]):
             data = self.data(part, sources, target).seeded(seed)
             for variant, said in part["variants"].items():
-                yield self.cell(name, (*sources, target), seed, variant, dict(said), data)
+                if seed in said.get("seeds", protocol["seeds"]):
+                    yield self.cell(name, (*sources, target), seed, variant, options(said), data)
 
     def cell(
         self,
@@ -143,7 +148,7 @@ class Bench:
 
     def data(self, part: Mapping[str, Any], sources: Sequence[str], target: str) -> DomainData:
         """Open what a part may see of a pair."""
-        classes = self.protocol["classes"]
+        classes = self.protocol.get("classes") or shared_classes(list(self.vendors.values()))
         known = classes[: self.protocol["known"]] if part.get("open") else classes
         return pair(
             self.vendors,
@@ -206,22 +211,21 @@ def gains(protocol: Mapping[str, Any], name: str, found: Found) -> Iterator[dict
         beside, _, other = reference.partition("/")
         if (name, variant) == (beside, other) or beside not in found:
             continue
-        own, said = values(found[name], variant, measure), measure
-        theirs = values(found[beside], other, measure)
-        if beside != name and asked(found[name], variant):
+        runs, others = alike(found[name], variant, found[beside], other)
+        own, theirs, said = values(runs, measure), values(others, measure), measure
+        if beside != name and asked(runs):
             # Images whose labels were given would count for the method alone.
             said = f"{measure}, images not asked about"
-            own = values(found[name], variant, "unasked")
-            theirs = values(found[name], variant, "before")
+            own, theirs = values(runs, "unasked"), values(runs, "before")
         yield gain(
             own,
             theirs,
             setting=name,
             variant=variant,
-            said=part["variants"][variant],
+            said=options(part["variants"][variant]),
             against=other,
             measure=said,
-            seeds=len(protocol["seeds"]),
+            seeds=len({one.seed for one in runs}),
         )
 
 
@@ -235,7 +239,7 @@ def beyond_confidence(
     reached = confidence([one for one in bench.cells(before) if one.name == its])
     counted = [
         gain(
-            values(found[name], variant, "h"),
+            values([one for one in found[name] if one.method == variant], "h"),
             at_best(reached),
             setting=name,
             variant=variant,
@@ -247,6 +251,11 @@ def beyond_confidence(
         for variant, said in part["variants"].items()
     ]
     return counted, reached
+
+
+def options(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Give what a protocol says of a variant without its seeds: its method, options and epochs."""
+    return {key: value for key, value in said.items() if key != "seeds"}
 
 
 def _row(part: str, one: RunResults) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Write the tables of the pages from the committed results: ``python -m benchmarks.table``.
 
 A table stands between ``<!-- NAME KIND -->`` and ``<!-- /NAME KIND -->``: NAME is a file in
-``results/``, KIND one of the functions in `KINDS`.
+``results/``, KIND one of the functions in `KINDS`. Where the file is not there yet, the page says
+that.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import comparisons, costs
+from benchmarks import advice, comparisons, costs, registry
 from benchmarks.layout import Results
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +35,9 @@ KINDS: dict[str, Callable[[Results], str]] = {
         comparisons.gains,
         comparisons.ways,
         comparisons.choices,
+        comparisons.by_test,
+        advice.advice,
+        registry.measurements,
         costs.selection,
         costs.choosing,
         costs.scan,
@@ -47,9 +51,16 @@ KINDS: dict[str, Callable[[Results], str]] = {
 }
 
 
+WITHOUT = {"measurements"}
+"""Kinds that have something to say before there are results."""
+
+NOTHING = "Not measured yet."
+
+
 def read(name: str) -> Results:
-    """Read a committed result."""
-    found: Results = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+    """Read a committed result; nothing where there is none."""
+    file = ROOT / "benchmarks" / "results" / f"{name}.json"
+    found: Results = json.loads(file.read_text()) if file.is_file() else {}
     return found
 
 
@@ -59,7 +70,8 @@ def filled(page: str) -> str:
     def replace(found: re.Match[str]) -> str:
         name, kind = found.group(1), found.group(2)
         results = read(name)
-        return f"<!-- {name} {kind} -->\n{KINDS[kind](results)}\n<!-- /{name} {kind} -->"
+        told = KINDS[kind](results) if results or kind in WITHOUT else NOTHING
+        return f"<!-- {name} {kind} -->\n{told}\n<!-- /{name} {kind} -->"
 
     kinds = "|".join(KINDS)
     marked = rf"<!-- ([\w-]+) ({kinds}) -->.*?<!-- /\1 \2 -->"

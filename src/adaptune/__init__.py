@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from adaptune.networks.network import Network as Network
     from adaptune.ops.distortion import feature_distortion as feature_distortion
     from adaptune.tasks.classification import Classification as Classification
+    from adaptune.tasks.segmentation import Segmentation as Segmentation
     from adaptune.tasks.task import Task as Task
 
 # Where each public name lives. It is imported when it is first used, so that the command line can
@@ -36,6 +37,7 @@ _HOMES = {
     "Method": "engine.method",
     "Network": "networks.network",
     "Plan": "engine.plan",
+    "Segmentation": "tasks.segmentation",
     "Shares": "data",
     "Classification": "tasks.classification",
     "Task": "tasks.task",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from dataclasses import replace
 
 import pytest
 
@@ -27,7 +28,7 @@ loading = {batch_size = 8}
 [parts.supervised]
 against = "supervised/source-only"
 variants.source-only = {method = "ft"}
-variants."ft, slowly" = {method = "ft", lr = 0.001}
+variants."ft, slowly" = {method = "ft", lr = 0.001, seeds = [1]}
 
 [parts.source-free]
 adapts = true
@@ -78,7 +79,9 @@ def found(vendors, tmp_path_factory):
 def test_every_variant_runs_on_every_pair_with_every_seed(found):
     assert not found["failures"]
     rows = {(row["part"], row["method"], row["pair"], row["seed"]) for row in found["rows"]}
-    assert len(rows) == len(found["rows"]) == 6 * 2 * 2
+    assert len(rows) == len(found["rows"]) == 6 * 2 * 2 - 2
+    slow = {row["seed"] for row in found["rows"] if row["method"] == "ft, slowly"}
+    assert slow == {1}
     assert {row["label_free"].keys() >= {"snd"} for row in found["rows"]} == {True}
 
 
@@ -97,6 +100,27 @@ def test_gains_are_those_of_the_rows(found):
     assert compared == {("shot", "source-only"), ("shot", "source-only, best threshold")}
     measures = {g["measure"] for g in found["gains"] if g["setting"] == "test-time"}
     assert measures == {f"accuracy, target, batches of {size}" for size in (4, 8)}
+
+
+def test_a_variant_of_fewer_seeds_is_compared_on_these(found):
+    [slow] = [one for one in found["gains"] if one["variant"] == "ft, slowly"]
+    assert (slow["count"], slow["seeds"], slow["options"]) == (2, 1, {"lr": 0.001})
+    reference = {
+        row["pair"]: row["accuracy"]
+        for row in found["rows"]
+        if (row["part"], row["method"], row["seed"]) == ("supervised", "source-only", 1)
+    }
+    assert {one["pair"]: one["reference"] for one in slow["pairs"]} == reference
+
+
+def test_a_protocol_that_names_no_classes_has_those_that_all_vendors_share(vendors, tmp_path):
+    named = tomllib.loads(PROTOCOL)
+    everything = {key: value for key, value in named.items() if key != "classes"}
+    part = everything["parts"]["supervised"]
+    fewer = vendors | {"few": replace(vendors["photo"], classes=("dots", "rings"))}
+    for known, wanted in ((vendors, ("dots", "rings", "stripes")), (fewer, ("dots", "rings"))):
+        bench = Bench(everything, known, tmp_path)
+        assert set(bench.data(part, ["photo"], "sketch").classes) == set(wanted)
 
 
 def test_open_sets_have_further_classes_and_every_threshold_is_tried(found):

@@ -4,8 +4,10 @@ import json
 from shutil import copytree
 
 import pytest
+import yaml
 
 from adaptune.commands import main
+from adaptune.runs.checkpoint import Checkpoints
 from adaptune.runs.folder import Run
 from adaptune.selection import SCORES
 from adaptune.selection.bag import BAG_SCORES
@@ -13,6 +15,7 @@ from adaptune.studies import grid
 
 ACCURACIES = {"id_accuracy", "ood", "ood_accuracy"}
 ROW = {"method", "domain", "seed", "distortion", "seconds", "config"} | ACCURACIES
+SET = ["lp.cs=5", "ft.lr=0.01", "ft.average=ema", "ft.interpolate=0.5"]
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +27,7 @@ def words(photos, sketches, tiny) -> list[str]:
 def compared(tmp_path_factory, words):
     """A finished comparison of two methods over two seeds: to read only."""
     folder = tmp_path_factory.mktemp("compared") / "all"
-    several = ["--methods", "ft, lp", "--seeds=2", "--set", "lp.cs=5", "ft.lr=0.01"]
+    several = ["--methods", "ft, lp", "--seeds=2", "--set", *SET]
     assert main([*words, *several, "--out", str(folder)]) == 0
     return folder
 
@@ -33,7 +36,7 @@ def compared(tmp_path_factory, words):
 def again(compared, tmp_path, words):
     """The words that made a comparison, and a copy of it that a test may change."""
     folder = copytree(compared, tmp_path / "all")
-    several = ["--methods=ft,lp", "--seeds=2", "--set", "lp.cs=5", "ft.lr=0.01"]
+    several = ["--methods=ft,lp", "--seeds=2", "--set", *SET]
     return [*words, *several, "--out", str(folder)], folder
 
 
@@ -67,6 +70,16 @@ def test_the_summary_averages_over_seeds(compared):
 def test_settings_reach_the_method_that_they_are_for(compared):
     assert results(compared / "runs/lp-0")["options"] == {"cs": 5}
     assert results(compared / "runs/ft-1")["options"]["lr"] == 0.01
+
+
+def test_settings_of_a_plan_reach_the_plan_of_the_method_that_they_are_for(compared):
+    found = {name: Checkpoints(compared / f"runs/{name}-0/checkpoints") for name in ("ft", "lp")}
+    states = {name: one.newest().state["fit"] for name, one in found.items()}
+    assert states["ft"]["average"]["count"] == states["ft"]["progress"]["epoch"] * 2
+    assert "average" not in states["lp"]
+    for name, said in (("ft", 0.5), ("lp", None)):
+        config = yaml.safe_load((compared / f"runs/{name}-0/config.yaml").read_text())
+        assert config.get("interpolate") == said
 
 
 def test_a_probe_moves_no_feature_and_fine_tuning_does(compared):
@@ -159,6 +172,9 @@ def test_a_config_given_back_asks_for_the_same_comparison(again, tmp_path):
         (["--set", "ft.lr"], "expected METHOD.OPTION=VALUE"),
         (["--set", "lp.cs=3", "--methods=ft"], "with one of ft"),
         (["--set", "ft.rate=1"], "the settings of ft are lr, batchnorm"),
+        (["--set", "ft.seed=1"], "the settings of ft are lr, batchnorm"),
+        (["--set", "ft.interpolate=2"], "--interpolate must be at least 0 and at most 1: got 2"),
+        (["--set", "ft.average=mean"], "average=mean does not fit the plan of ft"),
         (["--set", "ft.lr=fast"], "ft.lr=fast".partition(".")[2]),
     ],
 )

@@ -100,6 +100,45 @@ def test_the_page_tells_ranks_pairs_and_runs_by_domain(in_turn):
     text = (in_turn / "report.html").read_text()
     for words in ("mean rank", "wins", "bootstrap intervals", "ft, sketch, seed 0"):
         assert words in text
+    assert "over domains, seeds within them, and test images" in " ".join(text.split())
+    assert "3 training domains" in text
+    assert "On each test set" in text
+
+
+def test_differences_are_told_on_each_test_set_and_count_test_images_in(in_turn):
+    found = results(in_turn)
+    assert [(one["trained"], one["tested"]) for one in found["tests"]] == [
+        (one, other) for one in NAMES for other in NAMES if one != other
+    ]
+    for pair in found["versus"]:
+        assert pair["images"] == 16, "the same subjects in every domain"
+    for one in found["tests"]:
+        ((other, gap),) = one["gaps"].items()
+        assert gap["mean"] == pytest.approx(one["reached"][one["best"]] - one["reached"][other])
+
+
+@pytest.fixture
+def nothing_runs(monkeypatch):
+    """Let runs be refused, and so compare what would be run."""
+    cells = []
+
+    def taken(own, **_):
+        cells.extend(own)
+        return [], []
+
+    monkeypatch.setattr("adaptune.commands.compare.run_cells", taken)
+    return cells
+
+
+def test_some_domains_are_trained_on_in_turn_and_all_others_tested(
+    three, small, tmp_path, told, nothing_runs
+):
+    words = [three, *small, "--domains=sketch, photo", "--methods=ft", "--out", tmp_path / "all"]
+    assert "every run failed" in told("compare", *words)[2]
+    assert [(cell.domain, set(cell.data.ood)) for cell in nothing_runs] == [
+        ("photo", {"comic", "sketch"}),
+        ("sketch", {"comic", "photo"}),
+    ]
 
 
 def replay(finished, accuracy, monkeypatch):
@@ -280,6 +319,7 @@ def test_a_row_of_a_table_of_two_domains_is_reproduced_by_its_config(tuned, tmp_
         (["{three}/photo", "--ood=more={table}"], "takes one manifest that holds them all"),
         (["{three}", "--rates", "--tune=2"], "--rates tries every rate and --tune looks for one"),
         (["{three}", "--jobs=0"], "--jobs must be at least 1"),
+        (["{three}", "--domains=photo,foto"], "no domain 'foto' to train on: there are comic, "),
         (["{three}", "--tune=-1"], "--tune must be at least 0"),
     ],
 )
@@ -288,6 +328,6 @@ def test_what_cannot_be_compared_in_turn_is_explained(
 ):
     words = [word.format(three=three, table=manifest) for word in words]
     turn = ["--domains=leave-one-out", "--out", tmp_path / "all"]
-    code, _, error = told("compare", *words, *small, *turn)
+    code, _, error = told("compare", *turn, *words, *small)
     assert code == 1
     assert said in error

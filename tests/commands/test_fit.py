@@ -95,6 +95,28 @@ def test_a_run_with_a_cache_is_the_run_without_one(
         assert one[key] == other[key]
 
 
+@pytest.mark.parametrize(("method", "policy"), [("ft", "eval"), ("daft", "eval"), ("ft", "train")])
+def test_frozen_batch_norms_keep_the_statistics_they_came_with(
+    method, policy, photos, tiny, tmp_path, told
+):
+    words = [photos, *tiny, "--method", method, "--batchnorm", policy, "--epochs", "1"]
+    code, _, error = told("fit", *words, "--out", tmp_path)
+    assert code == 0, error
+    state = load_file(tmp_path / "last" / "network.safetensors")
+    begun = {"running_mean": 0, "running_var": 1, "num_batches_tracked": 0}  # of random weights
+    kept = [
+        torch.equal(value, torch.full_like(value, begun[end]))
+        for key, value in state.items()
+        if (end := key.rpartition(".")[2]) in begun
+    ]
+    assert kept == [policy == "eval"] * len(kept)
+    assert json.loads((tmp_path / "last" / "network.json").read_text())["batchnorm"] == policy
+    norms = [key.removesuffix("running_mean") for key in state if key.endswith("running_mean")]
+    assert norms
+    for norm in norms:  # from 1; they learn whatever the statistics do
+        assert not state[f"{norm}weight"].eq(1).all()
+
+
 def test_another_seed_is_another_run(finished, tmp_path, told):
     words = ["--config", finished / "config.yaml", "--seed", 1, "--epochs", 1]
     assert told("fit", *words, "--out", tmp_path / "other")[0] == 0

@@ -40,7 +40,10 @@ GIVEN = {
         {k: v for k, v in TRAINING.items() if k not in ("--devices", "--seed", "--lr")}
         | {"--seeds": NOT_COUNTS, "--jobs": NOT_COUNTS, "--tune": ["-1", "nan", "1e99"]},
     ),
-    "demo": (["demo", "--out=new"], {"--seeds": NOT_COUNTS, "--epochs": NOT_COUNTS}),
+    "demo": (
+        ["demo", "--out=new"],
+        {"--seeds": NOT_COUNTS, "--epochs": NOT_COUNTS, "--jobs": NOT_COUNTS},
+    ),
     "convert": (
         ["convert", "PHOTOS", "--out=new/net.safetensors"],
         {k: TRAINING[k] for k in ("--batch-size", "--workers", "--image-size", "--crop")}

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from adaptune.commands import main
-from adaptune.commands.options import training_parser
+from adaptune.commands.options import add_masks, training_parser
 from adaptune.methods.ft import FineTune
 from adaptune.runs.checkpoint import Checkpoints
 from adaptune.runs.folder import Run
@@ -186,6 +186,7 @@ def test_what_decides_nothing_of_the_training_may_change(trained, run, told):
 
 def test_settings_that_may_change_are_settings():
     parser = training_parser("fit", "", skip=frozenset())
+    add_masks(parser)
     assert {"tensorboard"} | {action.dest for action in parser._actions} >= FREE | PLACES
 
 

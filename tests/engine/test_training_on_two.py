@@ -8,11 +8,14 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
+from places import dense_network, drawn
+from torch.utils.data import TensorDataset
 from toy import CLASSES, domains, network
 from two import on_two
 
 from adaptune.batchnorm.synchronized import batch_norm
-from adaptune.engine.evaluate import sample_outputs
+from adaptune.data import Loading, from_datasets
+from adaptune.engine.evaluate import evaluate, sample_outputs
 from adaptune.engine.loop import fit
 from adaptune.engine.nonfinite import NonFiniteError
 from adaptune.engine.plan import Plan
@@ -22,9 +25,11 @@ from adaptune.methods.sam import SAM
 from adaptune.methods.tram import TRAM
 from adaptune.runtime.processes import rank_and_world
 from adaptune.tasks.classification import Classification
+from adaptune.tasks.segmentation import Segmentation
 
 TASK = Classification(len(CLASSES))
 METHODS = {"ft": FineTune, "daft": DAFT, "sam": SAM, "tram": TRAM}
+DENSE = {"ft": FineTune, "daft": DAFT}
 UNEVEN = 15
 """Images in a batch, which two processes cannot share evenly."""
 
@@ -39,6 +44,22 @@ def trained(kind, epochs: int = 2, size: int = UNEVEN, count: int = 70, **plan) 
     terms = [epoch.terms for epoch in fit(method, data, chosen)]
     outputs = sample_outputs(method, data.scan("test"))
     return {"state": method.state_dict(), "terms": terms, "outputs": vars(outputs)}
+
+
+def trained_on_places(kind) -> dict:
+    """Train on masks in float64, one of which asks nothing; give what it came to."""
+    x, y = drawn(33, seed=4)
+    y[3] = 255
+    rows = TensorDataset(x.double(), y)
+    data = from_datasets(
+        *[rows] * 3, classes=CLASSES, labels="mask", loading=Loading(batch_size=UNEVEN)
+    )
+    task = Segmentation(len(CLASSES))
+    method = kind(dense_network().double(), task).double()
+    terms = [epoch.terms for epoch in fit(method, data, Plan(epochs=2, layout="channels_last"))]
+    found = evaluate(method, data.scan("test"), task)
+    outputs = {"mIoU": torch.tensor(found.scores.main.value), **vars(found.sample)}
+    return {"state": method.state_dict(), "terms": terms, "outputs": outputs}
 
 
 def of_batch_norm() -> dict:
@@ -74,6 +95,7 @@ def of_faults() -> str:
 
 def everything() -> dict:
     found = {name: trained(kind) for name, kind in METHODS.items()}
+    found |= {f"{name} on masks": trained_on_places(kind) for name, kind in DENSE.items()}
     found["in parts"] = trained(partial(FineTune, batchnorm="eval"), accumulate=3)
     found["averaged"] = trained(FineTune, average="ema", average_decay=0.8, interpolate=0.5)
     found["first"] = trained(FineTune, epochs=1, count=15, momentum=0.0)
@@ -104,7 +126,9 @@ def test_the_first_step_moves_by_the_gradient_of_one_process(both, alone):
             close(moved, alone["first"]["state"][key] - value, 1e-9)
 
 
-@pytest.mark.parametrize("name", [*METHODS, "in parts", "averaged"])
+@pytest.mark.parametrize(
+    "name", [*METHODS, *(f"{n} on masks" for n in DENSE), "in parts", "averaged"]
+)
 def test_a_whole_run_is_that_of_one_process_and_the_same_bits_on_both(both, alone, name):
     for one in both:
         close(one[name]["state"], alone[name]["state"], 1e-6)

@@ -26,10 +26,15 @@ VALUES = {
     "warmup": (0.0, 0.25),
     "clip": (None, 1.0),
     "accumulate": (1, 2),
+    "average": ("none", "ema"),
+    "interpolate": (1.0, 0.5),
     "seed": (0, 3),
     "batch_size": (16, 9),
 }
 """Settings that decide what is trained, first what they are where nothing is said."""
+
+OFF = {"average": "none", "interpolate": 1.0}
+"""Settings of which a config says nothing where there is no average."""
 
 FREE = {"workers": (0, 1), "cache": ("none", "ram"), "checkpoint_minutes": (10, 0)}
 
@@ -108,7 +113,7 @@ def check(start: list[str], folder: Path, trained: list[dict], begun: dict, aske
     steps = {json.dumps({name: one[name] for name in sorted(VALUES)}) for one in trained}
     (step,) = map(json.loads, steps)
     step["batch_size"] = own["batch_size"] if own["accumulate"] > 1 else step["batch_size"]
-    claimed = {name: config.get(name) for name in VALUES}
+    claimed = {name: config.get(name, OFF.get(name)) for name in VALUES}
     assert claimed == step == own
     assert results["options"] == {"lr": step["lr"], "batchnorm": step["batchnorm"]}
     assert results["seed"] == step["seed"]

@@ -108,7 +108,7 @@ PLAUSIBLE = {
     "--backbone": ("test_efficientnet", "torchvision/resnet18", "resnet18", "efficientnet-lite0"),
     "--weights": ("none", "net saved/network.safetensors"),
     "--methods": ("ft", "ft,lp"),
-    "--domains": ("own", "leave-one-out"),
+    "--domains": ("own", "leave-one-out", "photo,sketch"),
     "--pooling": ("exact", "batch"),
     "--precision": ("bf16-mixed", "16-mixed"),
     "--select": ("snd", "id-validation"),
@@ -143,6 +143,7 @@ def home(tmp_path_factory):
         )  # of --devices, with these words again
         monkey.setattr(torch.Tensor, "backward", _start)
         monkey.setattr("adaptune.commands.demo.build_demo", lambda *_, **__: _demo(folder))
+        monkey.setattr("adaptune.commands.demo.build_tests", lambda *_, **__: {})
         _damage(folder)
         yield folder
 

@@ -85,7 +85,7 @@ def test_the_body_climbs_what_the_critic_descends_by_weight_times_the_ramp():
 
 
 def test_one_pass_normalises_both_domains_by_what_they_have_together():
-    method, rows = DANN(network(), TASK, hidden=16), batch()
+    method, rows = DANN(network(), TASK, hidden=16, passes="joint"), batch()
     method.train()
     norm = method.net.body[1]
     before = norm.running_mean.clone()

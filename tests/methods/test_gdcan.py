@@ -86,8 +86,8 @@ def test_a_network_that_has_attention_already_goes_on_with_it(tmp_path):
     assert len(attentions(GDCAN(net, TASK))) == len(attentions(net)) == 2
 
 
-def test_in_train_mode_batch_norms_normalise_both_domains_by_what_they_have_together():
-    method = GDCAN(network(), TASK)
+def test_in_a_joint_pass_batch_norms_normalise_both_domains_by_what_they_have_together():
+    method = GDCAN(network(), TASK, passes="joint")
     method.train()
     seen = []
     norm = next(iter(dict(batchnorms(method)).values()))

@@ -16,10 +16,14 @@ from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.methods.daft import DAFT
 from adaptune.methods.ft import FineTune
+from adaptune.tasks.segmentation import Segmentation
 from adaptune.tasks.task import Task
 
 PLAN = Plan(epochs=3, seed=5, layout="contiguous")
 DENSE = [name for name, method in METHODS.items() if issubclass(Places, task_kind(method))]
+
+BRIEF = {"gradual-unfreezing": {"lr": 0.1, "share": 0.25}}
+"""Options of what would do little in three epochs."""
 
 
 @cache
@@ -30,36 +34,24 @@ def trained():
     return net
 
 
-def made(name: str, **options: object) -> tuple[Method, DensePlaces]:
+def made(name: str, task: type = Places, **options: object) -> tuple[Method, DensePlaces]:
     method = METHODS[name]
     sources = method.needs.domains
     net = dense_network() if method.needs.labeled else deepcopy(trained())
-    return method(net, Places(len(CLASSES), sources), **options), DensePlaces(sources=sources)
+    return method(net, task(len(CLASSES), sources), **options), DensePlaces(sources=sources)
 
 
 def test_those_that_label_places_are_the_ones_that_say_so():
-    wanted = {
-        "ft",
-        "l2-sp",
-        "gradual-unfreezing",
-        "sam",
-        "daft",
-        "dann",
-        "tent",
-        "adabn",
-        "mcd",
-        "alpha-bn",
-        "tram",
-        "ibn",
-        "drm",
-    }
-    assert set(DENSE) == wanted
+    wanted = {"ft", "lp", "lp-ft", "l2-sp", "gradual-unfreezing", "sam", "daft", "dann", "tent"}
+    assert set(DENSE) == wanted | {"adabn", "mcd", "alpha-bn", "tram", "ibn", "drm"}
+    assert [
+        name for name, one in METHODS.items() if issubclass(Segmentation, task_kind(one))
+    ] == DENSE
 
 
 @pytest.mark.parametrize("name", [name for name in DENSE if METHODS[name].needs.labeled])
 def test_it_learns_to_label_places(name):
-    method, data = made(name)
-    method.prepare(data)
+    method, data = made(name, Segmentation, **BRIEF.get(name, {}))
     source = DensePlaces(sources=data.sources)
     source.target, source.truth = source.x, source.y
     before = source.accuracy(method)
@@ -73,11 +65,24 @@ def test_it_learns_to_label_places(name):
     [("tent", {}), ("adabn", {}), ("alpha-bn", {}), ("alpha-bn", {"core": True, "alpha": 0.1})],
 )
 def test_it_adapts_to_places_without_labels(name, options):
-    method, data = made(name, **options)
+    method, data = made(name, Segmentation, **options)
     start = data.accuracy(trained())
     for epoch in fit(method, data, PLAN):
         assert all(value == value for value in epoch.terms.values())
     assert data.accuracy(method) > start
+
+
+@pytest.mark.parametrize("name", ["ft", "lp-ft", "daft"])
+def test_training_on_masks_resumes_bit_for_bit(name):
+    def method() -> Method:
+        return made(name, Segmentation, **({"cs": 5} if name == "lp-ft" else {}))[0]
+
+    whole, again = method(), method()
+    states = {epoch.number: deepcopy(epoch.state) for epoch in fit(whole, DensePlaces(), PLAN)}
+    for _ in fit(again, DensePlaces(), PLAN, state=states[1]):
+        pass
+    found = again.state_dict()
+    assert all(torch.equal(found[key], value) for key, value in whole.state_dict().items())
 
 
 def test_a_step_of_places_is_that_of_its_rows():

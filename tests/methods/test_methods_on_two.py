@@ -12,7 +12,7 @@ from two import on_two
 from adaptune.data import DomainData, Loading, from_datasets
 from adaptune.data.annotators import OracleAnnotator
 from adaptune.engine.loop import fit
-from adaptune.engine.method import Method
+from adaptune.engine.method import Method, hyperparameters
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.tasks.classification import Classification
@@ -22,10 +22,20 @@ ADAPTING = [
     for name, method in METHODS.items()
     if method.needs.unlabeled and method.setting != "test-time"
 ]
+# Which rows of a class are drawn is each process's own; where the gate looks right behind batch
+# norm at domains that were normalised apart, their means are alike, and rounding would decide.
+CERTAIN: dict[str, object] = {"chance": 1.0, "threshold": 0.0}
 OPTIONS: dict[str, dict[str, object]] = {
-    "gdcan": {"chance": 1.0},  # which rows of a class are drawn is each process's own
+    "gdcan": {"chance": 1.0},
     "lftl": {"ask": 12, "rounds": 2},
+    **{
+        f"{name}, {way}": {"passes": way} | (CERTAIN if name == "gdcan" else {})
+        for name in ("dann", "gdcan", "mcd")
+        for way in ("joint", "separate", "apart")
+        if hyperparameters(METHODS[name])["passes"].default != way
+    },
 }
+CASES = [*ADAPTING, *(case for case in OPTIONS if case not in ADAPTING)]
 UNEVEN = 15
 """Images in a batch, which two processes cannot share evenly."""
 
@@ -42,10 +52,14 @@ def data() -> DomainData:
     return replace(served, answers=OracleAnnotator(y.tolist()))
 
 
-def made(name: str, **options: object) -> Method:
-    net = network() if METHODS[name].needs.labeled else trained()
-    options = OPTIONS.get(name, {}) | options
-    return METHODS[name](net.double(), Classification(len(CLASSES)), **options).double()
+def kind(case: str) -> type[Method]:
+    return METHODS[case.partition(",")[0]]
+
+
+def made(case: str, **options: object) -> Method:
+    net = network() if kind(case).needs.labeled else trained()
+    options = OPTIONS.get(case, {}) | options
+    return kind(case)(net.double(), Classification(len(CLASSES)), **options).double()
 
 
 def copied(method: Method) -> dict[str, torch.Tensor]:
@@ -75,7 +89,7 @@ def learnt(name: str, epochs: int = 2, **options: object) -> dict:
 
 
 def everything() -> dict:
-    found = {name: {"looked": looked(name), "run": learnt(name)} for name in ADAPTING}
+    found = {name: {"looked": looked(name), "run": learnt(name)} for name in CASES}
     return found | {"drawn": learnt("gdcan", epochs=4, chance=0.8)}
 
 
@@ -99,14 +113,14 @@ def close(found: dict, wanted: dict, tolerance: float) -> None:
     torch.testing.assert_close(found, wanted, rtol=tolerance, atol=tolerance)
 
 
-@pytest.mark.parametrize("name", ADAPTING)
+@pytest.mark.parametrize("name", CASES)
 def test_what_is_known_before_a_step_is_the_same_on_both_and_as_in_one_process(both, alone, name):
     a, b = (one[name]["looked"] for one in both)
     assert same(a, b)
     close(a, alone[name]["looked"], 1e-6)
 
 
-@pytest.mark.parametrize("name", ADAPTING)
+@pytest.mark.parametrize("name", CASES)
 def test_a_run_is_that_of_one_process_and_the_same_bits_on_both(both, alone, name):
     a, b = (one[name]["run"] for one in both)
     assert same(a["state"], b["state"])
@@ -116,7 +130,7 @@ def test_a_run_is_that_of_one_process_and_the_same_bits_on_both(both, alone, nam
     close(a["state"], wanted["state"], 1e-9)
     moved = [key for key, _ in made(name).named_parameters()]
     moves = any(not torch.equal(wanted["begun"][key], wanted["state"][key]) for key in moved)
-    assert moves == bool(METHODS[name](network(), Classification(len(CLASSES))).groups())
+    assert moves == bool(kind(name)(network(), Classification(len(CLASSES))).groups())
 
 
 def test_what_each_process_draws_for_itself_leaves_the_same_network_on_both_that_learnt(both):

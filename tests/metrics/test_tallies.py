@@ -8,7 +8,9 @@ from two import on_two
 
 from adaptune.metrics.classification import ClassTally
 from adaptune.metrics.column import Column
+from adaptune.metrics.places import PlaceTally
 from adaptune.metrics.sample import Sample, ranks
+from adaptune.results.images import unpack
 from adaptune.runtime.processes import rank_and_world
 from adaptune.types import Outputs
 
@@ -37,8 +39,29 @@ def told(name: str, size: int = 33) -> dict:
     return {"scores": tally.scores(), "worst": tally.mistakes(), "sample": vars(sample.outputs())}
 
 
+def told_of_places(rows: int, size: int = 3) -> dict:
+    """Show masks and what is said of their places to both tallies; row 4 asks nothing."""
+    random = torch.Generator().manual_seed(rows)
+    y = torch.randint(4, (rows, 6, 8), generator=random)  # of which 3 is no class
+    y[4:5] = 255
+    logits, features = (torch.randn(rows, width, 3, 4, generator=random) for width in (3, 5))
+    index = torch.randperm(rows, generator=random)
+    rank, world = rank_and_world()
+    tally, sample = PlaceTally(3), Sample(64)
+    for at in torch.arange(rows).split(size)[rank::world]:
+        for one in (tally, sample):
+            one.add(Outputs(logits, y, features, index).at(at))
+    for one in (tally, sample):
+        one.merge()
+    return {"scores": tally.scores(), "worst": [], "sample": vars(sample.outputs())}
+
+
+PLACES = {"many masks": 20, "one mask": 1}
+
+
 def everything() -> dict:
-    return {name: told(name) for name in SETS}
+    masks = {name: told_of_places(rows) for name, rows in PLACES.items()}
+    return masks | {name: told(name) for name in SETS}
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +84,21 @@ def test_two_processes_come_to_what_one_does_to_the_bit(both, name):
         same(one[name], alone)
 
 
+@pytest.mark.parametrize("name", PLACES)
+def test_two_processes_come_to_what_one_does_of_places_too(both, name):
+    alone = told_of_places(PLACES[name])
+    for one in both:
+        same(one[name], alone)
+    same(told_of_places(PLACES[name], 1), alone)
+
+
+def test_of_rows_with_places_some_places_of_fewer_rows_are_sampled():
+    found = told_of_places(20)["sample"]
+    assert found["features"].shape == (8, 5, 8)
+    assert found["logits"].shape == (8, 3, 8)
+    assert found["y"].shape == (8, 8)
+
+
 @pytest.mark.parametrize("size", [1, 7, 2500])
 def test_other_batches_come_to_the_same_to_the_bit(size):
     same(told("large", size), told("large"))
@@ -79,6 +117,7 @@ def test_confusion_and_accuracy_are_those_of_a_plain_count():
     wanted = [[int(((whole.y == a) & (guess == b)).sum()) for b in range(5)] for a in range(5)]
     assert [list(row) for row in scores.detail["confusion"]] == wanted
     assert scores.main.value == pytest.approx(100 * float((guess == whole.y).double().mean()))
+    assert unpack(scores.detail["right"], 2500).tolist() == (guess == whole.y).tolist()
 
 
 def test_a_column_keeps_its_numbers_and_moves_seldom():

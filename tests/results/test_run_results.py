@@ -18,7 +18,11 @@ EARLIER = Path(__file__).parent / "earlier"
 """Files that were written before results were records; times and folders are made up."""
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "results"
-COMPARISONS = ("ablation", "demo", "digits", "emoji", "rates")
+COMPARISONS = [
+    name
+    for name in ("ablation", "demo", "digits", "emoji", "rates")
+    if (BENCHMARKS / f"{name}.json").exists()
+]
 MAE = Measure("mae", "degrees", "lower")
 
 

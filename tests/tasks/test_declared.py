@@ -42,7 +42,7 @@ def test_a_task_of_another_kind_is_refused_in_words():
         narrow = task_kind(method) is Classification
         if not narrow:
             refuse_task(method, Noisy)
-        assert (name in ("lp", "lp-ft", "gdcan", "shot", "sfda2", "glc", "lftl")) == narrow
+        assert (name in ("lora", "gdcan", "shot", "sfda2", "glc", "lftl")) == narrow
 
 
 def test_a_session_makes_the_task_that_its_setup_names(listed):
@@ -57,12 +57,14 @@ def test_a_session_makes_the_task_that_its_setup_names(listed):
 def test_a_session_takes_a_task_that_is_ready_and_refuses_one_that_does_not_fit():
     task = Noisy(3)
     assert open_session(FineTune, {}, domains(), Toy(), Plan(), task=task).task is task
-    with pytest.raises(ValueError, match="LinearProbe works on classification"):
-        open_session(METHODS["lp"], {}, domains(), Toy(), Plan(), task=task)
+    with pytest.raises(ValueError, match="GDCAN works on classification"):
+        open_session(METHODS["gdcan"], {}, domains(), Toy(), Plan(), task=task)
 
 
 def test_a_setup_refuses_tasks_that_there_are_not_and_open_sets_where_nothing_is_unknown(listed):
-    with pytest.raises(ValueError, match="no task 'shapes': there are classification, noisy"):
+    with pytest.raises(
+        ValueError, match="no task 'shapes': there are classification, segmentation, noisy"
+    ):
         Setup(task="shapes")
     with pytest.raises(ValueError, match="leave out --open-set"):
         Setup(task="noisy", open_set=True)
@@ -90,9 +92,9 @@ def test_fit_refuses_what_does_not_fit_the_task_before_anything_is_written(
     listed, capsys, tmp_path
 ):
     out = tmp_path / "run"
-    words = ["fit", str(tmp_path), "--task=noisy", "--method=lp", f"--out={out}"]
+    words = ["fit", str(tmp_path), "--task=noisy", "--method=gdcan", f"--out={out}"]
     assert main(words) == 1
-    assert "LinearProbe works on classification, and this is noisy" in capsys.readouterr().err
+    assert "GDCAN works on classification, and this is noisy" in capsys.readouterr().err
     assert not out.exists()
     assert main(["fit", str(tmp_path), "--task=shapes", f"--out={out}"]) == 2
 

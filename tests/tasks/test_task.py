@@ -17,6 +17,9 @@ def rows_of(kind: str, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     if kind == "class":
         y = torch.randint(4, (count,), generator=RANDOM)
         return torch.randn(count, 4, generator=RANDOM, dtype=torch.float64), y
+    if kind == "mask":
+        y = torch.randint(6, (count, 6, 8), generator=RANDOM)  # two of the six are no classes
+        return torch.randn(count, 4, 3, 4, generator=RANDOM, dtype=torch.float64), y
     assert kind == "value", "say here what the labels of a new kind are"
     pair = torch.randn(2, count, 4, generator=RANDOM, dtype=torch.float64)
     return pair[0], pair[1]

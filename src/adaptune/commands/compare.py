@@ -3,41 +3,41 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 
-from adaptune.commands.choices import MOST_JOBS, MOST_SEEDS, MOST_TRIALS, STREAMING, TRAINING
+from adaptune.commands.advice import give_advice
+from adaptune.commands.choices import MOST_JOBS, MOST_SEEDS, MOST_TRIALS
 from adaptune.commands.config import config_of, config_text, yaml_text
-from adaptune.commands.open_data import loading_of, open_data
+from adaptune.commands.in_turn import OWN as OWN_DOMAIN
+from adaptune.commands.in_turn import Source, check_domains, open_sources
 from adaptune.commands.options import (
+    add_task_choice,
     make_folder,
-    method_options,
     print_json,
     record_of,
     required,
     setting_of,
     training_parser,
 )
-from adaptune.data.domains import DomainData
-from adaptune.data.listing import Listing, Shares
-from adaptune.data.rotation import domain_folders, leave_one_out, list_domains_below
-from adaptune.data.sources import find_domains
-from adaptune.data.words import named_folders
+from adaptune.commands.settings import settings_by_method
 from adaptune.engine.plan import Plan
-from adaptune.methods import METHODS
 from adaptune.report.page import write_comparison_report
 from adaptune.report.terminal import Terminal
+from adaptune.results.run import RunResults
+from adaptune.results.summary import best_method
+from adaptune.results.verdict import verdicts
 from adaptune.runtime.files import to_json, write_text
 from adaptune.runtime.machine import describe_machine
 from adaptune.studies.comparison import RATES, Tuned, plan_tuning, robustness, summary_of, tune
 from adaptune.studies.grid import Cell, Failure, run_cells
 from adaptune.studies.oracle import oracle_gaps, with_agreement
 
-OWN = ("out", "methods", "seeds", "set", "domains", "tune", "untuned", "rates", "jobs")
+OWN = ("out", "methods", "seeds", "set", "domains", "tune", "untuned", "rates", "jobs", "advise")
 """Options that a single run has no use for."""
 
 
@@ -63,13 +63,16 @@ def run(words: Sequence[str]) -> None:
         type=str,
         default=[],
         metavar="METHOD.OPTION=VALUE",
-        help="settings of single methods, such as ft.lr=0.01",
+        help="settings of single methods or of their plans, such as ft.lr=0.01 or "
+        "lp-ft.interpolate=0.5",
     )
     parser.add_argument(
         "--domains",
-        choices=("own", "leave-one-out"),
-        default="own",
-        help="train on the data given, or on each domain in turn and test on all others",
+        type=str,
+        default=OWN_DOMAIN,
+        metavar="{own,leave-one-out,NAMES}",
+        help="train on the data given, or on each domain in turn and test on all others; names, "
+        "with commas, are those to train on",
     )
     parser.add_argument(
         "--tune",
@@ -94,10 +97,22 @@ def run(words: Sequence[str]) -> None:
         between=(1, MOST_JOBS),
         help="runs at a time, each in a process",
     )
+    parser.add_argument(
+        "--advise",
+        action="store_true",
+        help="run nothing: name the methods worth comparing on this data, and the commands",
+    )
+    add_task_choice(parser, words)
     given = parser.parse_args(list(words))
-    required(parser, given, "out")
     if not given.get("from"):
         required(parser, given, "data")
+    if given.advise:
+        with Terminal() as terminal:
+            told = give_advice(words, given, terminal)
+        if given.json:
+            print_json(told)
+        return
+    required(parser, given, "out")
     results, failures = compare(given)
     if given.json:
         print_json(results)
@@ -112,25 +127,27 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
     """Do what the arguments ask for; give what ``results.json`` holds, and what failed."""
     _check(given)
     names = [name.strip() for name in given.methods.split(",")]
-    options = _options(names, given.set)
+    options, plans = settings_by_method(names, given.set)
     folder = make_folder(given.out)
     with Terminal() as terminal:
-        sources = _sources(given, terminal)
+        sources = open_sources(given, terminal.track)
         domains = {name: source.data for name, source in sources.items()}
         for note in dict.fromkeys(note for data in domains.values() for note in data.notes):
             terminal.say(f"note: {note}")
         tuned: dict[str, dict[str, Tuned]] = {}
         if given.tune:
-            setting, plan = setting_of(given), record_of(Plan, given)
-            variants = {name: (name, own, plan) for name, own in options.items()}
-            plans = plan_tuning(
-                variants, domains, setting, budget=given.tune, folder=folder / "tuning"
+            plan = record_of(Plan, given)
+            variants = {
+                name: (name, own, replace(plan, **plans[name])) for name, own in options.items()
+            }
+            trials = plan_tuning(
+                variants, domains, setting_of(given), budget=given.tune, folder=folder / "tuning"
             )
-            tuned = tune(plans, jobs=given.jobs, terminal=terminal)
+            tuned = tune(trials, jobs=given.jobs, terminal=terminal)
             for domain, one in tuned.items():
                 for name, chosen in one.items():
                     terminal.say(f"{domain}, {name}: {_listed(chosen.values)}")
-        cells = list(_cells(given, sources, options, tuned))
+        cells = list(_cells(given, sources, options, plans, tuned))
         found, failures = run_cells(cells, jobs=given.jobs, terminal=terminal)
         if given.rates:  # that some rates are too high is what the sweep is to find out
             failures = [one for one in failures if not one.reason.startswith("FloatingPointError")]
@@ -139,7 +156,7 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
             raise ValueError(f"every run failed, the first with {why}")
         results: dict[str, Any] = {
             "rows": [one.row(folder) for one in found],
-            **summary_of(found),
+            **summary_of(found, {name: data.subjects() for name, data in domains.items()}),
             "machine": describe_machine(),
             "score": found[0].measure,
         }
@@ -149,84 +166,36 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
             results["tuned"] = tuned
         if given.rates:
             results["rates"] = robustness(found)
-        write_text(folder / "config.yaml", config_text(given, leave_out=("out", "jobs")))
+        write_text(folder / "config.yaml", config_text(given, leave_out=("out", "jobs", "advise")))
         write_text(folder / "results.json", json.dumps(to_json(results), indent=1) + "\n")
         page = write_comparison_report(folder)
         terminal.results(found, results["summary"])
+        for told in _verdicts(results, found) if not given.rates else ():
+            terminal.say(told)
         terminal.say(f"report  {page}")
     return results, failures
 
 
+def _verdicts(results: Mapping[str, Any], runs: Sequence[RunResults]) -> Iterable[str]:
+    """Say what the comparison decides over training domains, where there are several."""
+    measure, found = runs[0].measure, results.get("versus", [])
+    domains = len(results.get("by_domain", {}))
+    return verdicts(found, best_method(results["summary"], measure), domains, measure).values()
+
+
 def _check(given: Namespace) -> None:
-    if given.domains != "own" and (given.source or given.target or given.get("from")):
-        raise ValueError(
-            "--domains leave-one-out chooses domains itself: leave out --source, --target and "
-            "--from"
-        )
-    if given.domains != "own" and given.open_set:
-        raise ValueError(
-            "--domains leave-one-out tests on the classes that all domains have, so no image is "
-            "unknown: leave out --open-set"
-        )
+    check_domains(given)
     if given.tune and not given.get("data"):
         raise ValueError("--tune judges by ID validation, which needs labelled images: give DATA")
     if given.rates and given.tune:
         raise ValueError("--rates tries every rate and --tune looks for one: give one of them")
 
 
-@dataclass(frozen=True)
-class Source:
-    """The data of one training domain, and what of a config file names it."""
-
-    data: DomainData
-    named: Mapping[str, Any]
-
-
-def _sources(given: Namespace, terminal: Terminal) -> dict[str, Source]:
-    """Open the data: the domain given, or each in turn."""
-    if given.domains == "own":
-        data = open_data(given, seed=0, track=terminal.track)
-        return {given.domain or Path(given.get("data") or given["from"]).stem: Source(data, {})}
-    listings, named = _rotation(given)
-    opened_ = leave_one_out(
-        listings,
-        shares=record_of(Shares, given),
-        loading=loading_of(given, seed=0, track=terminal.track),
-    )
-    return {
-        name: Source(data, named[name] | {"classes": list(data.classes)})
-        for name, data in opened_.items()
-    }
-
-
-def _rotation(given: Namespace) -> tuple[list[Listing], dict[str, dict[str, Any]]]:
-    """List all domains; say for each what a run that trains on it must be given."""
-    data, ood = Path(given.data), named_folders(given.ood)
-    if data.is_dir() and not ood:
-        listings = list_domains_below(data)
-        places = domain_folders(data)
-    else:
-        found = find_domains(data, ood)
-        listings = [found.own, *found.others]
-        if len(listings) > 1 and not ood:
-            return listings, {one.name: {"domain": one.name} for one in listings}
-        places = {listings[0].name: data, **ood}
-        if len(listings) > len(places):
-            raise ValueError(
-                "each domain in turn takes one manifest that holds them all, or folders and "
-                "manifests of one domain each: got one of several beside --ood, or below it"
-            )
-    paths = {name: path.absolute() for name, path in places.items()}
-    return listings, {
-        name: {"data": path, "ood": [f"{n}={p}" for n, p in paths.items() if n != name]}
-        for name, path in paths.items()
-    }
-
-
 def _cells(
     given: Namespace,
     sources: Mapping[str, Source],
     options: Mapping[str, Mapping[str, Any]],
+    plans: Mapping[str, Mapping[str, Any]],
     tuned: Mapping[str, Mapping[str, Tuned]],
 ) -> Iterator[Cell]:
     """Lay out the runs: domain by domain, seed by seed, method by method."""
@@ -237,7 +206,7 @@ def _cells(
         chosen = tuned.get(domain, {})
         for seed in range(given.seeds):
             for name, method, own in _variants(given, options, chosen):
-                named = {"method": method, "seed": seed, **own}
+                named = {"method": method, "seed": seed, **own, **plans[method]}
                 yield Cell(
                     place / f"{name}-{seed}".replace(" ", "-"),
                     name,
@@ -246,7 +215,7 @@ def _cells(
                     own,
                     source.data.seeded(seed),
                     setting,
-                    replace(plan, seed=seed),
+                    replace(plan, **plans[method], seed=seed),
                     yaml_text({**common, **source.named, **named}),
                 )
 
@@ -266,25 +235,6 @@ def _variants(
         yield name, name, {**own, **(tuned[name].values if name in tuned else {})}
         if name in untuned:
             yield f"{name} (default)", name, own
-
-
-def _options(names: Sequence[str], settings: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Read each method's settings."""
-    for name in names:
-        if name not in METHODS:
-            raise ValueError(f"no method {name!r}: there are {', '.join(TRAINING)}")
-        if name in STREAMING:
-            raise ValueError(f"{name} adapts to a stream of images: run adaptune stream RUN DIR")
-    own: dict[str, list[str]] = {name: [] for name in names}
-    for setting in settings:
-        name, dot, rest = setting.partition(".")
-        if not dot or "=" not in rest or name not in own:
-            raise ValueError(
-                f"expected METHOD.OPTION=VALUE with one of {', '.join(names)}, such as "
-                f"ft.lr=0.01, and got {setting!r}"
-            )
-        own[name].append(rest)
-    return {name: method_options(name, settings) for name, settings in own.items()}
 
 
 def _listed(values: Mapping[str, float]) -> str:

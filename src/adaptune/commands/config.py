@@ -12,6 +12,7 @@ from jsonargparse import Namespace
 from adaptune.commands.parser import NUMBER, record_of
 from adaptune.data.words import absolute_place, absolute_word, named_folders
 from adaptune.engine.plan import Plan
+from adaptune.runs.setup import Setup
 from adaptune.runtime.files import to_json
 
 
@@ -36,6 +37,12 @@ def config_of(given: Namespace, *, leave_out: Sequence[str]) -> dict[str, Any]:
     kept["source"] = [absolute_word(word) for word in given.source]
     if given.target:
         kept["target"] = absolute_place(given.target)
+    if given.get("labels"):
+        kept["labels"] = [absolute_place(word) for word in given.labels]
+    if given.get("label_table"):
+        kept["label_table"] = Path(given.label_table).absolute()
+    if given.get("task") == Setup.task:
+        del kept["task"]
     return kept
 
 

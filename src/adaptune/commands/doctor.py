@@ -6,14 +6,24 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import Namespace
 
 from adaptune.batchnorm.conversion import ConversionReport, convert_batchnorm
 from adaptune.batchnorm.layers import describe_batchnorm, other_norms
-from adaptune.commands.open_data import loading_of
-from adaptune.commands.options import Parser, add_json, add_ood, print_json, record_of
+from adaptune.commands.mask_findings import pixel_counts, shares, without_labels
+from adaptune.commands.open_data import loading_of, mask_folders
+from adaptune.commands.options import (
+    Parser,
+    add_json,
+    add_ood,
+    add_task_choice,
+    print_json,
+    record_of,
+)
 from adaptune.data.domains import DomainData
 from adaptune.data.duplicates import describe_duplicates, find_duplicates
 from adaptune.data.file_rows import FileRows
@@ -21,12 +31,13 @@ from adaptune.data.listing import Listing, Shares
 from adaptune.data.loading import Loading
 from adaptune.data.missing import missing_parts
 from adaptune.data.names import printable
-from adaptune.data.opening import domains_of
+from adaptune.data.opening import domains_of, listing_reader
 from adaptune.data.sources import Found, find_domains
 from adaptune.data.words import named_folders
 from adaptune.networks.network import Network
 from adaptune.report.terminal import Terminal
 from adaptune.runs.setup import Setup
+from adaptune.tasks import TASKS
 from adaptune.types import Labeled
 
 FEW = 5
@@ -53,6 +64,7 @@ def run(words: Sequence[str]) -> None:
     parser.add_class_arguments(Setup, skip={f.name for f in fields(Setup)} - own)
     parser.add_class_arguments(Loading, skip={"seed", "track"})
     parser.add_class_arguments(Shares)
+    add_task_choice(parser, words)
     add_json(parser)
     given = parser.parse_args(list(words))
     wrong: list[Exception] = []
@@ -83,21 +95,26 @@ def _noting(wrong: list[Exception]) -> Iterator[None]:
 
 def _opened(given: Namespace, terminal: Terminal, wrong: list[Exception]) -> DomainData | None:
     """Open the data without the domains that cannot be; each of those is noted."""
-    shares, loads = record_of(Shares, given), loading_of(given, seed=0, track=terminal.track)
+    parts, loads = record_of(Shares, given), loading_of(given, seed=0, track=terminal.track)
     found, others = Found(), list[Listing]()
+    kind, masks = TASKS[given.task].labels, mask_folders(given.get("labels", []))
+    read = listing_reader(kind, masks, Path(given.data).stem)
+    opened = partial(
+        domains_of, shares=parts, loading=loads, labels=kind, table=given.get("label_table")
+    )
     with _noting(wrong):
-        found = find_domains(given.data)
+        found = find_domains(given.data, read=read)
     for name, path in named_folders(given.ood).items():
         with _noting(wrong):
-            others += find_domains(None, {name: path}).others
+            others += find_domains(None, {name: path}, read=read).others
     data: DomainData | None = None
     kept = Found(found.own)
     with _noting(wrong):
-        data = domains_of(kept, shares=shares, loading=loads) if found.trained else None
+        data = opened(kept) if found.trained else None
     for other in (*found.others, *others) if data is not None else ():
         with _noting(wrong):
             more = replace(kept, others=(*kept.others, other))
-            data, kept = domains_of(more, shares=shares, loading=loads), more
+            data, kept = opened(more), more
     return data
 
 
@@ -128,14 +145,15 @@ def _looked_through(
         for name, rows in (*data.sets.items(), *data.ood.items())
         if isinstance(rows, FileRows)
     }
-    counts = _counts(data, files)
-    same = find_duplicates(files)
+    masked = data.labels == "mask"
+    counts, odd = pixel_counts(data.classes, files) if masked else (_counts(data, files), [])
+    same = find_duplicates(without_labels(data, files))
     return found | {
         "counts": counts,
         "problems": dict(data.problems),
         "findings": [
             *data.notes,
-            *_findings(data, files, counts),
+            *(odd if masked else _findings(data, files, counts)),
             *describe_duplicates(same),
             *norms,
         ],
@@ -212,10 +230,15 @@ def _norms(net: Network, rows: Iterable[Labeled]) -> tuple[dict[str, Any], list[
 def _tell(terminal: Terminal, data: DomainData, found: dict[str, Any], *, healthy: bool) -> None:
     counts: dict[str, dict[str, int]] = found["counts"]
     names = list(counts)
+    masked = data.labels == "mask"
     terminal.table(
-        "images by class",
+        "pixels by class, in percent of each set" if masked else "images by class",
         ["class", *names],
-        [[label, *(str(counts[name].get(label, 0)) for name in names)] for label in data.classes],
+        shares(counts, data.classes)
+        if masked
+        else [
+            [label, *(str(counts[name].get(label, 0)) for name in names)] for label in data.classes
+        ],
     )
     for finding in found["findings"]:
         terminal.say(f"- {finding}")

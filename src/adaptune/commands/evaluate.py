@@ -7,8 +7,15 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from adaptune.commands.open_data import open_run_data
-from adaptune.commands.options import Parser, add_json, add_open_set, fabric_on, print_json
+from adaptune.commands.open_data import mask_folders, open_run_data, task_of
+from adaptune.commands.options import (
+    Parser,
+    add_json,
+    add_masks,
+    add_open_set,
+    fabric_on,
+    print_json,
+)
 from adaptune.data.domains import Loading
 from adaptune.data.words import named_folders
 from adaptune.engine.evaluate import evaluate, sample_outputs
@@ -18,7 +25,9 @@ from adaptune.report.terminal import Terminal
 from adaptune.results.score import Measure, Scores
 from adaptune.runs.folder import best_network
 from adaptune.runtime.limits import MOST, check_range
-from adaptune.tasks.classification import Classification
+
+AT_ONCE, AT_ONCE_OF_MASKS = 256, 8
+"""Images at a time; features of every place take a few hundred times the memory of an image's."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -34,7 +43,10 @@ def run(words: Sequence[str]) -> None:
         help="what to test on; by default the run's own test sets",
     )
     parser.add_argument(
-        "--batch-size", type=int, default=256, between=(1, MOST), help="images at a time"
+        "--batch-size",
+        type=int,
+        between=(1, MOST),
+        help=f"images at a time; by default {AT_ONCE}, or {AT_ONCE_OF_MASKS} where there are masks",
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where")
     add_open_set(parser)
@@ -45,6 +57,7 @@ def run(words: Sequence[str]) -> None:
         "unknown; by default it is the network's own, or else the least that keeps 95%% of the "
         "run's ID validation images known",
     )
+    add_masks(parser)
     add_json(parser)
     given = parser.parse_args(list(words))
     check_range("--unknown-above", given.unknown_above, 0, 1, above=True, below=True)
@@ -53,8 +66,12 @@ def run(words: Sequence[str]) -> None:
     net.threshold, calibrates = _threshold(given, net)
     fabric = fabric_on(given.device)
     with Terminal() as terminal:
-        loading = Loading(batch_size=given.batch_size, track=terminal.track)
-        data = open_run_data(folder, net, loading, named_folders(given.data))
+        usual = AT_ONCE_OF_MASKS if task_of(net).places else AT_ONCE
+        loading = Loading(batch_size=given.batch_size or usual, track=terminal.track)
+        masks, table = mask_folders(given.labels), given.label_table
+        data = open_run_data(
+            folder, net, loading, named_folders(given.data), masks=masks, table=table
+        )
         for note in data.notes:
             terminal.say(f"note: {note}")
         if calibrates and len(data.sets.get("val", ())):
@@ -63,8 +80,7 @@ def run(words: Sequence[str]) -> None:
             terminal.say(f"note: {describe_threshold(net.threshold, len(val.y))}")
         scores: dict[str, Scores] = {}
         for name, rows in data.tests().items():
-            task = Classification(len(net.classes), unknown=net.threshold < 1)
-            scores[name] = evaluate(net, rows, task, fabric=fabric).scores
+            scores[name] = evaluate(net, rows, task_of(net), fabric=fabric).scores
         for path, reason in data.problems.items():
             terminal.say(f"left out {path}: {reason}")
         terminal.scores(folder.name, scores)

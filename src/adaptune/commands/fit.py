@@ -13,8 +13,7 @@ from adaptune.commands.config import config_text
 from adaptune.commands.open_data import open_data
 from adaptune.commands.options import (
     add_method,
-    add_task,
-    find_choice,
+    add_task_choice,
     find_method_name,
     print_json,
     record_of,
@@ -32,7 +31,6 @@ from adaptune.report.terminal import Terminal
 from adaptune.results.summary import summarize
 from adaptune.runs.experiment import experiment
 from adaptune.runs.folder import Run
-from adaptune.runs.setup import Setup
 from adaptune.runtime.signals import Stopped
 from adaptune.tasks import TASKS
 from adaptune.types import Needs
@@ -41,15 +39,13 @@ from adaptune.types import Needs
 def run(words: Sequence[str]) -> None:
     """Train, measure, report."""
     words = _resumed(list(words))
-    name, task = find_method_name(words), find_choice(words, "task", Setup.task)
+    name = find_method_name(words)
     parser = training_parser(
         "fit",
         f"Fine-tune a pretrained network with one method (options shown: those of {name}).",
         skip=frozenset(),
     )
-    parser.add_argument("--task", choices=[*TASKS], default=Setup.task, help="what is predicted")
-    if task in TASKS:
-        add_task(parser, TASKS[task])
+    task = add_task_choice(parser, words)
     parser.add_argument(
         "--method",
         choices=sorted(METHODS),  # what cannot be trained is refused where it is said why
@@ -72,14 +68,12 @@ def run(words: Sequence[str]) -> None:
         raise ValueError(
             f"{folder} holds a run already: choose another --out, or go on with --resume"
         )
-    usual = ["task"] * (given.task == Setup.task)
     plan, setting = record_of(Plan, given), setting_of(given)
     fabric = setting.fabric()  # before anything is written: it may bring up other processes
     out = Run(folder, tensorboard=given.tensorboard)
     quiet = not out.writes
     with out.locked(), Terminal(quiet=quiet) as terminal, _saying_how_to_go_on(folder):
-        labels = TASKS[task].labels
-        data = open_data(given, seed=plan.seed, track=terminal.track, labels=labels)
+        data = open_data(given, seed=plan.seed, track=terminal.track)
         if not given.oracle:
             data = replace(data, answers=PeopleAnnotator(folder / "questions.csv", write_questions))
         for note in data.notes:
@@ -93,7 +87,7 @@ def run(words: Sequence[str]) -> None:
             plan,
             name=name,
             terminal=terminal,
-            config=config_text(given, leave_out=("out", "resume", *usual)),
+            config=config_text(given, leave_out=("out", "resume")),
             resume=given.resume,
             fabric=fabric,
         )

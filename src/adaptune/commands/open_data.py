@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,21 @@ from adaptune.data.labels.classes import classes_of
 from adaptune.data.listing import Shares
 from adaptune.data.loading import EmptyRows
 from adaptune.data.opening import open_domains, other_domains
-from adaptune.data.words import named_folders
-from adaptune.networks.network import Network
+from adaptune.data.words import named_folders, read_place
+from adaptune.networks.network import Network, WholeImage
 from adaptune.runs.folder import best_network
-from adaptune.tasks.task import LabelKind
+from adaptune.runs.setup import Setup
+from adaptune.tasks import TASKS
+from adaptune.tasks.classification import Classification
+from adaptune.tasks.segmentation import Segmentation
+from adaptune.tasks.task import Task
 
 KINDS: dict[str, Any] = {
     "data": str,
     "domain": str,
     "source": list,
+    "labels": list,
+    "label_table": str,
     "target": str,
     "ood": list,
     "val_share": float | int,
@@ -39,12 +45,41 @@ def loading_of(given: Namespace, *, seed: int, track: Track) -> Loading:
     return record_of(Loading, given, seed=seed, track=track)
 
 
-def open_data(
-    given: Namespace, *, seed: int, track: Track, labels: LabelKind = "class"
-) -> DomainData:
-    """Open the data that the arguments name; without DATA, the target and other domains alone.
+def mask_folders(words: Sequence[str]) -> dict[str, Path]:
+    """Read where masks are, [NAME=]DIR, by the name of their domain, that of DATA being "".
 
-    ``labels`` are what the task says that they are.
+    Raises:
+        ValueError: If two are of one name.
+
+    >>> mask_folders(["masks", "night=night/masks"])
+    {'': PosixPath('masks'), 'night': PosixPath('night/masks')}
+    """
+    folders: dict[str, Path] = {}
+    for said in map(read_place, words):
+        if said.name in folders:
+            raise ValueError(
+                f"two folders of masks are of {said.name or 'DATA'}: give one, and those of other "
+                "domains as NAME=DIR"
+            )
+        folders[said.name] = said.path
+    return folders
+
+
+def task_of(net: Network) -> Task:
+    """Give the task of a saved network, as its record tells: of places where it reads these.
+
+    >>> from torch import nn
+    >>> net = Network.from_module(nn.Sequential(nn.Linear(2, 2)), head="0", classes=["a", "b"])
+    >>> task_of(net)
+    Classification(classes=2, domains=1, unknown=False)
+    """
+    if isinstance(net.preprocess, WholeImage):
+        return Segmentation(len(net.classes))
+    return Classification(len(net.classes), unknown=net.threshold < 1)
+
+
+def open_data(given: Namespace, *, seed: int, track: Track) -> DomainData:
+    """Open the data that the arguments name; without DATA, the target and other domains alone.
 
     Raises:
         ValueError: If the classes are others than those of the network to start from.
@@ -61,7 +96,9 @@ def open_data(
     common: dict[str, Any] = {
         "target": given.target or "",
         "loading": loading_of(given, seed=seed, track=track),
-        "labels": labels,
+        "labels": TASKS[given.get("task", Setup.task)].labels,
+        "masks": mask_folders(given.get("labels", [])),
+        "table": given.get("label_table"),
         "classes": classes,
         "open_set": given.get("open_set", False),
         "oracle": given.get("oracle", False),
@@ -79,27 +116,34 @@ def open_data(
 
 
 def open_run_data(
-    folder: Path, net: Network, loading: Loading, named: Mapping[str, Path]
+    folder: Path,
+    net: Network,
+    loading: Loading,
+    named: Mapping[str, Path],
+    *,
+    masks: Mapping[str, Path] | None = None,
+    table: str | None = None,
 ) -> DomainData:
     """Open a run's own data, or the data that is named; keep trained subjects out of tests.
+
+    Masks and their table are the run's, with those that are given besides.
 
     Raises:
         ValueError: If the run does not know its data any more and nothing is named.
     """
-    config, open_set = _settings(folder / "config.yaml"), net.threshold < 1
+    config = _settings(folder / "config.yaml")
+    labels = _labels(config, net, masks or {}, table)
+    common = {"loading": loading, "open_set": net.threshold < 1, **labels}
     if _is_there(config):
         others = named or named_folders(config.get("ood", []))
         target = "" if named else config.get("target", "")
-        data = _own_data(config, net, loading, others, target=target, open_set=open_set)
+        data = _own_data(config, others, target=target, **common)
         data = data.without_own_test() if named else data
     elif named:
-        data = other_domains(named, classes=net.classes, loading=loading, open_set=open_set)
+        data = other_domains(named, **common)
     elif "data" not in config and (config.get("target") or config.get("ood")):
         ood = named_folders(config.get("ood", []))
-        target = config.get("target", "")
-        data = other_domains(
-            ood, classes=net.classes, target=target, loading=loading, open_set=open_set
-        )
+        data = other_domains(ood, target=config.get("target", ""), **common)
     else:
         raise ValueError(
             f"{folder} does not know its data any more: name some with --data NAME=DIR"
@@ -112,34 +156,36 @@ def open_source_data(folder: Path, net: Network, loading: Loading) -> DomainData
     config = _settings(folder / "config.yaml")
     if not _is_there(config):
         return DomainData(net.classes, {}, {}, EmptyRows(), loading)
-    return _own_data(config, net, loading, {}).with_input(net.preprocess)
+    data = _own_data(config, {}, loading=loading, **_labels(config, net, {}, None))
+    return data.with_input(net.preprocess)
 
 
 def _is_there(config: Mapping[str, Any]) -> bool:
     return "data" in config and Path(config["data"]).exists()
 
 
-def _own_data(
-    config: Mapping[str, Any],
-    net: Network,
-    loading: Loading,
-    others: Mapping[str, Path],
-    *,
-    target: str = "",
-    open_set: bool = False,
-) -> DomainData:
+def _labels(
+    config: Mapping[str, Any], net: Network, masks: Mapping[str, Path], table: str | None
+) -> dict[str, Any]:
+    """Say what labels are and where: the network's classes, and masks if it reads places."""
+    return {
+        "classes": net.classes,
+        "labels": task_of(net).labels,
+        "masks": mask_folders(config.get("labels", [])) | dict(masks),
+        "table": table or config.get("label_table"),
+    }
+
+
+def _own_data(config: Mapping[str, Any], others: Mapping[str, Path], **more: Any) -> DomainData:
     """Open the data that a run's settings name, split as it was."""
     known = {field.name for field in fields(Shares)} & set(config)
     return open_domains(
         config["data"],
         others,
         shares=Shares(**{name: config[name] for name in known}),
-        loading=loading,
-        classes=net.classes,
         domain=config.get("domain"),
         sources=config.get("source", []),
-        target=target,
-        open_set=open_set,
+        **more,
     )
 
 

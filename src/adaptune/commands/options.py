@@ -28,7 +28,7 @@ from adaptune.runtime.files import to_json
 from adaptune.tasks import TASKS
 from adaptune.tasks.task import Task
 
-SET_ELSEWHERE = {"start", "open_set", "task", "task_options"}
+SET_ELSEWHERE = {"start", "open_set", "task", "task_options", "stride"}
 """Parts of a setup that are options of another name, or of some commands alone."""
 
 
@@ -121,10 +121,50 @@ def add_method(parser: Parser, method: type[Method]) -> None:
     parser.add_class_arguments(method, skip={"net", "task"})
 
 
+def add_task_choice(parser: Parser, words: Sequence[str]) -> str:
+    """Let a command choose its task, and add the options of the one that the words choose."""
+    chosen = find_choice(words, "task", Setup.task)
+    parser.add_argument("--task", choices=[*TASKS], default=Setup.task, help="what is predicted")
+    if chosen in TASKS:
+        add_task(parser, TASKS[chosen])
+    return chosen
+
+
 def add_task(parser: Parser, task: type[Task]) -> None:
-    """Add a task's options: the arguments that are given by name alone."""
+    """Add a task's options: the arguments that are given by name alone, and where masks are."""
+    if task.places:
+        parser.add_argument(
+            "--stride",
+            type=int,
+            default=Setup.stride,
+            help="how many pixels of the input neighbouring features lie apart at the least",
+        )
+    if task.labels == "mask":
+        add_masks(parser)
     if own := hyperparameters(task):
         parser.add_class_arguments(task, skip=set(inspect.signature(task).parameters) - set(own))
+
+
+def add_masks(parser: Parser) -> None:
+    """Let a command be told where masks are, and what their values mean."""
+    parser.add_argument(
+        "--labels",
+        action="extend",
+        nargs="+",
+        type=str,
+        default=[],
+        metavar="[NAME=]DIR",
+        help="folders of masks that are named as the images: DIR those of DATA, NAME=DIR those of "
+        "another domain; none where a domain's folder holds images and masks, or a table names "
+        "them",
+    )
+    parser.add_argument(
+        "--label-table",
+        type=str,
+        metavar="FILE",
+        help="which value of a mask is which class: a CSV of name,index or name,r,g,b, or names, "
+        "one a line; by default classes are counted",
+    )
 
 
 def required(parser: Parser, given: Namespace, *names: str) -> None:
@@ -212,15 +252,23 @@ def method_options(name: str, settings: Sequence[str]) -> dict[str, Any]:
     """
     parser = Parser(prog=f"--set {name}", exit_on_error=False)
     add_method(parser, METHODS[name])
-    pairs = [setting.partition("=") for setting in settings]
-    words = [f"--{option.replace('_', '-')}={value}" for option, _, value in pairs]
     try:
-        return dict(parser.parse_args(words).as_dict())
+        return dict(parser.parse_args(as_words(settings)).as_dict())
     except ArgumentError as error:
         known = ", ".join(hyperparameters(METHODS[name]))
         raise ValueError(
             f"the settings of {name} are {known}, and {' '.join(settings)} does not fit: {error}"
         ) from error
+
+
+def as_words(settings: Sequence[str]) -> list[str]:
+    """Write ``OPTION=VALUE`` settings as words of a command.
+
+    >>> as_words(["average_decay=0.99"])
+    ['--average-decay=0.99']
+    """
+    pairs = [setting.partition("=") for setting in settings]
+    return [f"--{option.replace('_', '-')}={value}" for option, _, value in pairs]
 
 
 def print_json(results: Mapping[str, Any]) -> None:

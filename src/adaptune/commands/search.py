@@ -15,11 +15,13 @@ from adaptune.commands.config import config_of, yaml_text
 from adaptune.commands.open_data import open_data
 from adaptune.commands.options import (
     add_method,
+    add_task_choice,
     find_method_name,
     make_folder,
     print_json,
     record_of,
     required,
+    setting_of,
     training_parser,
 )
 from adaptune.engine.method import hyperparameters
@@ -29,7 +31,6 @@ from adaptune.report.page import write_search_report
 from adaptune.report.terminal import Terminal
 from adaptune.results.score import Measure
 from adaptune.results.trial import Trial, best_of
-from adaptune.runs.setup import Setup
 from adaptune.runtime.files import to_json, write_text
 from adaptune.runtime.machine import describe_machine
 from adaptune.studies.comparison import without_tests
@@ -101,6 +102,7 @@ def run(words: Sequence[str]) -> None:
         action="store_true",
         help="DAFT's own two searches instead: the body's rate without conversion, then the head's",
     )
+    add_task_choice(parser, words)
     if name in METHODS:
         add_method(parser, METHODS[name])
     given = parser.parse_args(words)
@@ -183,7 +185,7 @@ def _study(
     data = open_data(given, seed=plan.seed, track=terminal.track)
     data = without_tests(data) if given.jobs > 1 else data.without_tests()
     name = given.study or f"{given.method}-{Path(given.data).stem}"
-    setting = record_of(Setup, given)
+    setting = setting_of(given)
     what = Search(name + part, given.method, options, over, data, setting, plan, budget)
     return Study(what, Path(given.out), given.storage)
 

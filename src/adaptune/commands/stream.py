@@ -38,7 +38,7 @@ from adaptune.engine.plan import Plan
 from adaptune.engine.streaming import stream
 from adaptune.methods import METHODS
 from adaptune.metrics.classification import accuracy
-from adaptune.networks.network import Network
+from adaptune.networks.network import Network, WholeImage
 from adaptune.report.terminal import NAMED, Terminal
 from adaptune.runs.folder import best_network
 from adaptune.runtime.signals import Signals, Stopped
@@ -69,6 +69,8 @@ def run(words: Sequence[str]) -> None:
     if given.shuffle:
         files = [files[row] for row, _ in shuffled_keys(len(files), plan.seed, 0)]
     net = Network.load(best_network(Path(given.run)))
+    if isinstance(net.preprocess, WholeImage):
+        raise ValueError("a stream is of one answer an image, and this network has one a place")
     options = {key: given[key] for key in hyperparameters(METHODS[name])}
     with Terminal() as terminal:
         for note in notes:

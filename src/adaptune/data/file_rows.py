@@ -45,8 +45,8 @@ class FileRows(Dataset[Sample | Unreadable]):
 
     @cached_property
     def labels(self) -> list[Any]:
-        """The label of each row in plain numbers."""
-        return [self.meaning.read(example).tolist() for example in self.examples]
+        """What is told of each row's label; see `LabelReader.told`."""
+        return [self.meaning.told(example) for example in self.examples]
 
     def through(self, reader: Input) -> FileRows:
         """Give the same files through another input."""
@@ -67,11 +67,11 @@ class FileRows(Dataset[Sample | Unreadable]):
         row, seed = key
         example = self.examples[row]
         try:
-            x = self._fixed(example)
+            x, y = self._fixed(example), self.meaning.read(example)
         except OSError as error:
             return Unreadable(printable(example.path), str(error))
         with seeded(seed):
-            return *self.input.varied(x, self.meaning.read(example)), row
+            return *self.input.varied(x, y), row
 
     def _fixed(self, example: Example) -> Tensor:
         if not self.input.made:

@@ -12,10 +12,13 @@ from adaptune.data.file_rows import FileRows
 from adaptune.data.inputs import input_of
 from adaptune.data.labels import LabelReader, Labels, NoLabels, labels_of
 from adaptune.data.labels.classes import classes_of
+from adaptune.data.labels.mask_table import MaskTable, read_mask_table
+from adaptune.data.labels.masks import counted_table
 from adaptune.data.listing import Example, Listing, Shares, split_by_subject
 from adaptune.data.loading import EmptyRows, Loading, RowSource
-from adaptune.data.names import refuse_taken
-from adaptune.data.sources import Found, find_domains
+from adaptune.data.names import normal_name, refuse_taken
+from adaptune.data.readers.scenes import SceneReader
+from adaptune.data.sources import Found, ListingReader, find_domains, read_source
 from adaptune.data.target import Target
 from adaptune.networks.network import Preprocess
 from adaptune.tasks.task import LabelKind
@@ -33,6 +36,8 @@ def open_domains(
     shares: Shares | None = None,
     loading: Loading | None = None,
     labels: LabelKind = "class",
+    masks: Mapping[str, Path] | None = None,
+    table: Path | str | None = None,
     classes: Sequence[str] | None = None,
     domain: str | None = None,
     open_set: bool = False,
@@ -52,9 +57,14 @@ def open_domains(
             a manifest, NAME=DIR, or a domain of ``source``. Labels that it has test alone.
         shares: How much is kept for validation and testing where a source has no splits.
         loading: How batches are made.
-        labels: What labels are: names of classes, or numbers ("value").
+        labels: What labels are: names of classes, masks beside images ("mask"), or numbers
+            ("value").
+        masks: Where the masks of each domain lie, by its name, those of ``source`` under "". A
+            folder of images has all its scenes below it, no class folders; a manifest names masks
+            in a column ``mask``.
+        table: A file that says which value of a mask is which class; see `read_mask_table`.
         classes: The names of the classes; by default those of the source. Images of others are
-            left out. Of values, their name.
+            left out. Of values, their name; of masks, in the order of their indices.
         domain: The domain of a manifest to train on; by default its first.
         open_set: Test on images of other classes too, in the target and other domains: their label
             is the number of classes.
@@ -66,10 +76,18 @@ def open_domains(
             lacks a label.
     """
     return domains_of(
-        find_domains(source, ood, sources, target, first=domain),
+        find_domains(
+            source,
+            ood,
+            sources,
+            target,
+            first=domain,
+            read=listing_reader(labels, masks, Path(source).stem),
+        ),
         shares=shares,
         loading=loading,
         labels=labels,
+        table=table,
         classes=classes,
         open_set=open_set,
         oracle=oracle,
@@ -83,6 +101,8 @@ def other_domains(
     target: Path | str = "",
     loading: Loading | None = None,
     labels: LabelKind = "class",
+    masks: Mapping[str, Path] | None = None,
+    table: Path | str | None = None,
     open_set: bool = False,
     oracle: bool = False,
 ) -> DomainData:
@@ -92,13 +112,32 @@ def other_domains(
         ValueError: As `open_domains`.
     """
     return domains_of(
-        find_domains(None, sources, target=target),
+        find_domains(None, sources, target=target, read=listing_reader(labels, masks)),
         loading=loading,
         labels=labels,
+        table=table,
         classes=classes,
         open_set=open_set,
         oracle=oracle,
     )
+
+
+def listing_reader(
+    labels: LabelKind, masks: Mapping[str, Path] | None = None, own: str = ""
+) -> ListingReader:
+    """Give what lists a place whose labels are of a kind; ``own`` is the name of the source.
+
+    Raises:
+        ValueError: If masks are given under the name that the source has.
+    """
+    if labels != "mask":
+        return read_source
+    named = {normal_name(name or own): Path(place) for name, place in (masks or {}).items()}
+    if len(named) < len(masks or {}):
+        raise ValueError(
+            f"the images to train on are called {own} themselves: give that domain another name"
+        )
+    return SceneReader(named)
 
 
 def domains_of(
@@ -107,14 +146,14 @@ def domains_of(
     shares: Shares | None = None,
     loading: Loading | None = None,
     labels: LabelKind = "class",
+    table: Path | str | None = None,
     classes: Sequence[str] | None = None,
     open_set: bool = False,
     oracle: bool = False,
 ) -> DomainData:
     """Split what was found and keep it to its labels; else as `open_domains`."""
     shares, loading = shares or Shares(), loading or Loading()
-    names = classes or (found.own.classes if labels == "class" else ())
-    meaning = labels_of(labels, classes_of(names), open_set=open_set)
+    meaning = _meaning(labels, found.own, classes, table, open_set=open_set)
     kept, notes = _kept(meaning, [split_by_subject(one, shares) for one in found.trained])
     hidden = _unseen(shares, kept)
     tests, said = _tested(meaning, found, hidden)
@@ -138,6 +177,25 @@ def domains_of(
         target=Target(found.target.name, target, target),
         answers=_answers(labels, meaning, found.target) if oracle else NoAnnotator(),
     )
+
+
+def _meaning(
+    kind: LabelKind,
+    own: Listing,
+    classes: Sequence[str] | None,
+    file: Path | str | None,
+    *,
+    open_set: bool,
+) -> Labels:
+    """Give what reads labels, by the names that were asked for or those that there are."""
+    table: MaskTable | None = None
+    names: Sequence[str] = classes or (own.classes if kind == "class" else ())
+    if kind == "mask" and file is not None:
+        table = read_mask_table(Path(file))
+        names = classes or table.names
+    elif kind == "mask" and not classes:
+        names = counted_table([one for one in own.examples if one.label]).names
+    return labels_of(kind, classes_of(names), open_set=open_set, table=table)
 
 
 def _kept(labels: Labels, split: Sequence[Listing]) -> tuple[list[Listing], list[str]]:
@@ -205,7 +263,7 @@ def _answers(kind: LabelKind, labels: Labels, target: Listing) -> Annotator:
         ValueError: If labels are no classes, or the target lacks some.
     """
     if kind != "class":
-        raise ValueError("--oracle answers with classes, and labels are values: leave it out")
+        raise ValueError(f"--oracle answers with classes, and labels are {kind}s: leave it out")
     return oracle_of(labels.names, target)
 
 

@@ -15,12 +15,19 @@ from adaptune.data.sources import Found, read_source
 
 
 def leave_one_out(
-    listings: Sequence[Listing], *, shares: Shares | None = None, loading: Loading | None = None
+    listings: Sequence[Listing],
+    *,
+    trained: Sequence[str] = (),
+    shares: Shares | None = None,
+    loading: Loading | None = None,
 ) -> dict[str, DomainData]:
     """Train on each domain in turn and test on all others, under the classes that all have.
 
+    ``trained`` are the names of those to train on; by default all.
+
     Raises:
-        ValueError: If there is one domain only, two have one name, or no class is in all of them.
+        ValueError: If there is one domain only, two have one name, one to train on is not there, or
+            no class is in all of them.
     """
     names = [listing.name for listing in listings]
     if len(set(names)) < 2:
@@ -30,6 +37,9 @@ def leave_one_out(
         )
     for at, name in enumerate(names):
         refuse_taken([name], names[:at])
+    wanted = [normal_name(name) for name in trained] or names
+    if lost := [name for name in wanted if name not in names]:
+        raise ValueError(f"no domain {lost[0]!r} to train on: there are {', '.join(names)}")
     classes = shared_classes(listings)
     return {
         own.name: domains_of(
@@ -39,6 +49,7 @@ def leave_one_out(
             classes=classes,
         )
         for own in listings
+        if own.name in wanted
     }
 
 

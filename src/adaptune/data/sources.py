@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +12,9 @@ from adaptune.data.readers.folder import is_flat, read_flat, read_folder
 from adaptune.data.readers.manifest import SUFFIXES, read_manifest
 from adaptune.data.readers.tars import is_tars, read_tars
 from adaptune.data.words import read_place, read_word
+
+ListingReader = Callable[[Path, str], list[Listing]]
+"""Lists what lies in a place, one listing a domain, of which a single one has the name given."""
 
 NOTHING = Listing("", (), ())
 """What stands for a domain that there is not."""
@@ -42,6 +45,7 @@ def find_domains(
     target: Path | str = "",
     *,
     first: str | None = None,
+    read: ListingReader | None = None,
 ) -> Found:
     """List the domains that words name.
 
@@ -51,19 +55,21 @@ def find_domains(
         sources: Further domains to train on: NAME=DIR, or a domain of ``source``.
         target: What to adapt to: DIR, NAME=DIR, or a domain of ``source``.
         first: The domain of ``source`` to train on; by default its first.
+        read: What lists a place; by default `read_source`.
 
     Raises:
         ValueError: If one is missing or empty, or two of one kind have one name.
     """
-    own, *rest = [NOTHING] if source is None else _own_domains(Path(source), first)
+    read = read or read_source
+    own, *rest = [NOTHING] if source is None else _own_domains(Path(source), first, read)
     known = {one.name: one for one in rest}
-    more = [one for word in sources for one in _further(word, known)]
-    goal = known.get(normal_name(str(target))) or _target(str(target)) if target else NOTHING
+    more = [one for word in sources for one in _further(word, known, read)]
+    goal = known.get(normal_name(str(target))) or _target(str(target), read) if target else NOTHING
     twice = [one.name for one in more if one.name in (own.name, goal.name) or more.count(one) > 1]
     if twice:
         raise ValueError(f"two domains are called {twice[0]!r}: give every one a name of its own")
     others = [one for one in rest if one not in (goal, *more)]
-    others += [one for name, path in (ood or {}).items() for one in read_source(Path(path), name)]
+    others += [one for name, path in (ood or {}).items() for one in read(Path(path), name)]
     return Found(own, tuple(more), goal, tuple(others))
 
 
@@ -85,13 +91,13 @@ def read_source(path: Path, name: str) -> list[Listing]:
     return [replace(one, name=f"{name}/{one.name}") for one in domains]
 
 
-def _own_domains(source: Path, first: str | None) -> list[Listing]:
+def _own_domains(source: Path, first: str | None, read: ListingReader) -> list[Listing]:
     """List the domains of a source, the one to train on first.
 
     Raises:
         ValueError: If the source has no such domain.
     """
-    found = read_source(source, source.stem)
+    found = read(source, source.stem)
     names = [listing.name for listing in found]
     wanted = names[0] if first is None else normal_name(first)
     if wanted not in names:
@@ -99,7 +105,7 @@ def _own_domains(source: Path, first: str | None) -> list[Listing]:
     return sorted(found, key=lambda listing: listing.name != wanted)
 
 
-def _further(word: str, known: Mapping[str, Listing]) -> list[Listing]:
+def _further(word: str, known: Mapping[str, Listing], read: ListingReader) -> list[Listing]:
     """List what a word says to train on too: NAME=DIR, or the name of a ``known`` domain.
 
     Raises:
@@ -107,7 +113,7 @@ def _further(word: str, known: Mapping[str, Listing]) -> list[Listing]:
     """
     said = read_word(word)
     if said.place:
-        return read_source(Path(said.place), said.name)
+        return read(Path(said.place), said.name)
     if said.name not in known:
         raise ValueError(
             f"no domain {said.name!r} to train on: give NAME=DIR, or a further domain of the "
@@ -116,7 +122,7 @@ def _further(word: str, known: Mapping[str, Listing]) -> list[Listing]:
     return [known[said.name]]
 
 
-def _target(word: str) -> Listing:
+def _target(word: str, read: ListingReader) -> Listing:
     """List what to adapt to: a folder, a manifest or tars, as DIR or NAME=DIR.
 
     A folder of images without class folders is a target without labels, all of them "".
@@ -128,9 +134,9 @@ def _target(word: str) -> Listing:
     path = said.path
     own = path.stem if path.suffix.lower() in SUFFIXES else path.resolve().name
     name = said.name or normal_name(own)
-    if path.is_dir() and is_flat(path):
+    if read is read_source and path.is_dir() and is_flat(path):
         return read_flat(path, name)
-    found = read_source(path, name)
+    found = read(path, name)
     if len(found) > 1:
         raise ValueError(
             f"{path} holds {len(found)} domains and one is adapted to: give each a table of its own"

@@ -15,6 +15,7 @@ from adaptune.methods.gradual_unfreezing import GradualUnfreezing as GradualUnfr
 from adaptune.methods.ibn import IBN as IBN
 from adaptune.methods.l2_sp import L2SP as L2SP
 from adaptune.methods.lftl import LFTL as LFTL
+from adaptune.methods.lora import LoRA as LoRA
 from adaptune.methods.lp import LinearProbe as LinearProbe
 from adaptune.methods.lp_ft import LinearProbeFineTune as LinearProbeFineTune
 from adaptune.methods.mcd import MCD as MCD
@@ -31,6 +32,7 @@ METHODS: dict[str, type[Method]] = {
     "daft": DAFT,
     "l2-sp": L2SP,
     "gradual-unfreezing": GradualUnfreezing,
+    "lora": LoRA,
     "sam": SAM,
     "tram": TRAM,
     "ibn": IBN,

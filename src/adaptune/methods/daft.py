@@ -13,8 +13,7 @@ from adaptune.networks.heads import Readout
 from adaptune.networks.network import Network
 from adaptune.networks.probe_start import ProbeStart
 from adaptune.ops.conditioning import Spread
-from adaptune.tasks.classification import Classification
-from adaptune.tasks.task import Task
+from adaptune.tasks.task import Labelling, Task
 from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Objective, Rate
 
 
@@ -28,7 +27,7 @@ class DAFT(Method):
     A conditioned head, which the paper has not, reads features standardised by what the same pass
     measured, at a rate relative to the largest stable one, for which the task's loss must have
     a known bound of its curvature; then no gradient moves a tensor of the body far, so that
-    rates that are too high do little harm. In classification it starts at the linear probe of the
+    rates that are too high do little harm. In labelling it starts at the linear probe of the
     features that the pass saw, whose C is cross-validated on them, so that short runs arrive.
 
     Args:
@@ -85,7 +84,7 @@ class DAFT(Method):
     def prepare(self, data: Domains) -> dict[str, Any]:
         """Measure batch norms and the head's input in one pass; convert, and start the head."""
         spread, start, conditioned = Spread(), ProbeStart(), self.head == "conditioned"
-        probes = self.head_start == "probe" and isinstance(self.task, Classification)
+        probes = self.head_start == "probe" and isinstance(self.task, Labelling)
         watches: list[Watch] = [spread, start] if probes else [spread]
         notes: dict[str, Any] = dict(
             scan(

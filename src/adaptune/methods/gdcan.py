@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated, ClassVar, cast
+from typing import Annotated, Any, ClassVar, cast
 
 import torch
 from torch import nn
 
+from adaptune.batchnorm.passes import DomainPasses, Passes
 from adaptune.engine.method import Descend, Method
 from adaptune.networks.layers.domain_attention import (
     CorrectedLinear,
@@ -19,7 +20,7 @@ from adaptune.networks.network import Network
 from adaptune.ops.discrepancy import mmd, subset_mmd
 from adaptune.runtime.processes import gather, join
 from adaptune.tasks.classification import Classification
-from adaptune.types import Batch, BatchNormPolicy, Between, Group, Needs, Objective, Rate
+from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Needs, Objective, Rate
 
 soft_mmd = partial(mmd, count=1, bandwidth=1.68)
 soft_subset_mmd = partial(subset_mmd, count=1, bandwidth=1.68)
@@ -36,9 +37,11 @@ class GDCAN(Method):
     some of its own rows, corrected, in features and in logits; the target's entropy is added. All
     predictions take its path.
 
-    Both domains go through the body in one pass, so in train mode batch norms normalise both by
-    what the two have together; in eval mode each domain's result is that of a pass of its own.
-    Source: Generalized Domain Conditioned Adaptation Network (Li et al., 2021).
+    In train mode what batch norms normalise by is said by ``passes``: ``joint``, what both domains
+    of a batch have together, which running statistics follow; ``separate``, each domain's own
+    batch, both of which they follow in turn; ``apart``, the same with statistics of each domain's
+    own, the target's in predictions. In eval mode, which the released code keeps to in one pass,
+    all are the same. Source: Generalized Domain Conditioned Adaptation Network (Li et al., 2021).
 
     Terms, weights and the gate are those of the released code, the paper's text was not compared.
     Other than there: batch norms are in train mode, since with frozen ones EfficientNet-Lite0 let
@@ -51,6 +54,7 @@ class GDCAN(Method):
     Args:
         lr: The body's rate.
         batchnorm: What batch norms do: train, eval or converted (DAFT's conversion, then train).
+        passes: How both domains go through batch norms: joint, separate or apart.
         alignment: The weight of discrepancies.
         certainty: The weight of the target's entropy.
         threshold: The difference of statistics from which on the target has a path of its own.
@@ -71,6 +75,7 @@ class GDCAN(Method):
         *,
         lr: Rate = 0.01,
         batchnorm: BatchNormPolicy = "train",
+        passes: Passes = "joint",
         alignment: Annotated[float, Between(0.1, 10.0)] = 1.5,
         certainty: Annotated[float, Between(0.01, 1.0)] = 0.1,
         threshold: float = 0.2,
@@ -82,14 +87,21 @@ class GDCAN(Method):
         super().__init__(net, task, batchnorm=batchnorm)
         self.lr, self.batchnorm, self.new, self.slow = lr, batchnorm, new, slow
         self.alignment, self.certainty, self.chance = alignment, certainty, chance
-        self.threshold, self.reduction = threshold, reduction
+        self.threshold, self.reduction, self.passes = threshold, reduction, passes
         if not attentions(net):
             net.operate("domain-attention", reduction=reduction, threshold=threshold)
+        self.both = DomainPasses(net.body, passes)
 
     @property
     def head(self) -> CorrectedLinear:
         """The head with its corrections."""
         return cast(CorrectedLinear, self.net.head)
+
+    def prepare(self, data: Domains) -> dict[str, Any]:
+        """Convert batch norms if the policy says so; both domains begin with their statistics."""
+        notes = super().prepare(data)
+        self.both.start(self.net.body)
+        return notes
 
     def groups(self) -> list[Group]:
         """Train the head fast, its corrections slowly."""
@@ -109,10 +121,9 @@ class GDCAN(Method):
 
     def objective(self, batch: Batch) -> Objective:
         """Ask for the labels, for domains that agree, and for certainty on the target."""
-        count, head, y = len(batch.labeled), self.head, gather(batch.labeled.y)
-        with source_first(self.net.body, count):
-            features = self.net.body(torch.cat([batch.labeled.x, batch.unlabeled.x]))
-        ours, others = map(join, features.tensor_split([count]))
+        body, head, y = self.net.body, self.head, gather(batch.labeled.y)
+        paths = partial(source_first, body)
+        ours, others = map(join, self.both(body, batch.labeled.x, batch.unlabeled.x, around=paths))
         corrected, count = head.correct(torch.cat([ours, others])), len(y)
         logits, theirs = head.plain(ours), head.read(corrected)
         said = theirs[count:].softmax(1)

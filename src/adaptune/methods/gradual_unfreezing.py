@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from torch import nn
 
@@ -12,7 +12,7 @@ from adaptune.engine.method import Descend, Method
 from adaptune.networks.network import Network
 from adaptune.networks.stages import group_parameters, layer_groups
 from adaptune.tasks.task import Task
-from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Objective, Rate
+from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Objective
 
 
 class GradualUnfreezing(Method):
@@ -45,7 +45,7 @@ class GradualUnfreezing(Method):
         net: Network,
         task: Task,
         *,
-        lr: Rate = 0.1,
+        lr: Annotated[float, Between(1e-4, 0.1)] = 0.01,
         factor: float = 2.6,
         share: float = 0.5,
         batchnorm: BatchNormPolicy = "eval",

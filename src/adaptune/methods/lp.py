@@ -11,16 +11,16 @@ from adaptune.batchnorm.scan import scan
 from adaptune.engine.method import Method
 from adaptune.networks.heads import Readout
 from adaptune.networks.network import Network
+from adaptune.ops.places import labelled_rows
 from adaptune.ops.probe import Probe, linear_probe, penalties
 from adaptune.runtime.processes import broadcast_from_first, gather
-from adaptune.tasks.classification import Classification
+from adaptune.tasks.task import Labelling
 from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Labeled, Objective
 
 FeaturesAndLabels = tuple[torch.Tensor, torch.Tensor]
-"""Features and labels."""
 
-KEPT = 4
-"""Probes that are kept at a time."""
+KEPT = 4  # probes at a time
+PLACES = 16  # of an image that are seen, where each has a class of its own
 
 
 class LinearProbe(Method):
@@ -28,18 +28,19 @@ class LinearProbe(Method):
 
     Features of every training and validation image are computed once. Values of C from 1e-7 to 1e2
     are tried, and the one most accurate on ID validation is kept. Batch norms stay in eval mode, so
-    features are the pretrained network's own. Source: the protocol of Ha, Jeong and Lee, 2024,
-    after Kumar et al., 2022.
+    features are the pretrained network's own. Of images with a class at every place 16 places are
+    seen, evenly spread, which is ours. Source: the protocol of Ha, Jeong and Lee, 2024, after Kumar
+    et al., 2022.
 
     Args:
         cs: How many values of C are tried.
     """
 
     setting: ClassVar[str] = "supervised"
-    task: Classification
+    task: Labelling
     net: Network[Readout]
 
-    def __init__(self, net: Network[Readout], task: Classification, *, cs: int = 50) -> None:
+    def __init__(self, net: Network[Readout], task: Labelling, *, cs: int = 50) -> None:
         super().__init__(net, task, batchnorm="eval")
         self.cs = cs
 
@@ -59,7 +60,7 @@ class LinearProbe(Method):
 
 def probe_head(
     net: Network[Readout],
-    task: Classification,
+    task: Labelling,
     data: Domains,
     *,
     cs: int,
@@ -74,7 +75,8 @@ def probe_head(
     seen: dict[str, list[list[torch.Tensor]]] = {"train": [], "val": []}
 
     def keep(batch: Labeled, features: torch.Tensor) -> None:
-        seen[split].append([features.float().cpu(), batch.y.cpu(), batch.index.cpu()])
+        rows, y, row = labelled_rows(features, batch.y, task.classes, PLACES)
+        seen[split].append([rows.float().cpu(), y.cpu(), batch.index[row].cpu()])
 
     split = "train"
     notes: dict[str, Any] = dict(
@@ -91,8 +93,7 @@ def probe_head(
     return notes
 
 
-_PROBES: dict[str, Probe] = {}
-"""The last probes: runs of a comparison or a search that differ in seed or rate share theirs."""
+_PROBES: dict[str, Probe] = {}  # the last: runs that differ in seed or rate alone share theirs
 
 
 def _solved(train: FeaturesAndLabels, val: FeaturesAndLabels, classes: int, cs: int) -> Probe:

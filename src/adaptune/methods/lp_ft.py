@@ -8,7 +8,7 @@ from adaptune.engine.method import Method
 from adaptune.methods.lp import probe_head
 from adaptune.networks.heads import Readout
 from adaptune.networks.network import Network
-from adaptune.tasks.classification import Classification
+from adaptune.tasks.task import Labelling
 from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Objective
 
 
@@ -26,13 +26,13 @@ class LinearProbeFineTune(Method):
     """
 
     setting: ClassVar[str] = "supervised"
-    task: Classification
+    task: Labelling
     net: Network[Readout]
 
     def __init__(
         self,
         net: Network[Readout],
-        task: Classification,
+        task: Labelling,
         *,
         lr: Annotated[float, Between(1e-4, 0.1)] = 0.003,
         batchnorm: BatchNormPolicy = "eval",

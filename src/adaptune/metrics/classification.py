@@ -11,6 +11,7 @@ from torch import Tensor
 from adaptune.metrics.column import Column
 from adaptune.metrics.tally import Mistake
 from adaptune.ops.rows import need_rows
+from adaptune.results.images import pack
 from adaptune.results.score import Score, Scores
 from adaptune.runtime.processes import add_up, gather
 from adaptune.types import Outputs
@@ -27,14 +28,15 @@ class ClassTally:
         unknown: Whether a further, last output and label mean that a row is of none of them.
 
     The detail of its scores is ``confusion``, one row a true class and one column a predicted one,
-    in counts; with ``unknown`` also ``open_set``, see `open_set`. Beside that it keeps a loss and
-    an index of each row, 12 bytes, so that the mean is the same for any batches and processes.
+    in counts, and ``right``, which rows are, see `pack`; with ``unknown`` also ``open_set``, see
+    `open_set`. Beside that it keeps of each row a loss, an index and whether it is right, 13 bytes,
+    so that the mean is the same for any batches and processes.
     """
 
     def __init__(self, classes: int, *, unknown: bool = False) -> None:
         self.classes, self.unknown, self.columns = classes, unknown, classes + unknown
         self.confusion = torch.zeros(self.columns, self.columns, dtype=torch.int64)
-        self.losses, self.index = Column(), Column(torch.int64)
+        self.losses, self.index, self.right = Column(), Column(torch.int64), Column(torch.bool)
         self.worst = torch.empty(0, 5, dtype=torch.float64)
 
     def add(self, outputs: Outputs) -> None:
@@ -53,8 +55,10 @@ class ClassTally:
             )
         self.losses.add(F.cross_entropy(logits, y, reduction="none"))
         self.index.add(outputs.index)
+        guess = logits.argmax(1)
+        self.right.add(guess == y)
         self.confusion = self.confusion.to(logits.device)
-        self.confusion.index_put_((y, logits.argmax(1)), torch.ones_like(y), accumulate=True)
+        self.confusion.index_put_((y, guess), torch.ones_like(y), accumulate=True)
         self._remember(logits, y, outputs.index)
 
     def _remember(self, logits: Tensor, y: Tensor, index: Tensor) -> None:
@@ -74,7 +78,7 @@ class ClassTally:
     def merge(self) -> None:
         """Add up what all processes counted."""
         self.confusion = add_up(self.confusion)
-        for column in (self.losses, self.index):
+        for column in (self.losses, self.index, self.right):
             column.replace(gather(column.values()))
         worst = gather(self.worst)
         self.worst = self.worst[:0]
@@ -94,12 +98,14 @@ class ClassTally:
             )
         confusion = self.confusion.cpu()
         opened = open_set(confusion) if self.unknown else {}
+        order = self.index.values().argsort(stable=True)
         return Scores(
             accuracy(int(confusion.diagonal().sum()), count),
-            mean_loss(losses[self.index.values().argsort(stable=True)]),
+            mean_loss(losses[order]),
             count,
             {
                 "confusion": tuple(tuple(row.tolist()) for row in confusion),
+                "right": pack(self.right.values().cpu()[order].numpy()),
                 **({"open_set": opened} if opened else {}),
             },
         )

@@ -5,11 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from adaptune.ops.rows import sample_places
 from adaptune.runtime.processes import gather, rank_and_world
 from adaptune.types import Outputs
 
 SAMPLE = 2000
 """Rows of a set that label-free scores and distortion look at: some compare all with all."""
+
+PLACES = 8
+"""Places that are kept of a row, where it has many; as many times fewer rows are taken then."""
 
 FREE = 2**63 - 1
 """The rank of a place that holds no row yet: no row's own is higher."""
@@ -19,7 +23,8 @@ class Sample:
     """At most ``size`` rows of a set: those whose index ranks lowest by a hash.
 
     So it is the same sample for any batches, order and number of processes, and for every network.
-    A set of no more rows is kept whole.
+    A set of no more rows is kept whole. Of rows with places, (N, C, h, w), some places are kept,
+    (N, C, P): the same of outputs, features and labels (N, P) on grids of any size.
 
     >>> from dataclasses import replace
     >>> rows = torch.arange(6)
@@ -33,7 +38,7 @@ class Sample:
     """
 
     def __init__(self, size: int = SAMPLE) -> None:
-        self.size = size
+        self.size, self.whole = size, size
         self.rank = torch.full((size,), FREE)
         self.rooms: list[Tensor] = []
 
@@ -41,6 +46,8 @@ class Sample:
         """Take the rows of a batch that rank among the lowest so far, in the place of others."""
         index = outputs.index.cpu()
         rank = ranks(index)
+        if outputs.features.dim() > 2 and self.size == self.whole:
+            self._resize(max(1, self.whole // PLACES))
         keep = torch.cat([self.rank, rank]).argsort(stable=True)[: self.size]
         coming = keep[keep >= self.size] - self.size
         if not len(coming):
@@ -49,9 +56,9 @@ class Sample:
         stays[keep[keep < self.size]] = True
         places = (~stays).nonzero().flatten()
         parts = [
-            outputs.logits[coming].cpu(),
-            outputs.y[coming].cpu(),
-            outputs.features[coming].float().cpu(),
+            _few(outputs.logits[coming]).cpu(),
+            _labels(outputs.y[coming]).cpu(),
+            _few(outputs.features[coming]).float().cpu(),
             index[coming],
         ]
         if not self.rooms:
@@ -60,10 +67,15 @@ class Sample:
         for room, part in zip(self.rooms, parts, strict=True):
             room[places] = part
 
+    def _resize(self, size: int) -> None:
+        """Have room for fewer rows; none is taken yet, or there were as few before."""
+        self.size, self.rank = size, self.rank[:size]
+
     def merge(self) -> None:
         """Choose again among what all processes chose."""
         if rank_and_world()[1] == 1:
             return
+        self._resize(int(gather(torch.tensor([self.size])).min()))
         lowest = gather(self.rank).sort().values[: self.size]
         self.rank = torch.where(self.rank <= lowest[-1], self.rank, FREE)
         own, rooms = self._rows(), []
@@ -87,6 +99,14 @@ class Sample:
         filled = (self.rank != FREE).nonzero().flatten()
         order = filled[self.rooms[-1][filled].argsort()]
         return [room[order] for room in self.rooms]
+
+
+def _few(tensor: Tensor) -> Tensor:
+    return sample_places(tensor, PLACES) if tensor.dim() > 2 else tensor
+
+
+def _labels(y: Tensor) -> Tensor:
+    return _few(y.unsqueeze(1)).squeeze(1) if y.dim() > 2 else y
 
 
 def ranks(index: Tensor) -> Tensor:

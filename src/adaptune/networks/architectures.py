@@ -41,15 +41,25 @@ class Preprocess:
 
 
 @dataclass(frozen=True)
+class WholeImage(Preprocess):
+    """How images are made into inputs of networks that give an output at every place.
+
+    The whole image is scaled to a square of ``size``, whatever its sides: nothing is cut off, so
+    that there is an answer to every place, and nothing is padded, which batch norms would see.
+    ``crop`` has no meaning.
+    """
+
+
+@dataclass(frozen=True)
 class Origin:
     """Where a network's architecture comes from, so that it can be built again.
 
-    ``kind`` is ``timm``, ``torchvision``, ``transformers`` or ``module`` (the caller's own, given
-    again on loading); ``head`` is the name of the layer that the head stands for, the first of
-    them where these are several.
+    ``kind`` is ``timm``, ``torchvision``, ``transformers``, ``timm-features`` (stages of a timm
+    model, see `timm_features`) or ``module`` (the caller's own, given again on loading); ``head``
+    is the name of the layer that the head stands for, the first of them where these are several.
     """
 
-    kind: Literal["timm", "torchvision", "transformers", "module"]
+    kind: Literal["timm", "torchvision", "transformers", "timm-features", "module"]
     name: str
     head: str
 
@@ -58,7 +68,8 @@ class Origin:
 class Architecture:
     """A module as a library makes it, with the names of its heads; see `split` for ``silent``.
 
-    ``config`` is what builds it again, where a name does not.
+    ``config`` is what builds it again, where a name does not. One without a head gives features
+    (N, ``width``, h, w) by itself.
     """
 
     module: nn.Module
@@ -68,6 +79,7 @@ class Architecture:
     silent: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    width: int = 0
 
 
 def timm_architecture(

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor
 
 from adaptune.networks.architectures import cannot_take, see, takes
+from adaptune.networks.dense import named_as_whole
 from adaptune.networks.hugging_face import transformers_folder
-from adaptune.networks.network import Network, Preprocess
+from adaptune.networks.network import Network
 from adaptune.networks.serialization import read_weights
 from adaptune.networks.split import fill
 
@@ -57,6 +58,7 @@ def open_backbone(
     *,
     weights: str | Path | None = None,
     size: int | None = None,
+    stride: int | None = None,
 ) -> Network:
     """Build a pretrained network with a fresh head for ``classes``.
 
@@ -69,6 +71,8 @@ def open_backbone(
             random weights, or None for the weights that come with the name.
         size: The side of images in pixels; by default the network's own. An architecture that is
             made for one size is made for this one.
+        stride: Where every place is to have an output: how many pixels neighbouring features lie
+            apart at the least. Then names are timm's, or built-in ones.
 
     Raises:
         ValueError: If the name is unknown, the weights are missing or do not fit, or the network
@@ -78,22 +82,34 @@ def open_backbone(
     512
     """
     if weights is None or str(weights) == "none":
-        net = _built(name, classes, pretrained=weights is None, size=size)
+        net = _built(name, classes, pretrained=weights is None, size=size, stride=stride)
     else:
-        net = _filled(name, classes, Path(weights), size)
+        net = _filled(name, classes, Path(weights), size, stride)
     if name.startswith("hf:"):  # whose class may want anything but images
         size = size or net.preprocess.size
     return net if size is None else resized(net, size)
 
 
-def _built(name: str, classes: Sequence[str], *, pretrained: bool, size: int | None) -> Network:
+def _built(
+    name: str,
+    classes: Sequence[str],
+    *,
+    pretrained: bool,
+    size: int | None,
+    stride: int | None,
+) -> Network:
     if name in BUILT_IN:
         chosen = BUILT_IN[name]
-        net = Network.from_timm(chosen.architecture, classes, size=size)
-        net.preprocess = Preprocess(size=chosen.size, **SCALE)
+        net = _of_timm(chosen.architecture, classes, size=size, stride=stride)
+        net.preprocess = type(net.preprocess)(size=chosen.size, **SCALE)
         if pretrained:
             load_in_order(net, read_weights(packaged(chosen.package)))
         return net
+    if stride is not None and name.startswith(("hf:", "torchvision/")):
+        raise ValueError(
+            f"{name} gives one output an image here, and every place is to have one: take a timm "
+            "name, such as resnet50, or a built-in one"
+        )
     if name.startswith("hf:"):
         built = transformers_folder(Path(name.removeprefix("hf:")), pretrained=pretrained)
         return Network.from_architecture(built, classes)
@@ -101,19 +117,29 @@ def _built(name: str, classes: Sequence[str], *, pretrained: bool, size: int | N
         return Network.from_torchvision(
             name.split("/", 1)[1], classes, pretrained=pretrained, size=size
         )
-    return Network.from_timm(name.removeprefix("timm/"), classes, pretrained=pretrained, size=size)
+    name = name.removeprefix("timm/")
+    return _of_timm(name, classes, pretrained=pretrained, size=size, stride=stride)
 
 
-def _filled(name: str, classes: Sequence[str], file: Path, size: int | None) -> Network:
+def _of_timm(name: str, classes: Sequence[str], *, stride: int | None, **options: Any) -> Network:
+    """Build a timm model, or the network of places of its stages."""
+    if stride is None:
+        return Network.from_timm(name, classes, **options)
+    return Network.from_timm_features(name, classes, stride=stride, **options)
+
+
+def _filled(
+    name: str, classes: Sequence[str], file: Path, size: int | None, stride: int | None
+) -> Network:
     """Build a network with the weights of a file, which may be of another size than asked for."""
     state = read_weights(file)
-    net = _built(name, classes, pretrained=False, size=size)
+    net = _built(name, classes, pretrained=False, size=size, stride=stride)
     try:
         load_by_name(net, state, str(file))
     except ValueError:
         if size is None:
             raise
-        net = _built(name, classes, pretrained=False, size=None)
+        net = _built(name, classes, pretrained=False, size=None, stride=stride)
         load_by_name(net, state, str(file))
     return net
 
@@ -171,7 +197,10 @@ def load_by_name(net: Network, state: dict[str, Tensor], where: str) -> None:
     Raises:
         ValueError: If a weight of the body is missing, has another shape or is no finite number.
     """
-    own = net.body.state_dict()
+    names = {key: key for key in net.body.state_dict()}
+    if net.origin.kind == "timm-features" and not names.keys() <= state.keys():
+        names = {key: named_as_whole(key) for key in names}
+    own = {names[key]: value for key, value in net.body.state_dict().items()}
     state, prefix = without_prefix(state, own, where)
     if prefix:
         net.notes.append(f"the weights in {where} are read without {prefix!r} before their names")
@@ -192,7 +221,7 @@ def load_by_name(net: Network, state: dict[str, Tensor], where: str) -> None:
             "the file was saved from"
         )
     _refuse_broken(state, own, where)
-    fill(net.body, {key: state.get(key, value) for key, value in own.items()})
+    fill(net.body, {key: state.get(name, own[name]) for key, name in names.items()})
 
 
 def without_prefix(

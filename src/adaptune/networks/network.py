@@ -17,11 +17,14 @@ from adaptune.networks.architectures import (
     Architecture,
     Origin,
     Preprocess,
+    WholeImage,
     timm_architecture,
     torchvision_architecture,
 )
+from adaptune.networks.dense import timm_features
 from adaptune.networks.heads import Head, Readout
 from adaptune.networks.hugging_face import transformers_architecture
+from adaptune.networks.layers.lora import fold_adapters
 from adaptune.networks.serialization import LATER, read_description, read_tensors
 from adaptune.networks.split import Part, fill, from_names, layer_of, split, under_names
 from adaptune.networks.surgery import operate
@@ -29,9 +32,9 @@ from adaptune.ops.information import add_unknown_column
 from adaptune.runtime.files import write_atomically
 from adaptune.types import BatchNormPolicy, Layout
 
-__all__ = ["Network", "Origin", "Preprocess"]
+__all__ = ["Network", "Origin", "Preprocess", "WholeImage"]
 
-PLAIN, CHANGED, REJECTING, FORMAT = 1, 2, 3, 4
+PLAIN, CHANGED, REJECTING, CONFIGURED, FORMAT = 1, 2, 3, 4, 5
 """A network is written in the first format that can say what it is."""
 
 
@@ -109,7 +112,9 @@ class Network(nn.Module, Generic[H]):
         Raises:
             ValueError: If its head is not linear.
         """
-        parts = split(built.module, built.heads, built.silent)
+        parts: tuple[Part, ...] = (Part(built.origin.head, 0, built.width, convolution=True),)
+        if built.heads:
+            parts = split(built.module, built.heads, built.silent)
         width = max(part.stop for part in parts)
         body = built.module if parts[0].name else nn.Identity()
         net = Network(
@@ -134,6 +139,21 @@ class Network(nn.Module, Generic[H]):
     ) -> Network[Readout]:
         """Build a timm model by name; see `timm_architecture`."""
         built = timm_architecture(name, len(classes), pretrained=pretrained, size=size)
+        return cls.from_architecture(built, classes)
+
+    @classmethod
+    def from_timm_features(
+        cls,
+        name: str,
+        classes: Sequence[str],
+        *,
+        stride: int = 8,
+        stages: Sequence[int] = (),
+        pretrained: bool = False,
+        size: int | None = None,
+    ) -> Network[Readout]:
+        """Build a network of places of stages of a timm model; see `timm_features`."""
+        built = timm_features(name, stride=stride, stages=stages, pretrained=pretrained, size=size)
         return cls.from_architecture(built, classes)
 
     @classmethod
@@ -183,6 +203,10 @@ class Network(nn.Module, Generic[H]):
             hold_batchnorm(self, "eval")
         return self
 
+    def plain_body(self) -> nn.Module:
+        """Give the body without adapters, which are folded into a copy; itself, where none are."""
+        return fold_adapters(self.body)
+
     def plain_state(self) -> dict[str, Tensor]:
         """Give the state dict of the original architecture, the head folded and under its name.
 
@@ -190,7 +214,7 @@ class Network(nn.Module, Generic[H]):
         `operate` changed the architecture.
         """
         head = self.head.fold().state_dict()
-        state = under_names(self.parts, head, self.body.state_dict())
+        state = under_names(self.parts, head, self.plain_body().state_dict())
         return {key: value.detach().contiguous().cpu() for key, value in state.items()}
 
     def save(self, folder: Path) -> None:
@@ -212,7 +236,7 @@ class Network(nn.Module, Generic[H]):
 
     def _format(self) -> int:
         if self.config:
-            return FORMAT
+            return FORMAT if self.origin.kind == "timm-features" else CONFIGURED
         return REJECTING if self.threshold < 1 else CHANGED if self.surgery else PLAIN
 
     @classmethod
@@ -235,13 +259,16 @@ class Network(nn.Module, Generic[H]):
         elif origin.kind == "transformers":
             built = transformers_architecture(said["config"], len(classes))
             net = cls.from_architecture(built, classes)
+        elif origin.kind == "timm-features":
+            stages = said["config"]["stages"]
+            net = cls.from_timm_features(origin.name, classes, stages=stages, size=size)
         elif origin.kind == "timm":
             net = cls.from_timm(origin.name, classes, size=size)
         else:
             net = cls.from_torchvision(origin.name, classes, size=size)
         look: dict[str, Any] = said["preprocess"]
         look = {key: tuple(v) if isinstance(v, list) else v for key, v in look.items()}
-        net.preprocess = Preprocess(**look)
+        net.preprocess = type(net.preprocess)(**look)
         for one in said["surgery"]:
             net.operate(one["name"], **one["arguments"])
         file = folder / "network.safetensors"

@@ -9,6 +9,7 @@ from torch import Tensor
 from adaptune.metrics.sample import Sample
 from adaptune.networks.heads import Readout
 from adaptune.ops.probe import cross_validated_probe, penalties
+from adaptune.ops.rows import rows
 from adaptune.runtime.processes import broadcast_from_first
 from adaptune.types import Labeled, Outputs
 
@@ -19,7 +20,8 @@ ROWS = 10_000
 class ProbeStart:
     """Keeps features and labels of a scan, as its ``watch``, and starts a head at their probe.
 
-    Kept are at most ``ROWS`` rows, chosen by a hash of their index.
+    Kept are at most ``ROWS`` rows, chosen by a hash of their index; of features with places as
+    many places, those that have a class.
 
     >>> import torch
     >>> x, y = torch.tensor([[-1.0], [-2.0], [1.0], [2.0]]), torch.tensor([0, 0, 1, 1])
@@ -33,7 +35,7 @@ class ProbeStart:
         self.sample = Sample(ROWS)
 
     def __call__(self, batch: Labeled, features: Tensor) -> None:
-        """Take a batch with its features (N, D)."""
+        """Take a batch with its features (N, D, ...)."""
         self.sample.add(Outputs(features[:, :0], batch.y, features, batch.index))
 
     def apply(self, head: Readout) -> dict[str, Any]:
@@ -43,12 +45,13 @@ class ProbeStart:
         call this, and get the same head.
         """
         self.sample.merge()
-        rows = self.sample.outputs()
-        if len(rows.y.bincount().nonzero()) < 2:
+        found, classes = self.sample.outputs(), len(head.weight)
+        features, y = rows(found.features), found.y.flatten().long()
+        features, y = features[y < classes], y[y < classes]
+        if len(y.bincount().nonzero()) < 2:
             return {}
-        classes = len(head.weight)
         probe = broadcast_from_first(
-            lambda: cross_validated_probe(rows.features, rows.y, classes=classes, cs=penalties(19))
+            lambda: cross_validated_probe(features, y, classes=classes, cs=penalties(19))
         )
         head.take_raw(probe.weight, probe.bias)
         return {"c": probe.c, "path": [list(tried) for tried in probe.path]}

@@ -46,7 +46,9 @@ def _one_of(*words: str) -> Check:
 
 
 KINDS = ("timm", "torchvision", "module")
-"""Where an architecture may come from, in every format; ``transformers`` came with format 4."""
+"""Where an architecture may come from, in formats 1 to 3; later ones came with a kind each."""
+
+LATER_KINDS = {4: "transformers", 5: "timm-features"}
 
 DESCRIPTION: dict[str, Any] = {
     "format": WHOLE,
@@ -74,13 +76,25 @@ CONFIG: Check = (
     "settings with a model_type",
 )
 
+STAGES: Check = (
+    lambda value: (
+        isinstance(value, dict)
+        and value.keys() == {"stages"}
+        and isinstance(value["stages"], list)
+        and 0 < len(value["stages"]) < 100
+        and all(type(one) is int and 0 <= one < 1000 for one in value["stages"])
+    ),
+    "the numbers of stages",
+)
+
 LATER: dict[int, dict[str, Any]] = {
     2: {"surgery": SURGERY},
     3: {"surgery": SURGERY, "threshold": SHARE},
     4: {"surgery": SURGERY, "threshold": SHARE, "config": CONFIG},
+    5: {"surgery": SURGERY, "threshold": SHARE, "config": STAGES},
 }
 """What later formats say beside that: what was changed and how, then which predictions count, then
-what builds an architecture of transformers."""
+what builds an architecture of transformers, or which stages of a model are read at every place."""
 
 
 def _is_operation(value: object) -> bool:
@@ -111,7 +125,8 @@ def read_description(file: Path, newest: int) -> dict[str, Any]:
         )
     parts = DESCRIPTION | (LATER.get(version, {}) if type(version) is int else {})
     if "config" in parts:
-        parts |= {"origin": parts["origin"] | {"kind": _one_of("transformers")}}
+        kind = LATER_KINDS.get(version or 0, "")
+        parts |= {"origin": parts["origin"] | {"kind": _one_of(kind)}}
     wrong = _misfit(said, parts, "")
     if wrong:
         raise ValueError(

@@ -22,20 +22,38 @@ def rows(tensor: Tensor) -> Tensor:
 def sample_rows(tensor: Tensor, most: int = 64) -> Tensor:
     """Make at most ``most`` places of each example a row, evenly spread and always the same ones.
 
-    What is (N, C) stays the very tensor, as in `rows`.
+    Of a grid (N, C, h, w) they are some of its rows and columns: places in the order of the grid, a
+    fixed number apart, may lie on one line of it. What is (N, C) stays the very tensor, as in
+    `rows`.
 
     >>> import torch
     >>> sample_rows(torch.arange(8.0).reshape(1, 1, 8), most=3).flatten().tolist()
-    [0.0, 3.0, 7.0]
+    [1.0, 4.0, 6.0]
+    >>> sample_rows(torch.arange(16.0).reshape(1, 1, 4, 4), most=4).flatten().tolist()
+    [5.0, 7.0, 13.0, 15.0]
     """
-    if tensor.dim() == 2:
-        return tensor
-    places = tensor.flatten(2)
-    count = places.shape[2]
-    if count > most:
-        chosen = [at * (count - 1) // (most - 1) for at in range(most)]
-        places = places[:, :, chosen]
-    return rows(places)
+    return tensor if tensor.dim() == 2 else rows(sample_places(tensor, most))
+
+
+def sample_places(tensor: Tensor, most: int) -> Tensor:
+    """Keep at most ``most`` places of each example, those of `sample_rows`: (N, C, P).
+
+    >>> import torch
+    >>> sample_places(torch.zeros(2, 3, 10, 20), 18).shape
+    torch.Size([2, 3, 18])
+    """
+    grid = tensor if tensor.dim() == 4 else tensor.flatten(2).unsqueeze(2)
+    height, width = grid.shape[2:]
+    across = min(width, most, max(1, round((most * width / height) ** 0.5)))
+    down = min(height, most // across)
+    across = min(width, most // down)
+    grid = grid[:, :, _spread(height, down)][:, :, :, _spread(width, across)]
+    return grid.flatten(2)
+
+
+def _spread(size: int, count: int) -> list[int]:
+    """Choose ``count`` of ``size`` places, the middles of equal parts."""
+    return [(2 * at + 1) * size // (2 * count) for at in range(count)]
 
 
 def need_rows(tensor: Tensor, what: str) -> None:

@@ -17,6 +17,7 @@ from PIL import Image
 from adaptune.data.inputs.image import read_image
 from adaptune.data.listing import Part
 from adaptune.report import figures
+from adaptune.results.by_test import OnSet
 from adaptune.results.epoch import EpochMetrics
 from adaptune.results.ranking import Versus
 from adaptune.results.row import HOME, RunRow
@@ -24,10 +25,18 @@ from adaptune.results.run import RunResults, WrongAnswer, read_results
 from adaptune.results.score import Measure, number
 from adaptune.results.summary import Interval, MethodSummary, best_method, paired, summarize
 from adaptune.results.trial import Trial
+from adaptune.results.verdict import verdicts
 from adaptune.runtime.files import read_lines, write_text
 from adaptune.types import UNKNOWN
 
 THUMBNAIL = 72
+
+OF_PLACES = {
+    "pixel_accuracy": "pixels that are right",
+    "mean_dice": "mean Dice",
+    "boundary_f1": "boundary F1",
+}
+"""What masks are scored by besides, and how that is called."""
 
 
 def write_report(folder: Path) -> Path:
@@ -82,6 +91,8 @@ def write_run_report(folder: Path) -> Path:
         histograms=figures.feature_histograms(moved) if moved else "",
         changes=figures.layer_changes({name: results.changes}) if results.changes else "",
         curves=figures.curves({name: _epochs(folder, measure)}, measure),
+        by_class=_by_class(results),
+        others=OF_PLACES,
         confusions=_confusions(results),
         worst={test: _pictures(own) for test, own in results.worst.items()},
         settings=(folder / "config.yaml").read_text(),
@@ -92,6 +103,12 @@ def write_run_report(folder: Path) -> Path:
 def _epochs(folder: Path, measure: Measure) -> list[EpochMetrics]:
     """Read what a run's epochs came to."""
     return [EpochMetrics.from_dict(one, measure) for one in read_lines(folder / "metrics.jsonl")]
+
+
+def _by_class(results: RunResults) -> dict[str, Sequence[float | None]]:
+    """Give what each class came to on each test set, where every place has a class."""
+    scores = {test: one.detail.get("iou") for test, one in results.scores.items()}
+    return {test: one for test, one in scores.items() if one}
 
 
 def _confusions(results: RunResults) -> dict[str, str]:
@@ -120,6 +137,7 @@ def write_comparison_report(folder: Path) -> Path:
     tested = next(iter(every[0].scores), "")
     moved = {name: run.distortions[tested] for name, run in first.items() if tested}
     best = best_method(summary, measure)
+    versus = [Versus.from_dict(one) for one in results.get("versus", [])]
     return _write(
         folder,
         "comparison.html",
@@ -127,8 +145,11 @@ def write_comparison_report(folder: Path) -> Path:
         summary=summary,
         measure=measure,
         best=best,
-        gaps=_gaps(results, every, best),
-        standings=bool(results.get("versus")),
+        gaps={} if versus else _gaps(every, best),
+        standings=bool(versus),
+        counts_images=any(one.images for one in versus),
+        verdicts=verdicts(versus, best, len(results.get("by_domain", {})), measure),
+        tests=[OnSet.from_dict(one) for one in results.get("tests", [])],
         rates=figures.rates(results["rates"], measure) if "rates" in results else "",
         widths=results.get("rates", {}),
         tuned=_tuned(results.get("tuned", {}), measure),
@@ -157,17 +178,12 @@ def _tuned(found: Mapping[str, Any], measure: Measure) -> dict[str, dict[str, An
     }
 
 
-def _gaps(
-    results: Mapping[str, Any], runs: Sequence[RunResults], best: str
-) -> dict[str, tuple[Interval, Versus | None]]:
-    """Give by how much the best method beats each other one, where there is more than one run."""
-    if "versus" in results:
-        every = [Versus.from_dict(one) for one in results["versus"]]
-        return {one.other: (one.ood, one) for one in every if one.one == best}
+def _gaps(runs: Sequence[RunResults], best: str) -> dict[str, Interval]:
+    """Give by how much the best method beats each other one, where there is more than one seed."""
     where = "ood" if runs[0].elsewhere else HOME
     names = dict.fromkeys(run.method for run in runs if run.method != best)
     gaps = {name: paired(runs, best, name, where) for name in names}
-    return {name: (gap, None) for name, gap in gaps.items() if gap}
+    return {name: gap for name, gap in gaps.items() if gap}
 
 
 def _averaged(runs: Mapping[str, RunResults], name: str, folder: Path) -> list[EpochMetrics]:

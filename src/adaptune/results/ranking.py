@@ -10,8 +10,8 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from adaptune.results.row import HOME, RunRow
-from adaptune.results.run import RunResults
+from adaptune.results.images import Draws, Pair, Ran, Subjects, count_subjects, image_luck
+from adaptune.results.row import HOME
 from adaptune.results.summary import Interval, MethodSummary
 
 DRAWS = 10_000
@@ -21,13 +21,17 @@ TIE = 0.5
 Place = Literal["id", "ood"]
 """Where a score is reached: at home, or on the mean of other domains."""
 
-Ran = RunResults | RunRow
+PLACES: tuple[Place, Place] = ("id", "ood")
+
 AnyRun = TypeVar("AnyRun", bound=Ran)
 
 
 @dataclass(frozen=True)
 class Versus:
-    """By how much ``one`` method is better than an ``other``, and how often it wins."""
+    """By how much ``one`` method is better than an ``other``, and how often it wins.
+
+    ``images`` are the test images whose choice the intervals count in; 0 where they do not.
+    """
 
     one: str
     other: str
@@ -36,10 +40,17 @@ class Versus:
     wins: int
     losses: int
     ties: int
+    images: int = 0
+
+    @property
+    def matches(self) -> int:
+        """How many pairs of runs there are."""
+        return self.wins + self.losses + self.ties
 
     def to_dict(self) -> dict[str, Any]:
         """Give the comparison as JSON has it."""
-        return asdict(self)
+        found = asdict(self)
+        return found if self.images else {k: v for k, v in found.items() if k != "images"}
 
     @classmethod
     def from_dict(cls, found: Mapping[str, Any]) -> Versus:
@@ -47,12 +58,13 @@ class Versus:
         return cls(**{**found, "id": Interval(**found["id"]), "ood": Interval(**found["ood"])})
 
 
-def bootstrap(values: Mapping[str, Sequence[float]]) -> Interval:
+def bootstrap(values: Mapping[str, Sequence[float]], luck: Draws | None = None) -> Interval:
     """Give the mean over domains of the means over seeds, with its 95% bootstrap interval.
 
     ``values`` holds one number a seed for each domain. Domains are drawn with replacement, then
     seeds within each (Davison and Hinkley, 1997, two-level resampling), so that the interval speaks
     of other domains too, not of other seeds alone. With few domains it is still somewhat short.
+    ``luck`` is what other test images would add to each number, draw by draw; see `image_luck`.
 
     >>> bootstrap({"a": [1.0, 1.0], "b": [3.0, 3.0]})
     Interval(mean=2.0, low=1.0, high=3.0)
@@ -60,7 +72,11 @@ def bootstrap(values: Mapping[str, Sequence[float]]) -> Interval:
     random = np.random.default_rng(0)
     groups = [np.asarray(group, dtype=float) for group in values.values()]
     # (domain, draw, place): a fresh draw of seeds for each place; domains may differ in seeds
-    drawn = [g[random.integers(len(g), size=(DRAWS, len(groups), len(g)))] for g in groups]
+    drawn = []
+    for name, g in zip(values, groups, strict=True):
+        seeds = random.integers(len(g), size=(DRAWS, len(groups), len(g)))
+        moved = np.take_along_axis(luck[name][:, None, :], seeds, axis=2) if luck else 0.0
+        drawn.append(g[seeds] + moved)
     means = np.stack([seeds.mean(2) for seeds in drawn])
     chosen = random.integers(len(groups), size=(DRAWS, len(groups)))
     draws = np.arange(DRAWS)[:, None]
@@ -89,6 +105,7 @@ def comparable(runs: Sequence[AnyRun]) -> Sequence[AnyRun]:
     Where no domain and seed has all methods, the method with the fewest runs is left out, until
     one has.
 
+    >>> from adaptune.results.row import RunRow
     >>> runs = [RunRow(m, d, 0, {}, 50.0, 1.0) for m, d in [("a", "x"), ("a", "y"), ("b", "y")]]
     >>> [(run.method, run.domain) for run in comparable(runs)]
     [('a', 'y'), ('b', 'y')]
@@ -101,24 +118,28 @@ def comparable(runs: Sequence[AnyRun]) -> Sequence[AnyRun]:
     return [r for r in runs if r.method in ran and (r.domain, r.seed) in shared]
 
 
-def across(runs: Sequence[Ran]) -> list[MethodSummary]:
+def across(runs: Sequence[Ran], subjects: Subjects | None = None) -> list[MethodSummary]:
     """Give each method's means over domains and seeds, in the order of the runs.
 
     ``domains`` holds the mean score elsewhere by training domain, ``rank`` the mean place among
-    the methods, 1 the best, over training domains and seeds.
+    the methods, 1 the best, over training domains and seeds. Intervals count test images in as
+    those of `versus` do.
     """
-    places = ranks(runs)
+    places, known = ranks(runs), subjects or {}
     summary = []
     for name in dict.fromkeys(run.method for run in runs):
         own = [run for run in runs if run.method == name]
         elsewhere = by_domain(own, "ood")
+        cells = {key: [(run,) for run in own if run.domain == key] for key in elsewhere}
+        home = image_luck(cells, known, DRAWS, (HOME,))
+        away = image_luck(cells, known, DRAWS)
         summary.append(
             MethodSummary(
                 name,
                 seeds=max(map(len, elsewhere.values())),
-                id=bootstrap(by_domain(own, "id")),
-                ood=bootstrap(elsewhere),
-                domains={key: bootstrap({key: few}) for key, few in elsewhere.items()},
+                id=bootstrap(by_domain(own, "id"), home),
+                ood=bootstrap(elsewhere, away),
+                domains={key: bootstrap({key: few}, away) for key, few in elsewhere.items()},
                 distortion=mean(run.distortion.cosine for run in own if run.distortion),
                 seconds=mean(run.seconds for run in own),
                 rank=places[name],
@@ -132,6 +153,7 @@ def ranks(runs: Sequence[Ran]) -> dict[str, float]:
 
     Methods that are level share their mean place.
 
+    >>> from adaptune.results.row import RunRow
     >>> ranks([RunRow(m, "d", 0, {}, a, 1.0) for m, a in [("a", 2.0), ("b", 1.0), ("c", 2.0)]])
     {'a': 1.5, 'b': 3.0, 'c': 1.5}
     """
@@ -153,38 +175,60 @@ def _matches(runs: Sequence[Ran], place: Place) -> dict[tuple[str, int], dict[st
     return matches
 
 
-def versus(runs: Sequence[Ran], one: str, other: str) -> Versus:
+def versus(runs: Sequence[Ran], one: str, other: str, subjects: Subjects | None = None) -> Versus:
     """Compare two methods over the domains and seeds that both have.
 
     Gives by how much ``one`` is better at home (``id``) and elsewhere (``ood``), paired, with its
     95% bootstrap interval, and how often it wins, ties (up to half a point) and loses elsewhere.
+    With ``subjects``, which say what the rows of test sets show, intervals count in that other test
+    images might have been chosen, where it is known of each image which run was right.
 
+    >>> from adaptune.results.row import RunRow
     >>> runs = [RunRow(m, "d", 0, {}, a, 1.0, home=a) for m, a in [("a", 2.0), ("b", 1.0)]]
     >>> found = versus(runs, "a", "b")
     >>> found.ood.mean, found.wins, found.ties, found.losses
     (1.0, 1, 0, 0)
     """
-    home, elsewhere = (_gaps(runs, one, other, place) for place in ("id", "ood"))
-    every = [(gap, tie) for own in elsewhere.values() for gap, tie in own]
-    wins = sum(gap > tie for gap, tie in every)
-    losses = sum(gap < -tie for gap, tie in every)
-    at_home, away = (
-        bootstrap({domain: [gap for gap, _ in own] for domain, own in gaps.items()})
-        for gaps in (home, elsewhere)
+    pairs, known = pairs_of(runs, one, other), subjects or {}
+    luck = {
+        "id": image_luck(pairs, known, DRAWS, (HOME,)),
+        "ood": image_luck(pairs, known, DRAWS),
+    }
+    home, away = (
+        bootstrap(
+            {key: [gap(one, place) for one in own] for key, own in pairs.items()}, luck[place]
+        )
+        for place in PLACES
     )
-    return Versus(one, other, at_home, away, wins, losses, len(every) - wins - losses)
+    every = [pair for own in pairs.values() for pair in own]
+    gaps = [(gap(pair, "ood"), _tie(pair[1])) for pair in every]
+    wins = sum(by > tie for by, tie in gaps)
+    losses = sum(by < -tie for by, tie in gaps)
+    images = count_subjects(pairs, known) if luck["ood"] else 0
+    return Versus(one, other, home, away, wins, losses, len(gaps) - wins - losses, images)
 
 
-def _gaps(
-    runs: Sequence[Ran], one: str, other: str, place: Place
-) -> dict[str, list[tuple[float, float]]]:
-    """Give by how much one is better than the other, and what would be a tie, by domain."""
-    gaps: dict[str, list[tuple[float, float]]] = {}
-    for (domain, _), match in _matches(runs, place).items():
+def _tie(run: Ran) -> float:
+    """Say how near to a run's score elsewhere another counts as level."""
+    return run.measure.margin(TIE, run.measure.merit(reached(run, "ood")))
+
+
+def pairs_of(runs: Sequence[Ran], one: str, other: str) -> dict[str, list[Pair]]:
+    """Give the runs of two methods side by side, seed by seed, by the domain of training."""
+    matches: dict[tuple[str, int], dict[str, Ran]] = {}
+    for run in runs:
+        matches.setdefault((run.domain, run.seed), {})[run.method] = run
+    pairs: dict[str, list[Pair]] = {}
+    for (domain, _), match in matches.items():
         if one in match and other in match:
-            tie = runs[0].measure.margin(TIE, match[other])
-            gaps.setdefault(domain, []).append((match[one] - match[other], tie))
-    return gaps
+            pairs.setdefault(domain, []).append((match[one], match[other]))
+    return pairs
+
+
+def gap(pair: Pair, place: Place) -> float:
+    """Give by how much the first of two runs is better at a place."""
+    one, other = (run.measure.merit(reached(run, place)) for run in pair)
+    return one - other
 
 
 def width(points: Sequence[tuple[float, float]], within: float = 3.0) -> float:

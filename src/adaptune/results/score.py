@@ -52,6 +52,15 @@ class Measure:
         return what + f", {self.unit}" * bool(self.unit) + self._direction
 
     @property
+    def heading(self) -> str:
+        """The name as a heading has it; one with capitals is left as it is.
+
+        >>> Measure().heading, Measure("mIoU").heading
+        ('Accuracy', 'mIoU')
+        """
+        return self.name.capitalize() if self.name.islower() else self.name
+
+    @property
     def title(self) -> str:
         """The heading of a table of values."""
         return self.name + f" in {self.unit}" * bool(self.unit) + self._direction

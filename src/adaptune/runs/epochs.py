@@ -119,7 +119,7 @@ def train(
             course.notes |= to_json(epoch.notes)
             for sentence in epoch.said:
                 terminal.say(f"note: {sentence}")
-            course.start = course.start or snapshot(training.net.body)
+            course.start = course.start or snapshot(training.net.plain_body())
             if epoch.whole:
                 _judge(run, training, terminal, course, epoch, select, clock)
             _keep(run, training, course, epoch, clock, of)

@@ -14,6 +14,7 @@ import yaml
 
 from adaptune.data.domains import DomainData, Loading, RowSource
 from adaptune.data.file_rows import FileRows
+from adaptune.data.labels.masks import MaskLabels
 from adaptune.data.listing import Shares
 from adaptune.data.names import normal_name
 from adaptune.engine.method import Method, hyperparameters
@@ -34,7 +35,7 @@ Classes are compared as they came to be, whether they were given or found.
 All others decide what is trained. Of ``epochs`` there must be no fewer than were begun.
 """
 
-PLACES = {"data", "ood", "source", "target", "from", "weights"}
+PLACES = {"data", "ood", "source", "target", "from", "weights", "labels", "label_table"}
 """Settings that may change where the same things were moved to another place."""
 
 LOOKED_AT = 32
@@ -197,8 +198,11 @@ def _images(rows: RowSource) -> Iterator[bytes]:
         return
     for path, label in zip(rows.paths, rows.labels, strict=True):
         yield f"{path.name} {label}\n".encode(errors="surrogateescape")
+    masked = isinstance(rows.meaning, MaskLabels)
     for row in range(0, len(rows), max(1, len(rows) // LOOKED_AT)):
         part = rows.examples[row].part
+        if masked:
+            yield _bytes(rows.examples[row].label)
         yield _bytes(part.file, part.offset, part.size) if part else _bytes(rows.paths[row])
 
 

@@ -32,6 +32,9 @@ from adaptune.types import Labeled
 MOST_PIXELS = 8192
 """The longest side of an input; more fills the memory of any device."""
 
+MOST_STRIDE = 64
+"""The most pixels that features of any architecture lie apart."""
+
 MOST_DEVICES = 64
 """The most devices that one machine is taken to have."""
 
@@ -47,6 +50,8 @@ class Setup:
         image_size: The side of inputs in pixels; by default the network's own.
         crop: The share of the shorter side that the centre crop keeps; by default the network's.
         augment: How training images are varied: not at all, by flips, or by crops and flips.
+        stride: Where every place has an output, as in segmentation: how many pixels of the input
+            neighbouring features lie apart.
         device: Where to compute: auto, cpu or cuda.
         devices: Processes that train together, one a device (one a core's share on the CPU).
         precision: Arithmetic: 32-true, bf16-mixed or 16-mixed.
@@ -68,6 +73,7 @@ class Setup:
     image_size: int | None = None
     crop: float | None = None
     augment: Augment = "flip"
+    stride: int = 8
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = 1
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
@@ -90,6 +96,8 @@ class Setup:
             raise ValueError(
                 f"--image-size must be from 1 to {MOST_PIXELS} pixels: got {self.image_size}"
             )
+        if not 1 <= self.stride <= MOST_STRIDE:
+            raise ValueError(f"--stride must be from 1 to {MOST_STRIDE} pixels: got {self.stride}")
         if self.crop is not None and not 0 < self.crop <= 1:
             raise ValueError(f"--crop must be above 0 and at most 1: got {self.crop}")
         check_range("--unknown-above", self.unknown_above, 0, 1, above=True, below=True)
@@ -109,7 +117,13 @@ class Setup:
             net = Network.load(best_network(Path(self.start)))
             net = net if self.image_size is None else resized(net, self.image_size)
         else:
-            net = open_backbone(self.backbone, classes, weights=self.weights, size=self.image_size)
+            net = open_backbone(
+                self.backbone,
+                classes,
+                weights=self.weights,
+                size=self.image_size,
+                stride=self.stride if TASKS[self.task].places else None,
+            )
         net.preprocess = replace(net.preprocess, crop=self.crop or net.preprocess.crop)
         return net
 

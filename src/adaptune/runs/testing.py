@@ -41,7 +41,7 @@ class Tested:
 def tested_sets(net: Network, training: Session, baseline: Baseline) -> Tested:
     """Score the saved best network on every test set, and measure how far its features moved."""
     data, task, tested = training.data, training.task, Tested()
-    judged = bool(data.ood) and isinstance(task, Labelling)
+    judged = bool(data.ood) and isinstance(task, Labelling) and not task.places
     judge = LabelFreeScorer(net, data, training.fabric) if judged else None
     if judge is not None:
         tested.answers = Answers(answers_of(judge.val), judge.val.y.tolist())

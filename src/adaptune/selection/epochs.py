@@ -110,7 +110,8 @@ def selection_rule(name: str, data: DomainData, task: Task | None = None) -> str
     validates = "val" in data.sets
     if name == LAST or (name == BY_VALIDATION and not validates):
         return LAST
-    if name != BY_VALIDATION and not isinstance(task, Labelling | None):
+    whole = task is None or (isinstance(task, Labelling) and not task.places)
+    if name != BY_VALIDATION and not whole:
         raise ValueError(
             f"--select {name} is a score of classes, which {type(task).__name__} does not predict: "
             f"select by {BY_VALIDATION} or {LAST}"

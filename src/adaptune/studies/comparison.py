@@ -13,10 +13,12 @@ from adaptune.engine.method import ranges
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.report.terminal import Terminal
+from adaptune.results.by_test import by_test
+from adaptune.results.images import Subjects
 from adaptune.results.ranking import Place, across, comparable, reached, versus, width
 from adaptune.results.run import RunResults
 from adaptune.results.score import Measure
-from adaptune.results.summary import summarize
+from adaptune.results.summary import best_method, summarize
 from adaptune.results.trial import Trial, best_of
 from adaptune.runs.setup import Setup
 from adaptune.studies.grid import Failure, spread
@@ -104,20 +106,25 @@ def _tune(one: Tuning, terminal: Terminal) -> list[Trial]:
     return search(one.search, folder=one.folder, terminal=terminal)
 
 
-def summary_of(runs: Sequence[RunResults]) -> dict[str, Any]:
+def summary_of(runs: Sequence[RunResults], subjects: Subjects | None = None) -> dict[str, Any]:
     """Count runs: a summary a method, and over several training domains who beats whom.
 
-    Over several domains only those and the seeds count that every method has a run of.
+    Over several domains only those and the seeds count that every method has a run of. With
+    ``subjects``, what the rows of test sets show, intervals count in the choice of test images.
     """
     if len({run.domain for run in runs}) == 1:
         return {"summary": summarize(runs)}
     runs = comparable(runs)
     domains = list(dict.fromkeys(run.domain for run in runs))
     names = list(dict.fromkeys(run.method for run in runs))
+    summary = across(runs, subjects)
     return {
-        "summary": across(runs),
+        "summary": summary,
         "by_domain": {d: summarize([r for r in runs if r.domain == d]) for d in domains},
-        "versus": [versus(runs, one, other) for one in names for other in names if one != other],
+        "versus": [
+            versus(runs, one, other, subjects) for one in names for other in names if one != other
+        ],
+        "tests": by_test(runs, best_method(summary, runs[0].measure), subjects),
     }
 
 

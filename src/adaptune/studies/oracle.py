@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from adaptune.results.answers import Answers, read_answers
-from adaptune.results.ranking import AnyRun, Ran
+from adaptune.results.images import Ran
+from adaptune.results.ranking import AnyRun
 from adaptune.results.run import RunResults
 from adaptune.results.score import number
 from adaptune.selection import gap_to_oracle, highest, rank_agreement

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from adaptune.metrics.tally import ScoreTally
 
-LabelKind = Literal["class", "value"]
-"""What a label is: one of the classes, or numbers."""
+LabelKind = Literal["class", "mask", "value"]
+"""What a label is: one of the classes, one at every place of an image, or numbers."""
 
 
 class Task(ABC):
@@ -25,6 +25,9 @@ class Task(ABC):
     labels: ClassVar[LabelKind]
     curvature: ClassVar[float] = math.inf
     """Bounds the loss's second derivative in the outputs; where no bound is known it is endless."""
+
+    places: ClassVar[bool] = False
+    """Whether every place of an input has an output of its own, not every example."""
 
     outputs: int
     domains: int

@@ -8,8 +8,9 @@ from torch import Tensor
 
 from adaptune.data.inputs.image import Augment as Augment
 from adaptune.data.inputs.image import ImageInput
+from adaptune.data.inputs.scene import SceneInput
 from adaptune.data.listing import Example
-from adaptune.networks.network import Preprocess
+from adaptune.networks.network import Preprocess, WholeImage
 
 
 class Input(Protocol):
@@ -49,6 +50,8 @@ class Input(Protocol):
 def input_of(record: Preprocess, augment: Augment = "none") -> Input:
     """Give what reads for a network, by its record of what it reads."""
     match record:
+        case WholeImage():
+            return SceneInput(record, augment)
         case Preprocess():
             return ImageInput(record, augment)
         case _:

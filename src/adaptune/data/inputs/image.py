@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import stat
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -56,19 +57,30 @@ def read_image(path: Path, part: Part | None = None) -> Tensor:
         OSError: If the file is missing, empty, damaged, of another kind, too large to be safe, or
             its pixels have no known range; the message says which and what to do.
     """
+    with explaining(part.file if part else path, part):
+        return _read(path, part)
+
+
+@contextmanager
+def explaining(file: Path, part: Part | None = None) -> Iterator[None]:
+    """Say in plain words why a file, or part of one, cannot be read, and what to do.
+
+    Raises:
+        OSError: If that is so.
+    """
     try:
-        status = (part.file if part else path).stat()
+        status = file.stat()
         if not stat.S_ISREG(status.st_mode):
             raise UnreadableError(SPECIAL)
         if not (part.size if part else status.st_size):
             raise UnreadableError(EMPTY)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # decoders warn of oddities that change no pixel
-            return _read(path, part)
+            yield
     except UnreadableError:
         raise
     except Exception as error:  # decoders of broken files raise whatever they stumble over
-        raise UnreadableError(_reason(error, part.file if part else path)) from error
+        raise UnreadableError(_reason(error, file)) from error
 
 
 def _read(path: Path, part: Part | None) -> Tensor:
@@ -93,6 +105,17 @@ def _bytes(path: Path, part: Part | None) -> bytes:
 
 
 def _decoded(source: Path | BytesIO, kinds: tuple[str, ...]) -> Tensor:
+    with opened_image(source, kinds) as opened:
+        return pixels_of(opened, stored_as(opened))
+
+
+@contextmanager
+def opened_image(source: Path | BytesIO, kinds: tuple[str, ...]) -> Iterator[Image.Image]:
+    """Open an image without decoding it.
+
+    Raises:
+        OSError: If it is of another kind, or of a size that is not safe to decode.
+    """
     with Image.open(source, formats=kinds) as opened:
         short, long = sorted(opened.size)
         if not short:
@@ -101,7 +124,7 @@ def _decoded(source: Path | BytesIO, kinds: tuple[str, ...]) -> Tensor:
             raise UnreadableError(LARGE)
         if long > RATIO * short:
             raise UnreadableError(NARROW)
-        return pixels_of(opened, stored_as(opened))
+        yield opened
 
 
 def _reason(error: Exception, path: Path) -> str:
@@ -186,19 +209,29 @@ class ImageInput:
             WrongItemError: If it is none of these.
             OSError: If the image cannot be decoded.
         """
-        if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim in (2, 3):
-            value = torch.from_numpy(value.copy())
-            value = value.permute(2, 0, 1) if value.dim() == 3 else value
-        if isinstance(value, Image.Image):
-            return self.transform(pixels_of(value, stored_as(value)))
-        try:
-            x = torch.as_tensor(value)
-        except (TypeError, ValueError, RuntimeError):
-            raise WrongItemError(
-                f"its image is {shown(value)} and should be a PIL image or a tensor: decode it "
-                "first"
-            ) from None
-        return self.transform(_pixels(x)) if x.dtype == torch.uint8 else x
+        x = pixels_in_memory(value)
+        return self.transform(x) if x.dtype == torch.uint8 else x
+
+
+def pixels_in_memory(value: Any) -> Tensor:
+    """Give an image in memory as uint8 (3, H, W), or the input that it is already.
+
+    Raises:
+        WrongItemError: If it is neither.
+        OSError: If the image cannot be decoded.
+    """
+    if isinstance(value, np.ndarray) and value.dtype == np.uint8 and value.ndim in (2, 3):
+        value = torch.from_numpy(value.copy())
+        value = value.permute(2, 0, 1) if value.dim() == 3 else value
+    if isinstance(value, Image.Image):
+        return pixels_of(value, stored_as(value))
+    try:
+        x = torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise WrongItemError(
+            f"its image is {shown(value)} and should be a PIL image or a tensor: decode it first"
+        ) from None
+    return _pixels(x) if x.dtype == torch.uint8 else x
 
 
 def _pixels(x: Tensor) -> Tensor:

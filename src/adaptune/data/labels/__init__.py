@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from adaptune.data.labels.classes import ClassLabels
+from adaptune.data.labels.mask_table import MaskTable
+from adaptune.data.labels.masks import MaskLabels
 from adaptune.data.labels.values import ValueLabels
 from adaptune.data.listing import Example, Listing
 from adaptune.tasks.task import LabelKind
@@ -18,7 +20,18 @@ class LabelReader(Protocol):
     """Makes the label of one row, of a word or of what is in memory."""
 
     def read(self, example: Example) -> Tensor:
-        """Give the label of an example that was kept, one row of ``y``."""
+        """Give the label of an example that was kept, one row of ``y``.
+
+        Raises:
+            OSError: If it lies in a file that cannot be read; the message says why.
+        """
+        ...
+
+    def told(self, example: Example) -> Any:
+        """Give what tells the label of an example from others, in plain numbers or words.
+
+        No file is read for it.
+        """
         ...
 
     def given(self, value: Any) -> Tensor:
@@ -74,20 +87,37 @@ class NoLabels:
         """Give 0."""
         return torch.tensor(0)
 
+    def told(self, example: Example) -> int:
+        """Give 0."""
+        return 0
+
     def given(self, value: Any) -> Tensor:
         """Give 0, whatever is there."""
         return torch.tensor(0)
 
 
-def labels_of(kind: LabelKind, names: Sequence[str], *, open_set: bool = False) -> Labels:
+def labels_of(
+    kind: LabelKind,
+    names: Sequence[str],
+    *,
+    open_set: bool = False,
+    table: MaskTable | None = None,
+) -> Labels:
     """Give what reads the labels of a kind; for values ``names`` are those of the values.
 
+    What the values of masks mean is said by a ``table``, or else by the order of the names.
+
     Raises:
-        ValueError: If these cannot have an open set.
+        ValueError: If these cannot have an open set, or the table lacks a name.
     """
     match kind:
         case "class":
             return ClassLabels(names, open_set=open_set)
+        case "mask":
+            if open_set:
+                raise ValueError("masks have no unknown class: leave out --open-set")
+            named = MaskTable(tuple(names))
+            return MaskLabels(table.keeping(names) if table is not None else named)
         case "value":
             if open_set:
                 raise ValueError("values have no unknown class: leave out --open-set")

@@ -37,6 +37,10 @@ class ClassLabels:
         """Give the number of an example's class."""
         return torch.tensor(self.numbers[example.label])
 
+    def told(self, example: Example) -> int:
+        """Give the number of an example's class."""
+        return self.numbers[example.label]
+
     def given(self, value: Any) -> Tensor:
         """Give the number of a label in memory; see `class_number`."""
         return torch.tensor(class_number(value, self.words))

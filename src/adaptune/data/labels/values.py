@@ -30,6 +30,11 @@ class ValueLabels:
         """Give the number of an example, (1,)."""
         return torch.tensor([number(example.label)], dtype=torch.float32)
 
+    def told(self, example: Example) -> list[float]:
+        """Give the number of an example, in a list."""
+        values: list[float] = self.read(example).tolist()
+        return values
+
     def given(self, value: Any) -> Tensor:
         """Give numbers as float32: one as (1,), a row of several as it is.
 

@@ -20,12 +20,13 @@ TableRows = list[tuple[str, list[str]]]
 """The values of each row, and where it stands."""
 
 
-def read_manifest(file: Path, name: str) -> dict[str, Listing]:
+def read_manifest(file: Path, name: str, *, masks: bool = False) -> dict[str, Listing]:
     """List the images of a table ``path,label[,domain,split]``, one listing a domain.
 
     Paths are relative to the table. Without a domain column all rows are one domain, ``name``.
     Domains come in the order in which the table first names them. Blanks around labels are no part
-    of them. Rows that name what a program left behind are counted in a note.
+    of them. Rows that name what a program left behind are counted in a note. Labels that are
+    ``masks`` may stand in a column of that name, ``mask``, and be left out.
 
     Raises:
         ValueError: If the table is missing or damaged, lacks a column, holds no row, has rows of
@@ -33,14 +34,17 @@ def read_manifest(file: Path, name: str) -> dict[str, Listing]:
             none of train, val and test. All bad rows are counted and the first few named.
     """
     columns, rows = _table(file)
-    _check(file, columns, rows)
+    if masks and "label" not in columns:
+        columns = ["label" if column == "mask" else column for column in columns]
+    _check(file, columns, rows, {"path"} if masks else {"path", "label"})
     domains: dict[str, list[Example]] = {}
     passed: dict[str, Passed] = {}
     blank: dict[str, list[str]] = {}
     wrong = []
     for where, values in rows:
         row = {key: value for key, value in zip(columns, values, strict=False) if key in KNOWN}
-        complaint = _complaint(row, len(values), len(columns))
+        row = {"label": "", **row} if masks else row
+        complaint = _complaint(row, len(values), len(columns), masks=masks)
         domain = normal_name(row.get("domain", "")) or name
         left = next(filter(is_left, PurePath(row.get("path", "")).parts), None)
         if complaint:
@@ -77,11 +81,11 @@ def _notes(domain: str, passed: Passed, blank: Sequence[str]) -> tuple[str, ...]
     return (*passed.counts(domain), *([said] if blank else []))
 
 
-def _check(file: Path, columns: list[str], rows: TableRows) -> None:
+def _check(file: Path, columns: list[str], rows: TableRows, needed: set[str]) -> None:
     """Refuse a table that is empty, lacks a column or has one twice."""
     if not rows:
         raise ValueError(f"{file} has no rows: expected the columns {LAYOUT}")
-    lacking = {"path", "label"} - set(columns)
+    lacking = needed - set(columns)
     if lacking:
         raise ValueError(
             f"{file} lacks the column {' and '.join(sorted(lacking))}: expected {LAYOUT} and found "
@@ -92,15 +96,15 @@ def _check(file: Path, columns: list[str], rows: TableRows) -> None:
         raise ValueError(f"{file} has the column {twice[0]} twice: keep one of them")
 
 
-def _complaint(row: Mapping[str, str], values: int, columns: int) -> str:
+def _complaint(row: Mapping[str, str], values: int, columns: int, *, masks: bool) -> str:
     """Say what is wrong with a row, if anything is."""
     if values != columns:
         return f"has {values} values where the header has {columns}: quote values with commas"
     for column, value in row.items():
         if CONTROL.search(value):
             return f"{column} holds a line break or another control character: is a quote missing?"
-    if not (row["path"] and row["label"].strip()):
-        return "path or label is empty"
+    if not (row["path"] and (masks or row["label"].strip())):
+        return "path is empty" if masks else "path or label is empty"
     said = row.get("split", "")
     if said and said.strip().casefold() not in SPLITS:
         return f"split {said!r} is none of train, val, test"
