@@ -145,3 +145,14 @@ def test_a_class_with_one_row_counts_where_it_is_taught_and_not_where_it_is_told
     probe = cross_validated_probe(x, y, classes=6, cs=[1.0, 1e4])
     assert all(math.isfinite(loss) for _, loss in probe.path)
     assert (x @ probe.weight.T + probe.bias).argmax(1).tolist() == y.tolist()
+
+
+def test_classes_that_are_told_apart_without_error_do_not_ask_for_ever_larger_weights():
+    y = torch.arange(60) % 3
+    x = 5 * torch.eye(3)[y] + 0.1 * torch.randn(60, 3, generator=torch.Generator().manual_seed(0))
+    probe = cross_validated_probe(x, y, classes=3, cs=penalties(19))
+    losses = [loss for _, loss in probe.path]
+    assert losses == sorted(losses, reverse=True)  # the larger C the better
+    [own] = [loss for c, loss in probe.path if c == probe.c]
+    assert probe.c < 100
+    assert own <= losses[-1] + 0.005

@@ -79,7 +79,7 @@ def _write_masks(
 ) -> None:
     """Write the mask of each file, of its own size, whose indices are the numbers of classes."""
     maker = MaskMaker(net, fabric, tile=given.tile, overlap=given.overlap)
-    out = make_folder(given.out or "predictions")
+    out = make_folder("predictions" if given.out is None else given.out)
     places = places_of(files, given.files, out)
     written = []
     with Terminal() as terminal:
@@ -103,7 +103,8 @@ def _write_masks(
 def _write_lines(
     given: Namespace, files: Sequence[Path], notes: Sequence[str], net: Network, fabric: Fabric
 ) -> None:
-    place = writable_file(given.out or "predictions.csv", "predictions.csv")
+    named = "predictions.csv" if given.out is None else given.out
+    place = writable_file(named, "predictions.csv")
     written: list[list[str]] = []
     with (
         Terminal() as terminal,

@@ -17,6 +17,9 @@ from adaptune.ops.principal import BLOCK, Table, blocks, principal_axes
 SMALL = 1 << 27
 """Multiplications of a matrix product below which one thread is enough."""
 
+LEVEL = 0.005
+"""Cross-entropies that are no further apart, in nats, count as equal in cross-validation."""
+
 
 @dataclass(frozen=True)
 class Probe:
@@ -107,10 +110,11 @@ def cross_validated_probe(
     """Fit logistic regression to all rows at the C that tells rows left out best.
 
     Every class's rows, in their order, are dealt to ``folds`` parts; each part is told by what the
-    others taught, and the C of the least mean cross-entropy is taken; of equals the smallest. Few
-    rows mislead a cross-entropy less than an accuracy, which moves by whole rows. Of several
-    processes each must have all rows. For the rest see `linear_probe`; ``path`` holds each C with
-    its cross-entropy. Where no class has two rows to tell apart, the smallest C is taken.
+    others taught, and the smallest C is taken whose mean cross-entropy lies within `LEVEL` of the
+    least: where classes are told apart without error it falls for ever, and weights would grow
+    until every answer is certain. Few rows mislead a cross-entropy less than an accuracy, which
+    moves by whole rows. For the rest see `linear_probe`; ``path`` holds each C with its
+    cross-entropy. Where no class has two rows to tell apart, the smallest C is taken.
 
     Raises:
         ValueError: If there are fewer than two classes or features that are not finite.
@@ -132,9 +136,10 @@ def cross_validated_probe(
         for number, (weight, bias) in enumerate(fitted):
             logits = told @ weight.double().T + bias.double()
             sums[number] += F.cross_entropy(logits[known], own[known], reduction="sum")
-    best = int(sums.argmin())
+    losses = sums / len(y)
+    best = int((losses <= losses.min() + LEVEL).nonzero()[0])
     *_, (weight, bias) = _fitted(features, y, classes, cs[: best + 1], iterations)
-    path = tuple(zip(cs, (sums / len(y)).tolist(), strict=True))
+    path = tuple(zip(cs, losses.tolist(), strict=True))
     return Probe(weight.to(features.dtype), bias.to(features.dtype), cs[best], path)
 
 
