@@ -1,7 +1,7 @@
 """Write a page for each method, and their lists: ``python -m benchmarks.pages``.
 
-They say what the methods say of themselves, and what ``results/settings.json`` says of them where
-that is there; nobody edits them.
+They say what the methods say of themselves, and what the results of the protocols in `MEASURED` say
+of them where these are there; nobody edits them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from benchmarks.layout import markdown, percent
 from benchmarks.table import ROOT
 
 FOLDER = ROOT / "docs" / "methods"
-MEASURED = ROOT / "benchmarks" / "results" / "settings.json"
+RESULTS = ROOT / "benchmarks" / "results"
+MEASURED = {"settings": "", "settings-long": "20 epochs of all classes", "settings-passes": ""}
+"""Protocols of settings, and what they measure in a word where that differs from the first."""
 README = ROOT / "README.md"
 BASELINES = ("source-only", "erm")
 Gain = Mapping[str, Any]
@@ -55,9 +57,14 @@ SETTINGS = {
 }
 
 
-def measured(file: Path = MEASURED) -> list[Gain]:
-    """Read the gains that were measured; none before they are."""
-    return list(json.loads(file.read_text())["gains"]) if file.exists() else []
+def measured(folder: Path = RESULTS) -> list[Gain]:
+    """Read the gains that were measured, each with its protocol; none before they are."""
+    return [
+        {**gain, "protocol": name}
+        for name in MEASURED
+        if (file := folder / f"{name}.json").exists()
+        for gain in json.loads(file.read_text())["gains"]
+    ]
 
 
 def pages(gains: Iterable[Gain]) -> dict[Path, str]:
@@ -83,14 +90,21 @@ def page(entry: Entry, gains: Sequence[Gain]) -> str:
         _parameters(entry),
     ]
     if gains:
-        told += ["## What we measured", *map(_measured, gains), _WHERE]
+        told.append("## What we measured")
+    for name in MEASURED:
+        own = [gain for gain in gains if gain["protocol"] == name]
+        told += [*map(_measured, own), *([_where(name)] if own else [])]
     return "\n\n".join(told) + "\n"
 
 
-_WHERE = (
-    "Values are means over seeds, gains means over pairs with a 95% interval over pairs:\n"
-    "[settings.json](../../benchmarks/results/settings.json), by `python -m benchmarks.settings`."
-)
+def _where(name: str) -> str:
+    """Say what a protocol's numbers are, and where they come from."""
+    chosen = "" if name == "settings" else f" --protocol benchmarks/protocols/{name}.toml"
+    return (
+        "Values are means over seeds, gains means over pairs with a 95% interval over pairs:\n"
+        f"[{name}.json](../../benchmarks/results/{name}.json), by `python -m benchmarks.settings"
+        f"{chosen}`."
+    )
 
 
 def index(entries: Sequence[Entry], gains: Sequence[Gain]) -> str:
@@ -180,10 +194,11 @@ def _against_baseline(entry: Entry, gains: Iterable[Gain]) -> str:
     """Say what a method gains over one that saw the source alone, by each measure and variant."""
     told = []
     for gain in _of(entry, gains):
-        if gain["against"] in BASELINES:
+        if gain["against"] in BASELINES and gain["protocol"] != "settings-passes":
             variant = "" if gain["variant"] == entry.name else f"{gain['variant']}: "
-            part = "" if gain["setting"] == entry.setting else f", {gain['setting']}"
-            told.append(variant + _gain(gain) + part)
+            part = "" if gain["setting"] == entry.setting else gain["setting"]
+            where = "".join(f", {word}" for word in (part, MEASURED[gain["protocol"]]) if word)
+            told.append(variant + _gain(gain) + where)
     return "; ".join(told)
 
 

@@ -10,6 +10,7 @@ from benchmarks import pages
 from benchmarks.comparisons import gains as table
 
 GAIN = {
+    "protocol": "settings",
     "setting": "source-free",
     "variant": "shot",
     "base": "shot",
@@ -65,9 +66,22 @@ def test_the_table_of_gains_counts_the_pairs_that_were_won():
 
 
 def test_nothing_was_measured_before_there_are_results(tmp_path):
-    assert pages.measured(tmp_path / "settings.json") == []
+    assert pages.measured(tmp_path) == []
     (tmp_path / "settings.json").write_text(json.dumps({"gains": [GAIN]}))
-    assert pages.measured(tmp_path / "settings.json") == [GAIN]
+    assert pages.measured(tmp_path) == [GAIN]
+
+
+def test_gains_of_other_protocols_say_of_which_they_are():
+    longer = {**GAIN, "protocol": "settings-long", "mean": 9.0}
+    passes = {**GAIN, "protocol": "settings-passes", "setting": "dann", "mean": 8.0}
+    found = written(GAIN, longer, passes)
+    [line] = [one for one in found["README"].splitlines() if "shot" in one]
+    told = "accuracy +3.1 (-1.0 to +5.2); accuracy +9.0 (-1.0 to +5.2), 20 epochs of all classes"
+    assert line.endswith(f"| {told} |")
+    for name in ("settings-long", "settings-passes"):
+        assert f"--protocol benchmarks/protocols/{name}.toml`." in found["shot"]
+    places = [found["shot"].index(said) for said in ("+3.1", "+9.0", "+8.0")]
+    assert places == sorted(places)
 
 
 def test_the_command_writes_every_page_and_takes_those_of_lost_methods_away(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""DANN: the reversed gradient, the ramp, both domains in one pass, the target learnt."""
+"""DANN: the reversed gradient, the ramp, the domains' passes, the target learnt."""
 
 from __future__ import annotations
 
@@ -75,8 +75,8 @@ def test_the_body_climbs_what_the_critic_descends_by_weight_times_the_ramp():
         domain = method.objective(batch(progress)).terms["domain"]
         gradients[progress] = torch.autograd.grad(domain, [first, method.critic[0].weight])
     rows = batch()
-    features = method.net.body(torch.cat([rows.labeled.x, rows.unlabeled.x]))
-    said = method.critic(features)
+    features = [method.net.body(side.x) for side in (rows.labeled, rows.unlabeled)]
+    said = method.critic(torch.cat(features))
     plain = torch.autograd.grad(domain_loss(said[:24], said[24:]), [first, method.critic[0].weight])
     assert not gradients[0.0][0].any()
     assert torch.allclose(gradients[0.3][0], -0.7 * ramp(0.3) * plain[0], atol=1e-7)

@@ -100,6 +100,16 @@ def test_in_a_joint_pass_batch_norms_normalise_both_domains_by_what_they_have_to
     assert means.max() < 1e-5 < 0.01 < apart.max()
 
 
+@pytest.mark.parametrize("passes", ["joint", "separate", "apart"])
+def test_a_gate_behind_batch_norm_tells_domains_apart_only_where_they_share_a_batch(passes):
+    method = GDCAN(network(), TASK, passes=passes)
+    method.train()
+    method.objective(BATCH)
+    first = next(iter(attentions(method)))  # right behind a batch norm
+    source, target = first.seen[:, 1].tolist()
+    assert (abs(source - target) < 1e-6) == (passes != "joint")
+
+
 def test_in_eval_mode_statistics_of_batch_norms_stand_still_and_their_weights_learn():
     method, fresh = learnt(), network()
     ours = dict(batchnorms(method)).values()

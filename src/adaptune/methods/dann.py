@@ -25,7 +25,9 @@ class DANN(Method):
     of a batch have together, which running statistics follow; ``separate``, each domain's own
     batch, both of which they follow in turn; ``apart``, the same with statistics of each domain's
     own. Predictions on either domain use the network's, under ``apart`` the target's. The paper
-    does not say; its batches hold both domains, and common code takes them in one pass.
+    does not say; its batches hold both domains, and common code takes them in one pass. Between
+    six pairs of emoji vendors that cost 8 points of accuracy on the target and a rate of 0.01 five
+    more; ``apart`` was level with ``separate`` there, and 9 points below it on the source.
 
     The paper's factor for new layers is 10, above a bottleneck; right on a network's features it
     made heads diverge.
@@ -47,9 +49,9 @@ class DANN(Method):
         net: Network,
         task: Task,
         *,
-        lr: Rate = 0.01,
+        lr: Rate = 0.03,
         batchnorm: BatchNormPolicy = "train",
-        passes: Passes = "joint",
+        passes: Passes = "separate",
         weight: Annotated[float, Between(0.1, 10.0)] = 1.0,
         new: float = 1.0,
         hidden: int = 1024,

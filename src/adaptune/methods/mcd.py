@@ -45,8 +45,8 @@ class MCD(Method):
     The steps were compared with the released code, not with the paper's text. There classifiers
     have two or more layers, here one. Its rate is the same for all, 0.0002 by Adam for digits,
     0.001 for VisDA with momentum in the classifiers alone. It scores each classifier, for digits
-    also their sum. For digits it takes separate passes. For VisDA it takes both domains in one, and
-    asks for classes in equal shares at a weight of 0.01: left out.
+    also their sum. For digits it takes separate passes, the default. For VisDA it takes both
+    domains in one, and asks for classes in equal shares at a weight of 0.01: left out.
 
     Args:
         lr: The body's rate, at which it takes 1 + ``repeats`` steps a batch with one momentum.
