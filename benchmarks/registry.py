@@ -89,6 +89,14 @@ MEASUREMENTS = (
         "selection", "scores without labels, on the runs of the first three", "-", "selection"
     ),
     Measurement(
+        "choosing",
+        "scores without labels, on the networks of photos",
+        VENDORS,
+        "choosing",
+        ("photos",),
+        ("--data", "--work"),
+    ),
+    Measurement(
         "scan-size",
         "how many images a scan needs",
         VENDORS,
