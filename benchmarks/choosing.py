@@ -3,7 +3,8 @@
 Reads the networks that ``python -m benchmarks.run NAME --work DIR`` left, and trains nothing. Each
 is run once on every test domain and on corrupted versions of its own test images; what it comes to
 is kept beside it in ``choosing.json``, so an interrupted measurement goes on. All networks that
-were trained on a domain, of whatever method and seed, are one bag, from which each score takes one.
+were trained on a domain, of whatever method and seed, are one bag, from which each score takes one;
+smaller bags leave some of them out.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import math
 import sys
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -52,6 +53,13 @@ CORRUPTIONS = tuple(
 DRAWN = {"twemoji", "openmoji", "noto", "noto-blob", "fluent-flat", "fluent-3d"}
 """Domains of emoji; all others are photos and drawings."""
 
+BAGS: dict[str, Callable[[RunRow], bool]] = {
+    "all": lambda row: True,
+    "one way a method": lambda row: row.method == row.base,
+    "ft, lp-ft, daft": lambda row: row.method in ("ft", "lp-ft", "daft"),
+}
+"""Which of the networks that were trained on a domain are chosen among."""
+
 ESTIMATES = (
     *("id-validation", "confidence", "confidence-calibrated", "doc", "doc-calibrated"),
     *("atc", "atc-calibrated", "atc-entropy", "atc-entropy-calibrated", "aline-s", "aline-d"),
@@ -74,17 +82,32 @@ def main(words: list[str]) -> None:
             bench = opened(tomllib.loads(file.read_text()), given.data, given.work / file.stem)
             for domain, data in bench.domains.items():
                 found += judged(domain, data, bench.work / domain, terminal)
-    rows = agreeing(*map(list, zip(*found, strict=True)))
+    bags = {name: bag([one for one in found if fits(one[0])]) for name, fits in BAGS.items()}
+    rows = bags["all"]
     results = {
         "about": __doc__,
         "protocols": given.protocols,
         "networks": {d: sum(r.domain == d for r in rows) for d in {r.domain: 0 for r in rows}},
         "regimes": {name: counted(rows, name) for name in ("emoji", "photos", "corruptions")},
+        "bags": {name: brief(oracle_gaps(own)) for name, own in bags.items() if own},
         "machine": describe_machine(),
     }
     given.out.mkdir(parents=True, exist_ok=True)
     write_text(given.out / "choosing.json", json.dumps(to_json(results), indent=1) + "\n")
     print(given.out / "choosing.json")
+
+
+def bag(found: Sequence[tuple[RunRow, Answers]]) -> list[RunRow]:
+    """Give rows with what they score among each other."""
+    return agreeing([row for row, _ in found], [answers for _, answers in found])
+
+
+def brief(found: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Say of each score what it comes to over all pairs, of which only the number is kept."""
+    return {
+        name: {"pairs": len(one["cases"])} | {k: v for k, v in one.items() if k != "cases"}
+        for name, one in found.items()
+    }
 
 
 def regime(trained: str, target: str) -> str:
@@ -142,7 +165,7 @@ def judged(
             kept = home.judge(folder)
             write_text(folder / "choosing.json", json.dumps(to_json(asdict(kept))) + "\n")
         run = read_results(folder / "results.json")
-        row = RunRow(run.method, domain, run.seed, kept.truth, None, run.seconds)
+        row = RunRow(run.method, domain, run.seed, kept.truth, None, run.seconds, base=run.base)
         yield replace(row, label_free=kept.scores), Answers(**kept.answers)
 
 

@@ -45,6 +45,27 @@ def choosing(results: Results) -> str:
     return markdown(head, rows)
 
 
+def bags(results: Results) -> str:
+    """How well each score chooses among finished networks, by what there is to choose from."""
+    found = results["bags"]
+    head = ["score"]
+    for name, scores in found.items():
+        pairs = max(one["pairs"] for one in scores.values())
+        head += [f"{name}: Spearman", "gap", f"within 2 of {pairs}"]
+    rows = []
+    for score in next(iter(found.values())):
+        row = [f"`{score}`"]
+        for scores in found.values():
+            one = scores[score]
+            row += [
+                "" if one["spearman"] is None else f"{one['spearman']:+.2f}",
+                "" if one["gap"] is None else f"{one['gap']:.1f}",
+                str(one["close"]),
+            ]
+        rows.append(row)
+    return markdown(head, rows)
+
+
 def scan(results: Results) -> str:
     """How far a scan of few images is from one of all."""
     return markdown(

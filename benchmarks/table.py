@@ -40,6 +40,7 @@ KINDS: dict[str, Callable[[Results], str]] = {
         registry.measurements,
         costs.selection,
         costs.choosing,
+        costs.bags,
         costs.scan,
         costs.kills,
         costs.probes,

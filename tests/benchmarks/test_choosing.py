@@ -14,6 +14,7 @@ from adaptune.data.opening import open_domains
 from adaptune.selection import SCORES
 from adaptune.selection.bag import BAG_SCORES
 from benchmarks import choosing, run
+from benchmarks.costs import bags
 from benchmarks.costs import choosing as table
 
 CORRUPTIONS = choosing.CORRUPTIONS[:2]
@@ -25,9 +26,9 @@ seeds = [0]
 setting = {backbone = "test_efficientnet", weights = "none", image_size = 32, crop = 1.0}
 plan = {epochs = 1}
 loading = {batch_size = 16}
-variants.a = {method = "ft", lr = 0.01}
-variants.b = {method = "ft", lr = 0.001}
-variants.probe = {method = "lp"}
+variants.ft = {method = "ft", lr = 0.01}
+variants."ft, slower" = {method = "ft", lr = 0.001}
+variants.lp = {method = "lp"}
 """
 
 
@@ -89,3 +90,20 @@ def test_the_table_has_a_line_a_score_and_columns_a_kind_of_shift(work):
     assert len(lines) == 2 + len(SCORES) + len(BAG_SCORES)
     assert lines[0].startswith("| score | emoji: Spearman | gap | within 2 of 1 | off by |")
     assert {line.count("|") for line in lines} == {10}
+    lines = bags(found(work, "choosing")).splitlines()
+    assert lines[0].startswith("| score | all: Spearman | gap | within 2 of 3 |")
+    assert len(lines) == 2 + len(SCORES) + len(BAG_SCORES)
+    assert {line.count("|") for line in lines} == {11}
+
+
+def test_smaller_bags_leave_networks_out(work):
+    every, methods, three = found(work, "choosing")["bags"].values()
+    pairs = 1 + len(CORRUPTIONS)
+    for one in (every, methods, three):
+        assert one["id-validation"]["pairs"] == pairs
+        assert sum(one["id-validation"]["chose"].values()) == pairs
+    assert "ft, slower" not in methods["id-validation"]["chose"]
+    assert three["id-validation"]["chose"] == {"ft": pairs}
+    assert every["aline-d"]["gap"] is not None
+    assert methods["agreement"]["gap"] is not None
+    assert (methods["aline-d"]["gap"], three["agreement"]["gap"]) == (None, None)
