@@ -315,7 +315,7 @@ def test_many_more_words_end_in_an_exit_code_and_a_sentence(home, line):
         (["fit", "--config", "kinds.yaml"], "kinds.yaml should name one method"),
         (["fit", "--config", "deep.yaml"], "deep.yaml could not be read as YAML"),
         (["fit", "--config", "binary.yaml"], "binary.yaml could not be read as YAML"),
-        (["compare", "--config", "binary.yaml"], "--config names, cannot be read"),
+        (["compare", "--config", "binary.yaml"], "binary.yaml could not be read as YAML"),
         (["compare", "--config", "date.yaml"], "--config names, cannot be read"),
         (["compare", "nowhere", "--out", "out", "--ep", "3"], "--ep"),
         (["compare", "nowhere", "--out", "notes.txt"], "notes.txt cannot be made (File exists)"),
