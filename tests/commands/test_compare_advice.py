@@ -65,3 +65,10 @@ def test_what_cannot_be_opened_is_explained(told, tmp_path):
     code, _, error = told("compare", tmp_path / "nothing", "--advise")
     assert code == 1
     assert "nothing" in error
+
+
+def test_masks_which_no_result_is_of_get_no_advice(photos, tiny, told):
+    code, _, error = told("compare", photos, *tiny, "--task=segmentation", "--advise")
+    assert code == 1
+    assert "stands on results of classification, and this is segmentation" in error
+    assert "adaptune methods --task segmentation" in error

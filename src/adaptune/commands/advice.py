@@ -13,6 +13,7 @@ from adaptune.commands.in_turn import check_domains, open_sources
 from adaptune.commands.options import setting_of
 from adaptune.data.domains import DomainData
 from adaptune.report.terminal import Terminal
+from adaptune.runs.setup import Setup
 from adaptune.studies.advice import Facts, Rule, advise
 
 FLAGS = {"--advise", "--json", "--oracle", "--open-set", "--rates"}
@@ -36,7 +37,15 @@ def give_advice(words: Sequence[str], given: Namespace, terminal: Terminal) -> d
 
     Returns:
         What ``--json`` prints: methods, reason and commands.
+
+    Raises:
+        ValueError: If the task is one that no result here is of.
     """
+    if given.task != Setup.task:
+        raise ValueError(
+            f"--advise stands on results of {Setup.task}, and this is {given.task}: compare what "
+            f"`adaptune methods --task {given.task}` lists"
+        )
     check_domains(given)
     data, *_ = (source.data for source in open_sources(given, terminal.track).values())
     rule = advise(_facts(given, data))

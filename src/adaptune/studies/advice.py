@@ -151,7 +151,7 @@ RULES = (
         lambda facts: True,
         ("ft", "lp-ft", "daft"),
         "daft was first over five domains of emoji, tuned or not; with photos and clip art lp-ft, "
-        "if it is tuned, is level with it; ft says what the care is worth",
+        "tuned, was above it elsewhere and below it at home; ft says what the care is worth",
         "supervised",
     ),
 )
