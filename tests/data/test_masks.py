@@ -316,3 +316,10 @@ def test_masks_of_data_sets_are_whole_numbers_of_two_axes():
     wrong = [(torch.zeros(3, 4, 4), torch.zeros(2, 2))]
     with pytest.raises(ValueError, match="should be a mask of whole numbers"):
         list(from_datasets(wrong, wrong, wrong, classes=NAMES, labels="mask").scan("train"))
+
+
+def test_a_folder_that_is_not_there_is_told_from_one_without_masks(tmp_path):
+    with pytest.raises(
+        ValueError, match="no folder at .* expected one of images, with their masks"
+    ):
+        open_domains(tmp_path / "nowhere", labels="mask")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -77,6 +78,15 @@ def seen_notes(name: str, count: int) -> list[str]:
         f"{name}: {count} images left out, because a file of the same name is in the "
         "training or validation data (--ood-images all takes them in)"
     ]
+
+
+def unseen(
+    name: str, asked: Sequence[Example], trained: Sequence[Example]
+) -> tuple[tuple[Example, ...], list[str]]:
+    """Test what is asked for, but those whose subject was trained on; say how many these are."""
+    known = {example.subject for example in trained}
+    kept = [replace(one, split="test") for one in asked if one.subject not in known]
+    return tuple(kept), seen_notes(name, len(asked) - len(kept))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from adaptune.data.files import kinds_of
 from adaptune.data.inputs.image import explaining, opened_image
 from adaptune.data.inputs.pixels import UnreadableError, stored_as
 from adaptune.data.labels.mask_table import IGNORE, MOST_CLASSES, STRAY, MaskTable
-from adaptune.data.listing import Example, Listing, seen_notes
+from adaptune.data.listing import Example, Listing, unseen
 from adaptune.data.names import printable
 from adaptune.data.readers.scenes import missing_masks
 from adaptune.data.sample import shown
@@ -130,11 +130,9 @@ class MaskLabels:
         self, listing: Listing, trained: Sequence[Example]
     ) -> tuple[tuple[Example, ...], list[str]]:
         """Test all scenes that have a mask but those whose subject was trained on."""
-        known = {example.subject for example in trained}
-        asked = _masked(listing.to_test())
-        kept = [replace(one, split="test") for one in asked if one.subject not in known]
-        notes = missing_masks(replace(listing, examples=listing.to_test()))
-        return tuple(kept), [*notes, *seen_notes(listing.name, len(asked) - len(kept))]
+        asked = listing.to_test()
+        kept, notes = unseen(listing.name, _masked(asked), trained)
+        return kept, [*missing_masks(replace(listing, examples=asked)), *notes]
 
     def mismatch(self, listing: Listing) -> str:
         """Say why nothing of a domain could be tested."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from adaptune.data.listing import Example, Listing, seen_notes
+from adaptune.data.listing import Example, Listing, unseen
 from adaptune.data.names import first_few, printable
 from adaptune.data.sample import shown
 
@@ -80,10 +80,7 @@ class ValueLabels:
             ValueError: If a label is no number.
         """
         _refuse_words(listing)
-        known = {example.subject for example in trained}
-        asked = listing.to_test()
-        kept = [replace(one, split="test") for one in asked if one.subject not in known]
-        return tuple(kept), seen_notes(listing.name, len(asked) - len(kept))
+        return unseen(listing.name, listing.to_test(), trained)
 
     def mismatch(self, listing: Listing) -> str:
         """Say why nothing of a domain could be tested."""

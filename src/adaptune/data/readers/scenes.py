@@ -58,6 +58,11 @@ def read_scenes(root: Path, masks: Path | None, name: str) -> Listing:
     Raises:
         ValueError: If there is no image, or no folder of masks.
     """
+    if not root.is_dir():
+        raise ValueError(
+            f"no folder at {printable(root)}: expected one of images, with their masks beside them "
+            "or named by --labels"
+        )
     passed = Passed()
     below = {folder.name.casefold(): folder for folder in folders_in(root, passed)}
     place = next((below[one] for one in IMAGES if one in below), None)
