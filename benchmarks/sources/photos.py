@@ -169,15 +169,22 @@ def chosen(
         yield label, sorted(kept, key=lambda one: split_position(names[one]))[:most]
 
 
-def thumbnail(file: Path) -> Image.Image | None:
-    """Open an image, at most `SIDE` pixels a side, on white; None if it is huge or broken."""
+def cutout(file: Path) -> Image.Image | None:
+    """Open an image, at most `SIDE` pixels a side, with alpha; None if it is huge or broken."""
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(file) as opened:
             if opened.width * opened.height > PIXELS:
                 return None
             opened.thumbnail((SIDE, SIDE))
-            small = opened.convert("RGBA")
+            return opened.convert("RGBA")
     except (OSError, ValueError, Image.DecompressionBombError):
+        return None
+
+
+def thumbnail(file: Path) -> Image.Image | None:
+    """Open an image as `cutout` does, on white."""
+    small = cutout(file)
+    if small is None:
         return None
     page = Image.new("RGBA", small.size, "white")
     page.alpha_composite(small)

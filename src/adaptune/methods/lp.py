@@ -12,7 +12,7 @@ from adaptune.engine.method import Method
 from adaptune.networks.heads import Readout
 from adaptune.networks.network import Network
 from adaptune.ops.places import labelled_rows
-from adaptune.ops.probe import Probe, linear_probe, penalties
+from adaptune.ops.probe import PLACES, Probe, linear_probe, penalties
 from adaptune.runtime.processes import broadcast_from_first, gather
 from adaptune.tasks.task import Labelling
 from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Labeled, Objective
@@ -20,7 +20,6 @@ from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Labeled, Obje
 FeaturesAndLabels = tuple[torch.Tensor, torch.Tensor]
 
 KEPT = 4  # probes at a time
-PLACES = 16  # of an image that are seen, where each has a class of its own
 
 
 class LinearProbe(Method):

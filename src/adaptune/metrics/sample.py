@@ -23,8 +23,8 @@ class Sample:
     """At most ``size`` rows of a set: those whose index ranks lowest by a hash.
 
     So it is the same sample for any batches, order and number of processes, and for every network.
-    A set of no more rows is kept whole. Of rows with places, (N, C, h, w), some places are kept,
-    (N, C, P): the same of outputs, features and labels (N, P) on grids of any size.
+    A set of no more rows is kept whole. Of rows with places, (N, C, h, w), at most ``places`` are
+    kept, (N, C, P): the same of outputs, features and labels (N, P) on grids of any size.
 
     >>> from dataclasses import replace
     >>> rows = torch.arange(6)
@@ -37,8 +37,8 @@ class Sample:
     True
     """
 
-    def __init__(self, size: int = SAMPLE) -> None:
-        self.size, self.whole = size, size
+    def __init__(self, size: int = SAMPLE, places: int = PLACES) -> None:
+        self.size, self.whole, self.places = size, size, places
         self.rank = torch.full((size,), FREE)
         self.rooms: list[Tensor] = []
 
@@ -47,7 +47,7 @@ class Sample:
         index = outputs.index.cpu()
         rank = ranks(index)
         if outputs.features.dim() > 2 and self.size == self.whole:
-            self._resize(max(1, self.whole // PLACES))
+            self._resize(max(1, self.whole // self.places))
         keep = torch.cat([self.rank, rank]).argsort(stable=True)[: self.size]
         coming = keep[keep >= self.size] - self.size
         if not len(coming):
@@ -56,9 +56,9 @@ class Sample:
         stays[keep[keep < self.size]] = True
         places = (~stays).nonzero().flatten()
         parts = [
-            _few(outputs.logits[coming]).cpu(),
-            _labels(outputs.y[coming]).cpu(),
-            _few(outputs.features[coming]).float().cpu(),
+            self._few(outputs.logits[coming]).cpu(),
+            self._labels(outputs.y[coming]).cpu(),
+            self._few(outputs.features[coming]).float().cpu(),
             index[coming],
         ]
         if not self.rooms:
@@ -100,13 +100,11 @@ class Sample:
         order = filled[self.rooms[-1][filled].argsort()]
         return [room[order] for room in self.rooms]
 
+    def _few(self, tensor: Tensor) -> Tensor:
+        return sample_places(tensor, self.places) if tensor.dim() > 2 else tensor
 
-def _few(tensor: Tensor) -> Tensor:
-    return sample_places(tensor, PLACES) if tensor.dim() > 2 else tensor
-
-
-def _labels(y: Tensor) -> Tensor:
-    return _few(y.unsqueeze(1)).squeeze(1) if y.dim() > 2 else y
+    def _labels(self, y: Tensor) -> Tensor:
+        return self._few(y.unsqueeze(1)).squeeze(1) if y.dim() > 2 else y
 
 
 def ranks(index: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from adaptune.metrics.sample import Sample
 from adaptune.networks.heads import Readout
-from adaptune.ops.probe import cross_validated_probe, penalties
+from adaptune.ops.probe import PLACES, cross_validated_probe, penalties
 from adaptune.ops.rows import rows
 from adaptune.runtime.processes import broadcast_from_first
 from adaptune.types import Labeled, Outputs
@@ -21,7 +21,7 @@ class ProbeStart:
     """Keeps features and labels of a scan, as its ``watch``, and starts a head at their probe.
 
     Kept are at most ``ROWS`` rows, chosen by a hash of their index; of features with places as
-    many places, those that have a class.
+    many places, `PLACES` of a row, those that have a class.
 
     >>> import torch
     >>> x, y = torch.tensor([[-1.0], [-2.0], [1.0], [2.0]]), torch.tensor([0, 0, 1, 1])
@@ -32,7 +32,7 @@ class ProbeStart:
     """
 
     def __init__(self) -> None:
-        self.sample = Sample(ROWS)
+        self.sample = Sample(ROWS, PLACES)
 
     def __call__(self, batch: Labeled, features: Tensor) -> None:
         """Take a batch with its features (N, D, ...)."""

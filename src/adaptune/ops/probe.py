@@ -20,6 +20,9 @@ SMALL = 1 << 27
 LEVEL = 0.005
 """Cross-entropies that are no further apart, in nats, count as equal in cross-validation."""
 
+PLACES = 16
+"""Places of a row with many that a probe sees, where each has a class of its own."""
+
 
 @dataclass(frozen=True)
 class Probe:
