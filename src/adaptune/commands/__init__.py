@@ -17,6 +17,7 @@ COMMANDS = {
     "predict": "label image files with a finished run, into a CSV",
     "stream": "label images as they come, adapting to them without labels",
     "convert": "convert a network's batch norms, for your own training loop",
+    "export": "write a finished run's network for other software, such as ONNX",
     "report": "write the HTML page of a run or a comparison again",
     "methods": "list the methods, what they do and what can be set",
     "doctor": "say what is wrong with data and batch norms before you train",

@@ -1,0 +1,44 @@
+"""`adaptune export`: a finished run as a file that other software runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from adaptune.commands.options import Parser, add_json, print_json
+from adaptune.commands.outputs import make_folder
+from adaptune.networks.export import FORMATS, export_network
+from adaptune.networks.network import Network
+from adaptune.report.terminal import Terminal
+from adaptune.results.card import model_card
+from adaptune.results.run import read_results
+from adaptune.runs.folder import best_network
+from adaptune.runtime.files import write_text
+
+
+def run(words: Sequence[str]) -> None:
+    """Write the network, a description of how to call it, and a model card."""
+    parser = Parser(
+        prog="adaptune export",
+        description="Write a run's best network as ONNX, TorchScript, torch.export or weights, "
+        "normalisation included, and hold what was written against the network.",
+    )
+    parser.add_argument("run", type=str, help="a run's folder, or one with a saved network")
+    parser.add_argument("--format", choices=FORMATS, default="onnx", help="what to write")
+    parser.add_argument("--out", type=str, default="exported", help="the folder to write into")
+    add_json(parser)
+    given = parser.parse_args(list(words))
+    folder = Path(given.run)
+    net = Network.load(best_network(folder))
+    out = make_folder(given.out)
+    with Terminal() as terminal:
+        said = export_network(net, out, given.format)
+        results = folder / "results.json"
+        known = read_results(results) if results.is_file() else None
+        write_text(out / "README.md", model_card(known, said))
+        terminal.say(
+            f"{out / said['file']}: logits are the network's to {said['difference']:.1e} of the "
+            f"largest; how to call it: {out / 'export.json'}, model card: {out / 'README.md'}"
+        )
+    if given.json:
+        print_json(said | {"out": out})
