@@ -13,6 +13,7 @@ from adaptune.methods.gdcan import GDCAN as GDCAN
 from adaptune.methods.glc import GLC as GLC
 from adaptune.methods.gradual_unfreezing import GradualUnfreezing as GradualUnfreezing
 from adaptune.methods.ibn import IBN as IBN
+from adaptune.methods.idm import IDM as IDM
 from adaptune.methods.l2_sp import L2SP as L2SP
 from adaptune.methods.lftl import LFTL as LFTL
 from adaptune.methods.lora import LoRA as LoRA
@@ -40,6 +41,7 @@ METHODS: dict[str, type[Method]] = {
     "dann": DANN,
     "gdcan": GDCAN,
     "mcd": MCD,
+    "idm": IDM,
     "adabn": AdaBN,
     "shot": SHOT,
     "sfda2": SFDA2,
