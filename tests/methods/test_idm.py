@@ -13,7 +13,8 @@ from adaptune.engine.loop import fit
 from adaptune.methods.ft import FineTune
 from adaptune.methods.idm import IDM
 from adaptune.ops.class_features import Prototypes, class_sums, cosines, labels_on_grid
-from adaptune.ops.patches import most_uncertain, pasted, patch_masks, sure_labels
+from adaptune.ops.patches import most_uncertain, pasted, patch_masks
+from adaptune.ops.pseudo_labels import sure_labels
 from adaptune.types import Batch, Labeled, Needs, Unlabeled
 
 BOTH = Needs(unlabeled=True)

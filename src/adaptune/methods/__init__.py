@@ -7,6 +7,7 @@ from adaptune.methods.adabn import AdaBN as AdaBN
 from adaptune.methods.alpha_bn import AlphaBN as AlphaBN
 from adaptune.methods.daft import DAFT as DAFT
 from adaptune.methods.dann import DANN as DANN
+from adaptune.methods.datr import DATR as DATR
 from adaptune.methods.drm import DRM as DRM
 from adaptune.methods.ft import FineTune as FineTune
 from adaptune.methods.gdcan import GDCAN as GDCAN
@@ -42,6 +43,7 @@ METHODS: dict[str, type[Method]] = {
     "gdcan": GDCAN,
     "mcd": MCD,
     "idm": IDM,
+    "datr": DATR,
     "adabn": AdaBN,
     "shot": SHOT,
     "sfda2": SFDA2,

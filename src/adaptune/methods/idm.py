@@ -13,8 +13,9 @@ from adaptune.engine.method import Descend, Method
 from adaptune.networks.network import Network
 from adaptune.ops.class_features import Prototypes, cosines, labels_on_grid
 from adaptune.ops.information import entropy, marginal_entropy
-from adaptune.ops.patches import IGNORED, most_uncertain, pasted, patch_masks, sure_labels
+from adaptune.ops.patches import most_uncertain, pasted, patch_masks
 from adaptune.ops.places import on_grid
+from adaptune.ops.pseudo_labels import IGNORED, sure_labels
 from adaptune.runtime.inputs import in_eval
 from adaptune.runtime.processes import join
 from adaptune.tasks.segmentation import Segmentation

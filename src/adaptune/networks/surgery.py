@@ -10,6 +10,7 @@ from adaptune.networks.heads import Head
 from adaptune.networks.layers.domain_attention import domain_attention
 from adaptune.networks.layers.domain_heads import domain_heads
 from adaptune.networks.layers.instance_batchnorm import ibn
+from adaptune.networks.layers.neighbourhood_attention import neighbourhood_attention
 
 Surgery = Callable[..., tuple[nn.Module, Head]]
 """Takes body, head and plain keyword arguments; gives the body and the head to use instead.
@@ -24,6 +25,7 @@ SURGERIES: dict[str, Surgery] = {
     "domain-attention": domain_attention,
     "domain-heads": domain_heads,
     "ibn": ibn,
+    "neighbourhood-attention": neighbourhood_attention,
 }
 """Every surgery that a saved network may ask for; its name is part of the files."""
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from adaptune.ops.rows import rows
 from adaptune.runtime.inputs import in_eval
-from adaptune.runtime.processes import add_up
+from adaptune.runtime.processes import add_up, join
 from adaptune.types import Labeled
 
 
@@ -50,6 +50,36 @@ def cosines(features: Tensor, prototypes: Tensor) -> Tensor:
     """
     unit, towards = F.normalize(features, dim=1), F.normalize(prototypes, dim=1)
     return torch.einsum("nd...,kd->nk...", unit, towards)
+
+
+def blended_centres(
+    features: Tensor, labels: Tensor, bank: Tensor, share: Tensor | float
+) -> Tensor:
+    """Give half of ``share`` of the classes' means and the rest of a ``bank``, (K, D).
+
+    Means are of the features (N, D, ...) of all processes; a class that is not there keeps what the
+    bank has. Source: DATR, Zheng et al., 2023, whose share is ``1 / (epoch + 1)``.
+
+    >>> bank = torch.tensor([[2.0], [6.0]])
+    >>> blended_centres(torch.tensor([[4.0]]), torch.tensor([0]), bank, 0.5).tolist()
+    [[1.5], [6.0]]
+    """
+    total, count = class_sums(features, labels, len(bank))
+    count = add_up(count).unsqueeze(1)
+    means = join(total.unsqueeze(0)).sum(0) / count.clamp_min(1)
+    return torch.where(count > 0, 0.5 * ((1 - share) * bank + share * means), bank)
+
+
+def centre_cosines(features: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
+    """Give each place's cosine with the centre (K, D) of its class, (N, ...).
+
+    Places of features (N, D, ...) whose label is no class are compared with the last centre.
+
+    >>> centre_cosines(torch.tensor([[3.0, 4.0]]), torch.tensor([0]), torch.tensor([[2.0, 0.0]]))
+    tensor([0.6000])
+    """
+    own = centres[labels.clamp(0, len(centres) - 1)].movedim(-1, 1)
+    return F.cosine_similarity(features, own, dim=1)
 
 
 class Prototypes(nn.Module):

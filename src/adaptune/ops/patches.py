@@ -9,9 +9,6 @@ from torch import Tensor
 
 from adaptune.ops.information import uncertainty
 
-IGNORED = 255
-"""The label of a place of which nothing is asked."""
-
 
 def patch_masks(rows: int, size: Sequence[int], *, grid: int, share: float) -> Tensor:
     """Draw for each row which places are taken from another image, bool (N, H, W).
@@ -42,16 +39,6 @@ def pasted(rows: Tensor, others: Tensor, mask: Tensor) -> Tensor:
     """
     shape = (len(mask), *[1] * (rows.dim() - 3), *mask.shape[1:])
     return torch.where(mask.view(shape), others.to(rows.dtype), rows)
-
-
-def sure_labels(logits: Tensor, least: float) -> Tensor:
-    """Label places by predictions (N, K, ...) of probability ``least`` or more, others 255.
-
-    >>> sure_labels(torch.tensor([[[9.0, 0.1], [0.0, 0.0]]]), 0.9)
-    tensor([[  0, 255]])
-    """
-    sureness, labels = logits.softmax(1).max(1)
-    return labels.masked_fill(sureness < least, IGNORED)
 
 
 def most_uncertain(logits: Tensor, share: float) -> Tensor:
