@@ -27,6 +27,10 @@ from adaptune.types import Batch, Domains, Labeled, Needs, Split, Unlabeled
 
 TASK = Classification(len(CLASSES))
 PLAN = Plan(epochs=3, seed=5)
+SMALL: dict[str, dict[str, object]] = {
+    "samda": {"generic": "test_efficientnet", "generic_weights": "none", "generic_size": 32}
+}
+"""Options without which a method would be slow on the toy."""
 
 
 def made(name: str, **options: object) -> Method:
@@ -34,7 +38,7 @@ def made(name: str, **options: object) -> Method:
         options.setdefault("cs", 8)
     if "alpha" in hyperparameters(METHODS[name]):
         options.setdefault("alpha", 0.5)
-    return METHODS[name](network_of(name), task_of(name), **options)
+    return METHODS[name](network_of(name), task_of(name), **SMALL.get(name, {}) | options)
 
 
 def of_places(name: str) -> bool:

@@ -22,6 +22,7 @@ from adaptune.methods.lp import LinearProbe as LinearProbe
 from adaptune.methods.lp_ft import LinearProbeFineTune as LinearProbeFineTune
 from adaptune.methods.mcd import MCD as MCD
 from adaptune.methods.sam import SAM as SAM
+from adaptune.methods.samda import SAMDA as SAMDA
 from adaptune.methods.sfda2 import SFDA2 as SFDA2
 from adaptune.methods.shot import SHOT as SHOT
 from adaptune.methods.tent import Tent as Tent
@@ -44,6 +45,7 @@ METHODS: dict[str, type[Method]] = {
     "mcd": MCD,
     "idm": IDM,
     "datr": DATR,
+    "samda": SAMDA,
     "adabn": AdaBN,
     "shot": SHOT,
     "sfda2": SFDA2,

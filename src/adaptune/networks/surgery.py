@@ -9,6 +9,7 @@ from torch import nn
 from adaptune.networks.heads import Head
 from adaptune.networks.layers.domain_attention import domain_attention
 from adaptune.networks.layers.domain_heads import domain_heads
+from adaptune.networks.layers.generic_features import generic_features
 from adaptune.networks.layers.instance_batchnorm import ibn
 from adaptune.networks.layers.neighbourhood_attention import neighbourhood_attention
 
@@ -24,6 +25,7 @@ later.
 SURGERIES: dict[str, Surgery] = {
     "domain-attention": domain_attention,
     "domain-heads": domain_heads,
+    "generic-features": generic_features,
     "ibn": ibn,
     "neighbourhood-attention": neighbourhood_attention,
 }
