@@ -28,7 +28,8 @@ from adaptune.types import Batch, Domains, Labeled, Needs, Split, Unlabeled
 TASK = Classification(len(CLASSES))
 PLAN = Plan(epochs=3, seed=5)
 SMALL: dict[str, dict[str, object]] = {
-    "samda": {"generic": "test_efficientnet", "generic_weights": "none", "generic_size": 32}
+    "gprn": {"regions": "grid"},
+    "samda": {"generic": "test_efficientnet", "generic_weights": "none", "generic_size": 32},
 }
 """Options without which a method would be slow on the toy."""
 

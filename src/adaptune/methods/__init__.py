@@ -12,6 +12,7 @@ from adaptune.methods.drm import DRM as DRM
 from adaptune.methods.ft import FineTune as FineTune
 from adaptune.methods.gdcan import GDCAN as GDCAN
 from adaptune.methods.glc import GLC as GLC
+from adaptune.methods.gprn import GPRN as GPRN
 from adaptune.methods.gradual_unfreezing import GradualUnfreezing as GradualUnfreezing
 from adaptune.methods.ibn import IBN as IBN
 from adaptune.methods.idm import IDM as IDM
@@ -46,6 +47,7 @@ METHODS: dict[str, type[Method]] = {
     "idm": IDM,
     "datr": DATR,
     "samda": SAMDA,
+    "gprn": GPRN,
     "adabn": AdaBN,
     "shot": SHOT,
     "sfda2": SFDA2,

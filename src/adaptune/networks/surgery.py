@@ -12,6 +12,7 @@ from adaptune.networks.layers.domain_heads import domain_heads
 from adaptune.networks.layers.generic_features import generic_features
 from adaptune.networks.layers.instance_batchnorm import ibn
 from adaptune.networks.layers.neighbourhood_attention import neighbourhood_attention
+from adaptune.networks.layers.region_prompts import region_prompts
 
 Surgery = Callable[..., tuple[nn.Module, Head]]
 """Takes body, head and plain keyword arguments; gives the body and the head to use instead.
@@ -28,6 +29,7 @@ SURGERIES: dict[str, Surgery] = {
     "generic-features": generic_features,
     "ibn": ibn,
     "neighbourhood-attention": neighbourhood_attention,
+    "region-prompts": region_prompts,
 }
 """Every surgery that a saved network may ask for; its name is part of the files."""
 

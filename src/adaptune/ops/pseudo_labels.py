@@ -31,6 +31,17 @@ def sure_labels(logits: Tensor, least: Tensor | float) -> Tensor:
     return labels.masked_fill(sureness < wanted, IGNORED)
 
 
+def only_of(labels: Tensor, there: Tensor) -> Tensor:
+    """Keep the labels (N, ...) of classes that are ``there`` in their row, (N, K); others are 255.
+
+    >>> only_of(torch.tensor([[0, 1, 9]]), torch.tensor([[False, True]]))
+    tensor([[255,   1, 255]])
+    """
+    classes = there.shape[1]
+    known = there.gather(1, labels.flatten(1).long().clamp(0, classes - 1)).view_as(labels)
+    return labels.masked_fill(~known | (labels >= classes), IGNORED)
+
+
 @torch.no_grad()
 def class_thresholds(
     model: nn.Module,
