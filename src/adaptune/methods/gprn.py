@@ -111,8 +111,8 @@ class GPRN(Method):
         source = (rows.domain < self.task.domains - 1).nonzero().flatten()
         if not (count := len(source) // 2):
             raise ValueError("two source images make a pair: give a larger --batch-size")
-        support, query = self.net.body(rows.x[source[: 2 * count]]).split(count)
-        known, y = rows.y[source[: 2 * count]].split(count)
+        support, query = self.net.body(rows.x[source[: 2 * count]]).tensor_split(2)
+        known, y = rows.y[source[: 2 * count]].tensor_split(2)
         near, there = self._prototypes(support, known)
         own_near, own = self._prototypes(query, y)
         known, y = only_of(known, there), only_of(y, there)

@@ -54,7 +54,7 @@ class IDM(Method):
         sure: How probable a label of the target must be.
         information: How much prototypes count.
         temperature: What cosines with prototypes are divided by.
-        momentum: What share of the prototypes stays in a step.
+        memory: What share of the prototypes stays in a step.
     """
 
     needs: ClassVar[Needs] = Needs(unlabeled=True)
@@ -75,14 +75,14 @@ class IDM(Method):
         sure: float = 0.9,
         information: Annotated[float, Between(0.01, 1.0)] = 0.1,
         temperature: float = 0.1,
-        momentum: float = 0.99,
+        memory: float = 0.99,
     ) -> None:
         super().__init__(net, task, batchnorm=batchnorm)
         if grid < 1 or not (0 < informative <= 1 and 0 <= mixed <= 1 and temperature > 0):
             raise ValueError("informative and mixed are shares, grid and temperature above 0")
         self.lr, self.batchnorm, self.passes, self.sure = lr, batchnorm, passes, sure
         self.informative, self.grid, self.mixed = informative, grid, mixed
-        self.information, self.temperature, self.momentum = information, temperature, momentum
+        self.information, self.temperature, self.memory = information, temperature, memory
         self.both = DomainPasses(net.body, passes)
         self.prototypes = Prototypes(task.classes, net.width)
 
@@ -103,7 +103,7 @@ class IDM(Method):
         done = descend(partial(self.learn, x, y, batch.unlabeled.x))
         if done.features is not None:
             ours = labels_on_grid(y.masked_fill(target, IGNORED), done.features.shape[2:])
-            self.prototypes.follow(done.features.detach(), ours, self.momentum)
+            self.prototypes.follow(done.features.detach(), ours, self.memory)
         return done
 
     def objective(self, batch: Batch) -> Objective:

@@ -76,7 +76,7 @@ class GenericFeatures(nn.Module):
         if found.dim() == 3:  # tokens, those of no place first
             found = found[:, encoder.num_prefix_tokens :].transpose(1, 2)
             side = math.isqrt(found.shape[2])
-            return found.unflatten(2, (side, side))
+            return found.reshape(*found.shape[:2], side, side)
         return found if found.shape[1] == self.width else found.movedim(-1, 1)
 
 

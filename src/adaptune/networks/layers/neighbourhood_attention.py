@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -110,7 +111,7 @@ def _last_stage(body: nn.Module) -> tuple[str, int]:
     """Name the last stage of timm's features and its channels; nothing where it gives no maps."""
     from timm.models._features import FeatureGetterNet
 
-    known = getattr(body, "feature_info", None)
+    known: Any = getattr(body, "feature_info", None)
     if isinstance(body, FeatureGetterNet) or not hasattr(known, "get_dicts"):
         return "", 0
     last = known.get_dicts()[-1]

@@ -31,7 +31,7 @@ class RegionGraph(nn.Module):
     def forward(self, means: Tensor, there: Tensor) -> Tensor:
         """Give prompts (N, R, D) for regions, of which some are ``there`` (N, R)."""
         nodes = self.project(means) * there.unsqueeze(2)
-        return means + AGGREGATED * (edges(nodes) @ nodes)
+        return means + AGGREGATED * (edges(nodes) @ nodes)  # type: ignore[no-any-return]
 
 
 def edges(nodes: Tensor) -> Tensor:
