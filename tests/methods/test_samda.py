@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from dense_start import source_trained
 from places import DensePlaces, dense_network
+from scenes import draw_scenes
 from toy import CLASSES, tinted
 
 from adaptune.engine.loop import fit
@@ -164,3 +167,21 @@ def test_a_few_images_of_the_target_are_learnt():
     assert data.accuracy(method) > before + 15
     for key, value in method.both.encoder.state_dict().items():
         assert torch.equal(value, frozen[key])
+
+
+@pytest.mark.slow
+def test_a_run_from_files_takes_the_last_source_as_the_few_of_the_target(tmp_path, told):
+    day = draw_scenes(tmp_path / "day", 14)
+    few = draw_scenes(tmp_path / "few", 2, seed=1, shift=60, name="f")
+    night = draw_scenes(tmp_path / "night", 4, seed=2, shift=60, name="n")
+    words = ["--task=segmentation", "--backbone=test_resnet", "--weights=none", "--image-size=64"]
+    words += ["--batch-size=4", "--epochs=3", "--layout=contiguous", f"--ood=night={night}"]
+    words += [f"--source=few={few}", "--method=samda", f"--out={tmp_path / 'run'}"]
+    options = [f"--{name.replace('_', '-')}={value}" for name, value in TINY.items()]
+    code, _, error = told("fit", day, *words, *options)
+    assert code == 0, error
+    assert "domains to train on, with their training images: day (12), few (2)" in error
+    found = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert found["ood"].keys() == {"night"}
+    again = Network.load(tmp_path / "run" / "best")
+    assert again.width == again.head.weight.shape[1]
