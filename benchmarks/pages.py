@@ -39,6 +39,11 @@ SETTINGS = {
         "adaptune fit DATA --source NAME=DIR --method {name} --out run",
         "settings",
     ),
+    "few-shot": (
+        "Labelled images, and a few labelled ones of the target, the last that `--source` names.",
+        "adaptune fit DATA --source NAME=DIR --method {name} --out run",
+        "segmentation",
+    ),
     "unsupervised": (
         "Labelled images, and images of the target without labels.",
         "adaptune fit DATA --target DIR --method {name} --out run",

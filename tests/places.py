@@ -64,8 +64,10 @@ class DensePlaces(TwoDomains):
     A class is a brighter channel, and the target has a tint, as in the toy.
     """
 
-    def __init__(self, *, sources: int = 1, count: int = 96, tint: float = 1.0) -> None:
-        super().__init__(sources=sources, count=count)
+    def __init__(
+        self, *, sources: int = 1, count: int = 96, tint: float = 1.0, seed: int = 0
+    ) -> None:
+        super().__init__(sources=sources, count=count, seed=seed)
         self.x, self.y = drawn(len(self.x), seed=1)
         self.x = self.x + 0.4 * self.domain[:, None, None, None]
         self.target, self.truth = drawn(len(self.target), seed=2)

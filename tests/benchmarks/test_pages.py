@@ -53,7 +53,7 @@ def test_other_methods_say_nothing_of_measurements():
 def test_the_index_has_gains_over_the_source_alone_and_says_of_which_variant_and_part():
     other = {**GAIN, "variant": "shot, 30 epochs", "setting": "open-set", "measure": "h"}
     beside = {**GAIN, "against": "dann", "measure": "known"}
-    [line] = [one for one in written(GAIN, other, beside)["README"].splitlines() if "shot" in one]
+    [line] = [one for one in written(GAIN, other, beside)["README"].splitlines() if "`shot`" in one]
     told = "accuracy +3.1 (-1.0 to +5.2); shot, 30 epochs: h +3.1 (-1.0 to +5.2), open-set"
     assert line.endswith(f"| {told} |")
 
@@ -75,7 +75,7 @@ def test_gains_of_other_protocols_say_of_which_they_are():
     longer = {**GAIN, "protocol": "settings-long", "mean": 9.0}
     passes = {**GAIN, "protocol": "settings-passes", "setting": "dann", "mean": 8.0}
     found = written(GAIN, longer, passes)
-    [line] = [one for one in found["README"].splitlines() if "shot" in one]
+    [line] = [one for one in found["README"].splitlines() if "`shot`" in one]
     told = "accuracy +3.1 (-1.0 to +5.2); accuracy +9.0 (-1.0 to +5.2), 20 epochs of all classes"
     assert line.endswith(f"| {told} |")
     for name in ("settings-long", "settings-passes"):

@@ -82,7 +82,7 @@ def test_a_method_that_there_is_not_is_an_error(told):
 
 
 def test_methods_of_a_task_alone_are_listed(told, monkeypatch):
-    everything = [one.name for one in catalog()]
+    everything = [one.name for one in catalog() if "classification" in one.tasks]
     assert list(json.loads(told("methods", "--task=classification", "--json")[1])["methods"]) == (
         everything
     )

@@ -7,12 +7,15 @@ from adaptune.methods.adabn import AdaBN as AdaBN
 from adaptune.methods.alpha_bn import AlphaBN as AlphaBN
 from adaptune.methods.daft import DAFT as DAFT
 from adaptune.methods.dann import DANN as DANN
+from adaptune.methods.datr import DATR as DATR
 from adaptune.methods.drm import DRM as DRM
 from adaptune.methods.ft import FineTune as FineTune
 from adaptune.methods.gdcan import GDCAN as GDCAN
 from adaptune.methods.glc import GLC as GLC
+from adaptune.methods.gprn import GPRN as GPRN
 from adaptune.methods.gradual_unfreezing import GradualUnfreezing as GradualUnfreezing
 from adaptune.methods.ibn import IBN as IBN
+from adaptune.methods.idm import IDM as IDM
 from adaptune.methods.l2_sp import L2SP as L2SP
 from adaptune.methods.lftl import LFTL as LFTL
 from adaptune.methods.lora import LoRA as LoRA
@@ -20,6 +23,7 @@ from adaptune.methods.lp import LinearProbe as LinearProbe
 from adaptune.methods.lp_ft import LinearProbeFineTune as LinearProbeFineTune
 from adaptune.methods.mcd import MCD as MCD
 from adaptune.methods.sam import SAM as SAM
+from adaptune.methods.samda import SAMDA as SAMDA
 from adaptune.methods.sfda2 import SFDA2 as SFDA2
 from adaptune.methods.shot import SHOT as SHOT
 from adaptune.methods.tent import Tent as Tent
@@ -40,6 +44,10 @@ METHODS: dict[str, type[Method]] = {
     "dann": DANN,
     "gdcan": GDCAN,
     "mcd": MCD,
+    "idm": IDM,
+    "datr": DATR,
+    "samda": SAMDA,
+    "gprn": GPRN,
     "adabn": AdaBN,
     "shot": SHOT,
     "sfda2": SFDA2,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Generic, Self, cast
 
@@ -188,7 +188,11 @@ class Network(nn.Module, Generic[H]):
             ValueError: If it does not know the name or the arguments, or cannot take the head.
         """
         self.body, head = operate(self.body, self.head, name, **arguments)
-        self.head = cast(H, head)
+        self.head, width = cast(H, head), head.weight.shape[1]
+        if width != self.width:
+            if len(self.parts) > 1:
+                raise ValueError(f"{name} widens a head, and this network has {len(self.parts)}")
+            self.width, self.parts = width, (replace(self.parts[0], stop=width),)
         self.surgery.append({"name": name, "arguments": arguments})
 
     def hold_batchnorm(self, policy: BatchNormPolicy) -> None:

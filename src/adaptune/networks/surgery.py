@@ -9,7 +9,10 @@ from torch import nn
 from adaptune.networks.heads import Head
 from adaptune.networks.layers.domain_attention import domain_attention
 from adaptune.networks.layers.domain_heads import domain_heads
+from adaptune.networks.layers.generic_features import generic_features
 from adaptune.networks.layers.instance_batchnorm import ibn
+from adaptune.networks.layers.neighbourhood_attention import neighbourhood_attention
+from adaptune.networks.layers.region_prompts import region_prompts
 
 Surgery = Callable[..., tuple[nn.Module, Head]]
 """Takes body, head and plain keyword arguments; gives the body and the head to use instead.
@@ -23,7 +26,10 @@ later.
 SURGERIES: dict[str, Surgery] = {
     "domain-attention": domain_attention,
     "domain-heads": domain_heads,
+    "generic-features": generic_features,
     "ibn": ibn,
+    "neighbourhood-attention": neighbourhood_attention,
+    "region-prompts": region_prompts,
 }
 """Every surgery that a saved network may ask for; its name is part of the files."""
 

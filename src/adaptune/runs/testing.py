@@ -49,7 +49,8 @@ def tested_sets(net: Network, training: Session, baseline: Baseline) -> Tested:
         found = evaluate(net, rows, task, fabric=training.fabric)
         tested.scores[test] = found.scores
         before = baseline[test].sample.features
-        tested.moved[test] = feature_distortion(before, found.sample.features)
+        after = found.sample.features[:, : before.shape[1]]  # a method's own stand behind them
+        tested.moved[test] = feature_distortion(before, after)
         if judge is not None and test != HOME:
             tested.label_free[test] = judge(found.sample, before)
             tested.answers.tests[test] = answers_of(found.sample)
