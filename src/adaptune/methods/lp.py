@@ -11,6 +11,7 @@ from adaptune.batchnorm.scan import scan
 from adaptune.engine.method import Method
 from adaptune.networks.heads import Readout
 from adaptune.networks.network import Network
+from adaptune.networks.sides import need_pretrained
 from adaptune.ops.places import labelled_rows
 from adaptune.ops.probe import Probe, linear_probe, penalties
 from adaptune.runtime.processes import broadcast_from_first, gather
@@ -71,7 +72,11 @@ def probe_head(
     The pass over train also converts batch norms if ``batchnorm`` says so: features are the same
     before and after. Gives what a report should show. Where several processes run, the rows of all
     are gathered, the first solves the probe and all get it.
+
+    Raises:
+        ValueError: If a decoder begins at random, so that features say nothing.
     """
+    need_pretrained(net, "a linear probe", "take --method ft or daft")
     seen: dict[str, list[list[torch.Tensor]]] = {"train": [], "val": []}
 
     def keep(batch: Labeled, features: torch.Tensor) -> None:
