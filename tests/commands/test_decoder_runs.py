@@ -20,13 +20,16 @@ def words(tmp_path_factory) -> list[str]:
     (folder / "names.txt").write_text("\n".join(NAMES))
     return [
         *(str(folder / "city"), "--task=segmentation", f"--label-table={folder}/names.txt"),
-        *("--backbone=smp/linknet/test_resnet", "--weights=none", "--image-size=32", "--batch-size=8"),
+        *(
+            "--backbone=smp/linknet/test_resnet",
+            "--weights=none",
+            "--image-size=32",
+            "--batch-size=8",
+        ),
     ]
 
 
-def test_a_decoder_is_trained_gone_on_with_predicted_and_started_from(
-    words, tmp_path, told
-):
+def test_a_decoder_is_trained_gone_on_with_predicted_and_started_from(words, tmp_path, told):
     run = tmp_path / "run"
     given = ["--method=daft", "--head=published", "--head-lr=0.1"]
     code, _, error = told("fit", *words, *given, "--epochs=1", f"--out={run}")

@@ -84,9 +84,7 @@ def probe_head(
         seen[split].append([rows.float().cpu(), y.cpu(), batch.index[row].cpu()])
 
     split = "train"
-    notes: dict[str, Any] = dict(
-        scan(net.body, data.scan("train"), policy=batchnorm, watches=[keep])
-    )
+    notes = scan(net.body, data.scan("train"), policy=batchnorm, watches=[keep])
     split = "val"
     scan(net.body, data.scan("val"), policy="eval", watches=[keep])
     train, val = _joined(seen["train"]), _joined(seen["val"])
@@ -94,8 +92,7 @@ def probe_head(
     with torch.no_grad():
         net.head.weight.copy_(probe.weight)
         net.head.bias.copy_(probe.bias)
-    notes["probe"] = {"c": probe.c, "path": [list(tried) for tried in probe.path]}
-    return notes
+    return notes | {"probe": {"c": probe.c, "path": [list(tried) for tried in probe.path]}}
 
 
 _PROBES: dict[str, Probe] = {}  # the last: runs that differ in seed or rate alone share theirs
