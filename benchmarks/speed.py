@@ -19,6 +19,7 @@ from benchmarks.run import ROOT
 
 PAIRED: tuple[Callable[[int], dict[str, dict[str, float]]], ...] = (
     conversion_speed.measured,
+    conversion_speed.places,
     step_speed.measured,
     loading_speed.measured,
     start_speed.measured,

@@ -244,7 +244,7 @@ class TestModules:
 
 def head_like(net: Network) -> nn.Module:
     last = net.parts[0]
-    if last.convolution:
+    if last.kernel:
         return nn.Conv2d(4, 9, 1)
     return nn.Sequential(nn.Flatten(), nn.Linear(4, 9))
 

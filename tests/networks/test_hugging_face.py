@@ -13,6 +13,7 @@ from torchvision.transforms import v2
 
 from adaptune.batchnorm.conversion import convert_batchnorm
 from adaptune.commands import main
+from adaptune.networks.architectures import WholeImage
 from adaptune.networks.backbones import open_backbone
 from adaptune.networks.hugging_face import transformers_folder
 from adaptune.networks.network import Network
@@ -256,3 +257,81 @@ def test_a_run_from_a_folder_trains_resumes_and_is_evaluated(tmp_path, capsys):
     (tmp_path / "hf").rename(tmp_path / "gone")
     assert main(["evaluate", run]) == 0
     capsys.readouterr()
+
+
+def segformer():
+    return transformers.SegformerConfig(
+        num_encoder_blocks=2,
+        depths=[1, 1],
+        sr_ratios=[2, 1],
+        hidden_sizes=[8, 16],
+        patch_sizes=[7, 3],
+        strides=[4, 2],
+        num_attention_heads=[1, 2],
+        mlp_ratios=[2, 2],
+        decoder_hidden_size=12,
+        num_labels=5,
+    )
+
+
+class TestASegFormer:
+    """A network of places from a folder: encoder and decoder, or the encoder alone."""
+
+    @pytest.fixture
+    def folder(self, tmp_path):
+        torch.manual_seed(0)
+        model = transformers.SegformerForSemanticSegmentation(segformer())
+        model.train()(torch.randn(8, 3, SIDE, SIDE) + 0.5)  # statistics that are not a new layer's
+        model.save_pretrained(tmp_path / "hf")
+        processor = transformers.SegformerImageProcessor(size={"height": SIDE, "width": SIDE})
+        processor.save_pretrained(tmp_path / "hf")
+        return tmp_path / "hf"
+
+    def test_its_features_are_those_that_its_own_last_layer_reads(self, folder):
+        net = open_backbone(f"hf:{folder}", CLASSES, stride=8).eval()
+        model = transformers.SegformerForSemanticSegmentation.from_pretrained(folder).eval()
+        with torch.no_grad():
+            features = net.body(X)
+            own = model.decode_head.classifier(features)
+            assert torch.allclose(own, model(X).logits, atol=1e-6)
+        assert features.shape == (2, 12, SIDE // 4, SIDE // 4)
+        assert (net.preprocess.size, net.preprocess.crop) == (SIDE, 1.0)
+        assert isinstance(net.preprocess, WholeImage)
+        assert not net.neck
+
+    def test_its_batch_norm_is_converted_and_it_opens_in_plain_transformers(self, folder, tmp_path):
+        net = open_backbone(f"hf:{folder}", CLASSES, stride=8).eval()
+        with torch.no_grad():
+            before = net(X)
+            report = convert_batchnorm(net.body, [X])
+            after = net.eval()(X)
+        assert [one.name for one in report.layers] == ["decode_head.batch_norm"]
+        assert float((after - before).norm() / before.norm()) < 1e-5
+        net.save(tmp_path / "saved")
+        saved = json.loads((tmp_path / "saved/network.json").read_text())
+        config = transformers.AutoConfig.for_model(**saved["config"], num_labels=3)
+        plain = transformers.AutoModelForSemanticSegmentation.from_config(config).eval()
+        plain.load_state_dict(load_file(tmp_path / "saved/network.safetensors"))
+        again = Network.load(tmp_path / "saved").eval()
+        assert isinstance(again.preprocess, WholeImage)
+        with torch.no_grad():
+            assert torch.allclose(plain(X).logits, after, atol=1e-6)
+            assert torch.equal(again(X), after)
+
+    def test_a_folder_of_its_encoder_alone_has_a_decoder_that_begins_at_random(
+        self, tmp_path, capfd
+    ):
+        model = transformers.SegformerForImageClassification(segformer())
+        model.save_pretrained(tmp_path / "hf")
+        capfd.readouterr()
+        net = open_backbone(f"hf:{tmp_path / 'hf'}", CLASSES, stride=8, size=SIDE)
+        assert net.neck == ("decode_head",)
+        assert "no weights of the decoder" in net.notes[-1]
+        assert "MISSING" not in "".join(capfd.readouterr())
+        own, given = net.body.segformer.state_dict(), model.segformer.state_dict()
+        assert all(torch.equal(own[key], value) for key, value in given.items())
+
+    def test_what_labels_no_places_is_refused_in_words(self, tmp_path):
+        made("resnet", tmp_path / "hf")
+        with pytest.raises(ValueError, match="is no network for semantic segmentation"):
+            open_backbone(f"hf:{tmp_path / 'hf'}", CLASSES, stride=8)

@@ -12,6 +12,7 @@ from adaptune.engine.method import Method
 from adaptune.networks.heads import Readout
 from adaptune.networks.network import Network
 from adaptune.networks.probe_start import ProbeStart
+from adaptune.networks.sides import need_pretrained, sides
 from adaptune.ops.conditioning import Spread
 from adaptune.tasks.task import Labelling, Task
 from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Objective, Rate
@@ -29,6 +30,9 @@ class DAFT(Method):
     a known bound of its curvature; then no gradient moves a tensor of the body far, so that
     rates that are too high do little harm. In labelling it starts at the linear probe of the
     features that the pass saw, whose C is cross-validated on them, so that short runs arrive.
+
+    Where a decoder begins at random no feature that a head reads was pretrained, so a conditioned
+    head is refused, and with a published one the decoder learns at the head's rate.
 
     Args:
         lr: The body's rate.
@@ -77,6 +81,8 @@ class DAFT(Method):
                 f"a conditioned head needs a bound of the loss's curvature, and none is known of "
                 f"{type(task).__name__.lower()}: give --head published"
             )
+        if head == "conditioned":
+            need_pretrained(net, "DAFT's conditioned head", "give --head published")
         net.head.zero_()
         if head == "conditioned":
             net.head.standardize(torch.zeros(net.width), torch.ones(net.width), 1.0)
@@ -111,7 +117,8 @@ class DAFT(Method):
                 Group(head, self.k, curvature=head.bound),
             ]
         rate = self.head_lr if self.head == "published" else self.lr
-        return [Group(body, self.lr), Group(head, rate)]
+        pretrained, new = sides(self.net)
+        return [Group(pretrained, self.lr), Group(new, rate)]
 
     def objective(self, batch: Batch) -> Objective:
         """Ask for the labels."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from adaptune.engine.method import Method
 from adaptune.networks.network import Network
+from adaptune.networks.sides import sides
 from adaptune.tasks.task import Task
 from adaptune.types import Batch, BatchNormPolicy, Between, Group, Objective, Rate
 
@@ -25,8 +26,8 @@ class L2SP(Method):
 
     Which parameters count is that of the authors' code: the weights of convolutions and linear
     layers, and neither biases nor the weights of norms. Here these are all parameters called weight
-    that have more than one axis, so the weights of attention count too. The plan's own decay
-    towards zero should stay 0.
+    that have more than one axis, so the weights of attention count too. A decoder that begins at
+    random counts as the head. The plan's own decay towards zero should stay 0.
 
     Args:
         lr: The rate of everything.
@@ -53,7 +54,7 @@ class L2SP(Method):
             if not 0 <= value < float("inf"):
                 raise ValueError(f"{name} is the weight of a penalty, from 0 up: got {value}")
         self.lr, self.alpha, self.beta, self.batchnorm = lr, alpha, beta, batchnorm
-        flat = [weight.detach().flatten() for weight in penalised(net.body)]
+        flat = [weight.detach().flatten() for weight in penalised(sides(net)[0])]
         self.register_buffer("start", torch.cat(flat) if flat else torch.empty(0))
 
     def groups(self) -> list[Group]:
@@ -63,13 +64,14 @@ class L2SP(Method):
     def objective(self, batch: Batch) -> Objective:
         """Ask for the labels, for weights near their start, and for a small head."""
         logits = self.net(batch.labeled.x)
-        weights = list(penalised(self.net.body))
+        pretrained, new = sides(self.net)
+        weights = list(penalised(pretrained))
         begun = torch.split(self.start, [weight.numel() for weight in weights])
         moved = (one - was.view_as(one) for one, was in zip(weights, begun, strict=True))
         terms = {
             "task": self.task.loss(logits, batch.labeled.y),
             "start": self.alpha / 2 * squared_norm(moved, self.start),
-            "head": self.beta / 2 * squared_norm(penalised(self.net.head), self.start),
+            "head": self.beta / 2 * squared_norm(penalised(new), self.start),
         }
         return Objective(terms, logits)
 

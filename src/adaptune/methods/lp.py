@@ -11,6 +11,7 @@ from adaptune.batchnorm.scan import scan
 from adaptune.engine.method import Method
 from adaptune.networks.heads import Readout
 from adaptune.networks.network import Network
+from adaptune.networks.sides import need_pretrained
 from adaptune.ops.places import labelled_rows
 from adaptune.ops.probe import PLACES, Probe, linear_probe, penalties
 from adaptune.runtime.processes import broadcast_from_first, gather
@@ -70,7 +71,11 @@ def probe_head(
     The pass over train also converts batch norms if ``batchnorm`` says so: features are the same
     before and after. Gives what a report should show. Where several processes run, the rows of all
     are gathered, the first solves the probe and all get it.
+
+    Raises:
+        ValueError: If a decoder begins at random, so that features say nothing.
     """
+    need_pretrained(net, "a linear probe", "take --method ft or daft")
     seen: dict[str, list[list[torch.Tensor]]] = {"train": [], "val": []}
 
     def keep(batch: Labeled, features: torch.Tensor) -> None:
@@ -78,9 +83,7 @@ def probe_head(
         seen[split].append([rows.float().cpu(), y.cpu(), batch.index[row].cpu()])
 
     split = "train"
-    notes: dict[str, Any] = dict(
-        scan(net.body, data.scan("train"), policy=batchnorm, watches=[keep])
-    )
+    notes = scan(net.body, data.scan("train"), policy=batchnorm, watches=[keep])
     split = "val"
     scan(net.body, data.scan("val"), policy="eval", watches=[keep])
     train, val = _joined(seen["train"]), _joined(seen["val"])
@@ -88,8 +91,7 @@ def probe_head(
     with torch.no_grad():
         net.head.weight.copy_(probe.weight)
         net.head.bias.copy_(probe.bias)
-    notes["probe"] = {"c": probe.c, "path": [list(tried) for tried in probe.path]}
-    return notes
+    return notes | {"probe": {"c": probe.c, "path": [list(tried) for tried in probe.path]}}
 
 
 _PROBES: dict[str, Probe] = {}  # the last: runs that differ in seed or rate alone share theirs

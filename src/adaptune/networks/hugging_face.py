@@ -1,11 +1,14 @@
-"""Image classifiers of Hugging Face: from a local folder, without running any code in it."""
+"""Networks of Hugging Face: from a local folder, without running any code in it.
+
+They classify images, or label every place of them, as SegFormer does.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -13,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from adaptune.networks.architectures import Architecture, Origin, Preprocess
+from adaptune.networks.architectures import Architecture, Origin, Preprocess, WholeImage
 
 PROCESSOR = "preprocessor_config.json"
 BILINEAR, BICUBIC = 2, 3  # Pillow's numbers
@@ -24,15 +27,24 @@ LEFT_OUT = ("_name_or_path", "auto_map", "transformers_version", "dtype", "torch
 """What a configuration says of one folder or one version, rather than of the architecture."""
 
 
-def transformers_folder(folder: Path, *, pretrained: bool = True) -> Architecture:
-    """Open an image classifier that `save_pretrained` wrote, with its image processor's settings.
+PLACES = "ForSemanticSegmentation"
+"""How transformers' names of classes that label every place end."""
+
+
+def transformers_folder(
+    folder: Path, *, pretrained: bool = True, places: bool = False
+) -> Architecture:
+    """Open a network that `save_pretrained` wrote, with its image processor's settings.
+
+    It classifies images, or labels ``places`` of them: then the folder may also be that of a
+    classifier, whose weights are those of the encoder, and the decoder is random.
 
     Raises:
-        ValueError: If transformers is not installed, the folder holds no image classifier that it
+        ValueError: If transformers is not installed, the folder holds no such network that it
             knows, weights are missing, or the processor asks for what cannot be done here.
     """
     _need_transformers()
-    from transformers import AutoConfig, AutoModelForImageClassification
+    from transformers import AutoConfig
     from transformers.utils import logging
 
     if not (folder / "config.json").is_file():
@@ -40,26 +52,36 @@ def transformers_folder(folder: Path, *, pretrained: bool = True) -> Architectur
             f"no config.json in {folder}: give hf:FOLDER, with a folder that save_pretrained wrote"
         )
     logging.disable_progress_bar()
+    said = logging.get_verbosity()
+    logging.set_verbosity_error()  # what is missing is told below
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        heads = _heads(config)
+        config = _without_auxiliary(config)
+        heads = _heads(config, places=places)
         look, notes = _preprocess(folder, config)
+        neck: tuple[str, ...] = ()
         if not pretrained:
-            model = _classifier(config)
+            model = _built(config, places=places)
         else:
-            model, found = AutoModelForImageClassification.from_pretrained(
+            model, found = _auto(places).from_pretrained(
                 folder,
+                config=config,
                 local_files_only=True,
                 trust_remote_code=False,
                 dtype=torch.float32,
                 output_loading_info=True,
             )
-            _refuse_missing(folder, found["missing_keys"], heads)
+            neck = _random_parts(model, found["missing_keys"], heads) if places else ()
+            _refuse_missing(folder, found["missing_keys"], (*heads, *(f"{one}." for one in neck)))
             for own in chain(model.parameters(), model.buffers()):
                 own.data = own.data.clone()  # off the file, where nothing is aligned
     except Exception as error:  # a folder of another kind makes it raise anything
-        raise _refused(str(folder), error) from error
-    return _architecture(model, config, heads, look, notes)
+        raise _refused(str(folder), error, places=places) from error
+    finally:
+        logging.set_verbosity(said)
+    if neck:
+        notes = (*notes, f"{folder} has no weights of the decoder, which starts at random")
+    return replace(_architecture(model, config, heads, look, notes), neck=neck)
 
 
 def transformers_architecture(config: Mapping[str, Any], classes: int) -> Architecture:
@@ -72,13 +94,14 @@ def transformers_architecture(config: Mapping[str, Any], classes: int) -> Archit
     from transformers import AutoConfig
 
     said = {key: value for key, value in config.items() if key not in LEFT_OUT}
+    places = any(str(one).endswith(PLACES) for one in config.get("architectures") or ())
     try:
         made = AutoConfig.for_model(**said)
         made.num_labels = classes
-        heads = _heads(made)
-        model = _classifier(made)
+        heads = _heads(made, places=places)
+        model = _built(made, places=places)
     except Exception as error:  # a damaged configuration makes it raise anything
-        raise _refused(str(config.get("model_type")), error) from error
+        raise _refused(str(config.get("model_type")), error, places=places) from error
     return _architecture(model, made, heads, Preprocess(), ())
 
 
@@ -89,32 +112,53 @@ def _need_transformers() -> None:
         )
 
 
-def _refused(where: str, error: Exception) -> ValueError:
+def _refused(where: str, error: Exception, *, places: bool) -> ValueError:
     reason = " ".join(str(error).split()).rstrip(".")[:300] or type(error).__name__
+    kind = "network for semantic segmentation" if places else "image classifier"
     return ValueError(
-        f"{where} is no image classifier that transformers can open without running code of its "
+        f"{where} is no {kind} that transformers can open without running code of its "
         f"own ({reason}): give a folder that save_pretrained wrote, of a class that "
-        "AutoModelForImageClassification knows"
+        f"{_auto(places).__name__} knows"
     )
 
 
-def _classifier(config: Any) -> nn.Module:
-    from transformers import AutoModelForImageClassification
+def _auto(places: bool) -> Any:
+    from transformers import AutoModelForImageClassification, AutoModelForSemanticSegmentation
 
-    made: nn.Module = AutoModelForImageClassification.from_config(
+    return AutoModelForSemanticSegmentation if places else AutoModelForImageClassification
+
+
+def _without_auxiliary(config: Any) -> Any:
+    """Leave out a second head that some decoders have for training."""
+    if hasattr(config, "use_auxiliary_head"):
+        config.use_auxiliary_head = False
+    return config
+
+
+def _built(config: Any, *, places: bool) -> nn.Module:
+    made: nn.Module = _auto(places).from_config(
         config, trust_remote_code=False, dtype=torch.float32
     )
     return made
 
 
-def _heads(config: Any) -> tuple[str, ...]:
+def _random_parts(model: nn.Module, missing: Any, heads: tuple[str, ...]) -> tuple[str, ...]:
+    """Name the parts of a model that a folder has nothing of, beside the heads."""
+    parts = {}
+    for name, part in model.named_children():
+        own = {f"{name}.{key}" for key, _ in part.named_parameters()}
+        parts[name] = {key for key in own if not key.startswith(heads)}
+    return tuple(name for name, own in parts.items() if own and own <= set(missing))
+
+
+def _heads(config: Any, *, places: bool) -> tuple[str, ...]:
     """Find the layers that grow with the number of classes, without making any weights."""
     shapes: list[dict[str, torch.Size]] = []
     for classes in (3, 4):
         other = deepcopy(config)
         other.num_labels = classes
         with torch.device("meta"):
-            module = _classifier(other)
+            module = _built(other, places=places)
         shapes.append({key: value.shape for key, value in module.named_parameters()})
     few, more = shapes
     grown = [key for key in few if key.endswith(".weight") and few[key] != more[key]]
@@ -140,6 +184,8 @@ def _architecture(
     said = {key: value for key, value in said.items() if key not in ("id2label", "label2id")}
     said |= {"model_type": config.model_type, "architectures": [type(model).__name__]}
     origin = Origin("transformers", type(model).__name__, heads[0])
+    if origin.name.endswith(PLACES):
+        look = WholeImage(**asdict(replace(look, crop=1.0)))
     return Architecture(model, origin, heads, look, config=said, notes=notes)
 
 

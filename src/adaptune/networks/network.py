@@ -23,9 +23,9 @@ from adaptune.networks.architectures import (
 )
 from adaptune.networks.dense import timm_features
 from adaptune.networks.heads import Head, Readout
-from adaptune.networks.hugging_face import transformers_architecture
 from adaptune.networks.layers.lora import fold_adapters
-from adaptune.networks.serialization import LATER, read_description, read_tensors
+from adaptune.networks.origins import build_again
+from adaptune.networks.serialization import LATER, LATER_KINDS, read_description, read_tensors
 from adaptune.networks.split import Part, fill, from_names, layer_of, split, under_names
 from adaptune.networks.surgery import operate
 from adaptune.ops.information import add_unknown_column
@@ -34,7 +34,7 @@ from adaptune.types import BatchNormPolicy, Layout
 
 __all__ = ["Network", "Origin", "Preprocess", "WholeImage"]
 
-PLAIN, CHANGED, REJECTING, CONFIGURED, FORMAT = 1, 2, 3, 4, 5
+PLAIN, CHANGED, REJECTING, FORMAT = 1, 2, 3, max(LATER)
 """A network is written in the first format that can say what it is."""
 
 
@@ -47,7 +47,7 @@ class Network(nn.Module, Generic[H]):
     Build one with `from_timm`, `from_torchvision` or `from_module`. ``batchnorm`` is the policy
     that its batch norms keep to, whatever calls `train`; ``layout`` that of its images. A
     prediction more uncertain than ``threshold``, a share of the largest entropy, means none of the
-    ``classes``; 1 never does.
+    ``classes``; 1 never does. ``neck`` names the parts of the body that begin at random (`sides`).
 
     >>> import torch
     >>> module = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 10))
@@ -78,6 +78,7 @@ class Network(nn.Module, Generic[H]):
         self.layout: Layout = "auto"
         self.threshold = 1.0
         self.parts: tuple[Part, ...] = (Part(origin.head, 0, width),)
+        self.neck: tuple[str, ...] = ()
         self.config: dict[str, Any] = {}
         self.notes: list[str] = []
 
@@ -93,9 +94,9 @@ class Network(nn.Module, Generic[H]):
     ) -> Network[Readout]:
         """Split any module at the linear layer named ``head``; a fresh head takes its place.
 
-        ``head`` may also name a sequence that ends with one, or a convolution of one pixel. The
-        module answers with logits (N, K), or (N, K, h, w) where the head is such a convolution and
-        no mean over places follows, or with an object that has them under ``logits``.
+        ``head`` may also name a sequence that ends with one, or a convolution that keeps the grid.
+        The module answers with logits (N, K), or (N, K, h, w) where the head is such a convolution
+        and no mean over places follows, or with an object that has them under ``logits``.
 
         Raises:
             ValueError: If there is no such layer, or if it is not linear.
@@ -112,7 +113,7 @@ class Network(nn.Module, Generic[H]):
         Raises:
             ValueError: If its head is not linear.
         """
-        parts: tuple[Part, ...] = (Part(built.origin.head, 0, built.width, convolution=True),)
+        parts: tuple[Part, ...] = (Part(built.origin.head, 0, built.width, kernel=1),)
         if built.heads:
             parts = split(built.module, built.heads, built.silent)
         width = max(part.stop for part in parts)
@@ -126,6 +127,7 @@ class Network(nn.Module, Generic[H]):
             preprocess=built.preprocess,
         )
         net.parts, net.config, net.notes = parts, dict(built.config), list(built.notes)
+        net.neck = built.neck
         return net
 
     @classmethod
@@ -239,8 +241,9 @@ class Network(nn.Module, Generic[H]):
         write_atomically(folder / "network.json", text.encode())
 
     def _format(self) -> int:
-        if self.config:
-            return FORMAT if self.origin.kind == "timm-features" else CONFIGURED
+        for number, kind in LATER_KINDS.items():
+            if self.origin.kind == kind:
+                return number
         return REJECTING if self.threshold < 1 else CHANGED if self.surgery else PLAIN
 
     @classmethod
@@ -253,23 +256,17 @@ class Network(nn.Module, Generic[H]):
         """
         said = read_description(folder / "network.json", FORMAT)
         origin, classes = Origin(**said["origin"]), said["classes"]
-        size = said["preprocess"]["size"]
-        if origin.kind == "module":
-            if module is None:
-                raise ValueError(
-                    f"{folder} was made from a module of your own ({origin.name}): pass module=..."
-                )
-            net = cls.from_module(module, head=origin.head, classes=classes)
-        elif origin.kind == "transformers":
-            built = transformers_architecture(said["config"], len(classes))
+        if origin.kind != "module":
+            size, config = said["preprocess"]["size"], said["config"]
+            built = build_again(origin, config, classes=len(classes), size=size)
             net = cls.from_architecture(built, classes)
-        elif origin.kind == "timm-features":
-            stages = said["config"]["stages"]
-            net = cls.from_timm_features(origin.name, classes, stages=stages, size=size)
-        elif origin.kind == "timm":
-            net = cls.from_timm(origin.name, classes, size=size)
+            net.neck = ()
+        elif module is not None:
+            net = cls.from_module(module, head=origin.head, classes=classes)
         else:
-            net = cls.from_torchvision(origin.name, classes, size=size)
+            raise ValueError(
+                f"{folder} was made from a module of your own ({origin.name}): pass module=..."
+            )
         look: dict[str, Any] = said["preprocess"]
         look = {key: tuple(v) if isinstance(v, list) else v for key, v in look.items()}
         net.preprocess = type(net.preprocess)(**look)

@@ -48,7 +48,7 @@ def _one_of(*words: str) -> Check:
 KINDS = ("timm", "torchvision", "module")
 """Where an architecture may come from, in formats 1 to 3; later ones came with a kind each."""
 
-LATER_KINDS = {4: "transformers", 5: "timm-features"}
+LATER_KINDS = {4: "transformers", 5: "timm-features", 6: "smp"}
 
 DESCRIPTION: dict[str, Any] = {
     "format": WHOLE,
@@ -92,9 +92,11 @@ LATER: dict[int, dict[str, Any]] = {
     3: {"surgery": SURGERY, "threshold": SHARE},
     4: {"surgery": SURGERY, "threshold": SHARE, "config": CONFIG},
     5: {"surgery": SURGERY, "threshold": SHARE, "config": STAGES},
+    6: {"surgery": SURGERY, "threshold": SHARE},
 }
 """What later formats say beside that: what was changed and how, then which predictions count, then
-what builds an architecture of transformers, or which stages of a model are read at every place."""
+what builds an architecture of transformers, or which stages of a model are read at every place; the
+name of one of segmentation-models-pytorch says it all."""
 
 
 def _is_operation(value: object) -> bool:
@@ -124,16 +126,15 @@ def read_description(file: Path, newest: int) -> dict[str, Any]:
             f"{file} has format {version}, this adaptune reads up to {newest}: upgrade adaptune"
         )
     parts = DESCRIPTION | (LATER.get(version, {}) if type(version) is int else {})
-    if "config" in parts:
-        kind = LATER_KINDS.get(version or 0, "")
-        parts |= {"origin": parts["origin"] | {"kind": _one_of(kind)}}
+    if version in LATER_KINDS:
+        parts |= {"origin": parts["origin"] | {"kind": _one_of(LATER_KINDS[version])}}
     wrong = _misfit(said, parts, "")
     if wrong:
         raise ValueError(
             f"{file} is damaged, or another version wrote it: {wrong}; take the folder from a "
             "copy, or open it with the version that wrote it"
         )
-    return {"surgery": [], "threshold": 1.0, **said}
+    return {"surgery": [], "threshold": 1.0, "config": {}, **said}
 
 
 def _misfit(said: object, parts: dict[str, Any], where: str) -> str:

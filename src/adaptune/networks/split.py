@@ -24,14 +24,15 @@ class Part:
     module's answer: a half where two heads read different features and their mean counts, 1 where
     they read what is the same to them, 0 where the head leaves it out. Where ``weights`` is the
     name of a tensor of the body, its softmax says the shares instead, in the order of the heads. A
-    ``convolution`` is one of a single pixel, which is a linear layer on pooled features.
+    convolution has a ``kernel`` of as many pixels a side: one of a single pixel is a linear layer
+    on features of places or on pooled ones, a larger one is linear in `Patches`.
     """
 
     name: str
     start: int
     stop: int
     share: float = 1.0
-    convolution: bool = False
+    kernel: int = 0
     weights: str = ""
 
     def counts(self, body: Mapping[str, Tensor]) -> float:
@@ -48,7 +49,7 @@ class Part:
 def layer_of(module: nn.Module, name: str) -> tuple[str, Layer]:
     """Find the layer that is a network's head, and its name; of a sequence it is the last.
 
-    It is linear, or a convolution of one pixel.
+    It is linear, or a convolution that keeps the grid, such as one of one pixel.
 
     Raises:
         ValueError: If there is no such layer, or if it is of another kind.
@@ -64,7 +65,7 @@ def layer_of(module: nn.Module, name: str) -> tuple[str, Layer]:
         head = None
     if isinstance(head, nn.Linear):
         return name, head
-    if isinstance(head, nn.Conv2d) and head.kernel_size == (1, 1) and head.groups == 1:
+    if isinstance(head, nn.Conv2d) and _keeps_grid(head):
         return name, head
     if isinstance(head, nn.Sequential) and len(head):
         return layer_of(module, f"{name}.{len(head) - 1}".lstrip("."))
@@ -74,6 +75,35 @@ def layer_of(module: nn.Module, name: str) -> tuple[str, Layer]:
         f"the head must be a linear layer and {name!r} is not: {found}; linear layers here: "
         f"{linear[-5:] or 'none'}"
     )
+
+
+def _keeps_grid(layer: nn.Conv2d) -> bool:
+    """Whether a convolution has an output at each place, linear in the features around it."""
+    side = layer.kernel_size[0]
+    like = nn.Conv2d(1, 1, side, padding=side // 2)
+    same = ("kernel_size", "stride", "padding", "dilation", "groups", "padding_mode")
+    return side % 2 == 1 and all(getattr(layer, one) == getattr(like, one) for one in same)
+
+
+class Patches(nn.Module):
+    """Put the features around each place one behind the other: (N, D, h, w) to (N, D k k, h, w).
+
+    What lies outside is 0, so that a convolution of ``kernel`` pixels a side is linear in these.
+
+    >>> x, layer = torch.randn(2, 3, 4, 5), nn.Conv2d(3, 2, 3, padding=1, bias=False)
+    >>> found = torch.einsum("kd,ndhw->nkhw", layer.weight.flatten(1), Patches(3)(x))
+    >>> torch.allclose(found, layer(x), atol=1e-6)
+    True
+    """
+
+    def __init__(self, kernel: int) -> None:
+        super().__init__()
+        self.kernel = kernel
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Give each place what lies around it."""
+        flat = nn.functional.unfold(features, self.kernel, padding=self.kernel // 2)
+        return flat.view(len(features), -1, *features.shape[2:])
 
 
 def split(module: nn.Module, names: Sequence[str], silent: Sequence[str] = ()) -> tuple[Part, ...]:
@@ -97,23 +127,27 @@ def split(module: nn.Module, names: Sequence[str], silent: Sequence[str] = ()) -
         found, layer = layer_of(module, name)
         sisters = _sisters(module, names, name)
         start = parts[-1].stop if name in sisters[1:] else 0
-        stop, share = start + layer.weight.shape[1], 1 / max(1, len(sisters))
-        convolution = isinstance(layer, nn.Conv2d)
+        stop, share = start + layer.weight[0].numel(), 1 / max(1, len(sisters))
         weights = _weights(module, name) if sisters else ""
-        parts.append(Part(found, start, stop, share, convolution, weights))
+        parts.append(Part(found, start, stop, share, _kernel(layer), weights))
     width = max(part.stop for part in parts)
     for name in silent:
         found, layer = layer_of(module, name)
-        parts.append(Part(found, 0, layer.weight.shape[1], 0.0, isinstance(layer, nn.Conv2d)))
+        parts.append(Part(found, 0, layer.weight[0].numel(), 0.0, _kernel(layer)))
     for part in parts:
         if part.name and part.share:
-            module.set_submodule(part.name, nn.Identity())
+            around = Patches(part.kernel) if part.kernel > 1 else nn.Identity()
+            module.set_submodule(part.name, around)
         elif part.name:
             parent, _, last = part.name.rpartition(".")
             setattr(module.get_submodule(parent), last, None)
-    dense = any(part.convolution for part in parts)
+    dense = any(part.kernel for part in parts)
     module.register_forward_hook(partial(_features, width=width, dense=dense))
     return tuple(parts)
+
+
+def _kernel(layer: Layer) -> int:
+    return layer.kernel_size[0] if isinstance(layer, nn.Conv2d) else 0
 
 
 def _sisters(module: nn.Module, names: Sequence[str], name: str) -> list[str]:
@@ -169,7 +203,8 @@ def under_names(
         share = part.counts(body)
         own = head["weight"][:, part.start : part.stop]
         own = own / share if share else torch.zeros_like(own)
-        state[part.key("weight")] = own[:, :, None, None] if part.convolution else own
+        side = part.kernel
+        state[part.key("weight")] = own.reshape(len(own), -1, side, side) if side else own
         if "bias" in head:
             bias = head["bias"]
             state[part.key("bias")] = bias.clone() if share else torch.zeros_like(bias)

@@ -1,0 +1,46 @@
+"""Architectures built again from what a saved network says of where it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, assert_never
+
+from adaptune.networks.architectures import (
+    Architecture,
+    Origin,
+    timm_architecture,
+    torchvision_architecture,
+)
+from adaptune.networks.decoders import has_decoder, smp_architecture, torchvision_decoder
+from adaptune.networks.dense import timm_features
+from adaptune.networks.hugging_face import transformers_architecture
+
+
+def build_again(
+    origin: Origin, config: Mapping[str, Any], *, classes: int, size: int
+) -> Architecture:
+    """Build the architecture of a network that was saved, without weights.
+
+    ``config`` says what its name does not, ``size`` is the side of its images.
+
+    Raises:
+        ValueError: If it cannot be built here, or if it is a module that only the caller knows.
+    """
+    name = origin.name
+    match origin.kind:
+        case "timm":
+            return timm_architecture(name, classes, size=size)
+        case "timm-features":
+            return timm_features(name, stages=config["stages"], size=size)
+        case "torchvision" if has_decoder(name):
+            return torchvision_decoder(name, size=size)
+        case "torchvision":
+            return torchvision_architecture(name, size=size)
+        case "transformers":
+            return transformers_architecture(config, classes)
+        case "smp":
+            return smp_architecture(name, size=size)
+        case "module":
+            raise ValueError(f"{name} is a module of the caller's own, which only they can build")
+        case _:
+            assert_never(origin.kind)
