@@ -16,10 +16,12 @@ from scenes import NAMES, draw_scenes
 from torch import nn
 
 from adaptune.commands import main
-from adaptune.commands.masks import MaskMaker, palette, windows
 from adaptune.commands.options import fabric_on
 from adaptune.networks.network import Network, WholeImage
+from adaptune.ops.windows import Tiles, cover_axis
+from adaptune.report.masks import palette
 from adaptune.results.run import read_results
+from adaptune.runs.masks import MaskMaker
 from adaptune.runtime.files import read_lines
 
 
@@ -208,7 +210,7 @@ def test_a_stream_of_masks_is_refused(finished, places, told):
 
 @pytest.mark.parametrize(("size", "tile", "overlap"), [(200, 96, 20), (97, 96, 0), (64, 10, 9)])
 def test_windows_cover_an_axis_once_and_answer_from_their_middles(size, tile, overlap):
-    found = list(windows(size, tile, overlap))
+    found = list(cover_axis(size, tile, overlap))
     assert [place for _, (a, b) in found for place in range(a, b)] == list(range(size))
     for (start, end), (a, b) in found:
         assert end - start == tile
@@ -238,10 +240,10 @@ def test_tiles_give_what_the_whole_image_does_where_no_more_than_half_the_overla
     image, fabric = image.to(torch.uint8), fabric_on("cpu")
     x = MaskMaker(net, fabric).reader.normalize(image)[None]
     whole = net(x).argmax(1)[0].to(torch.uint8)
-    tiled = MaskMaker(net, fabric, tile=96, overlap=8)(image)
+    tiled = MaskMaker(net, fabric, Tiles(96, 8))(image)
     assert torch.equal(tiled, whole)
-    seams = MaskMaker(net, fabric, tile=96, overlap=0)(image)
+    seams = MaskMaker(net, fabric, Tiles(96))(image)
     assert not torch.equal(seams, whole), "without overlap, seams show"
     assert MaskMaker(net, fabric)(image).shape == (200, 150)
     with pytest.raises(ValueError, match="--overlap must be from 0 to below --tile"):
-        MaskMaker(net, fabric, tile=32, overlap=32)
+        Tiles(32, 32)

@@ -25,7 +25,7 @@ from adaptune.commands.options import (
     record_of,
 )
 from adaptune.commands.outputs import writable_file
-from adaptune.commands.predictions import COLUMNS, PredictionLines, answers_of, logits_of
+from adaptune.commands.predictions import COLUMNS, PredictionLines, answers_of
 from adaptune.data.domains import Loading
 from adaptune.data.files import image_files
 from adaptune.data.inputs import input_of
@@ -33,6 +33,7 @@ from adaptune.data.loading import shuffled_keys
 from adaptune.data.names import printable
 from adaptune.data.stream_reader import StreamReader, folder_labels
 from adaptune.engine.batches import to_device
+from adaptune.engine.evaluate import logits_of
 from adaptune.engine.method import hyperparameters
 from adaptune.engine.plan import Plan
 from adaptune.engine.streaming import stream

@@ -27,7 +27,7 @@ from adaptune.runs.setup import Setup
 FREE = {
     *("epochs", "checkpoint_minutes", "on_nonfinite", "tensorboard"),
     *("device", "devices", "compile", "workers", "cache", "strict"),
-    "classes",
+    *("classes", "tile", "overlap"),
 }
 """Settings that may change: how long to train, where and how fast, what to keep.
 
