@@ -140,11 +140,9 @@ class DomainData:
         number = {name: at for at, name in enumerate(others, start=self.domains + hidden)}
         read, alone = self._reader.test, bool(self.tiles.side)
         ends = domain_ends(self.parts, "test")
-        own = {
-            "id": read(rows, split, 0, ends=ends, alone=alone)
-            for split, rows in self.sets.items()
-            if split == "test"
-        }
+        own = {}
+        if "test" in self.sets:
+            own["id"] = read(self.sets["test"], "test", 0, ends=ends, alone=alone)
         return own | {
             name: read(rows, name, number[name], alone=alone) for name, rows in self.ood.items()
         }

@@ -59,7 +59,7 @@ def spread_over(tensor: Tensor, most: int) -> tuple[int, int]:
 
 
 def spread_places(tensor: Tensor, down: int, across: int) -> Tensor:
-    """Keep so many lines and columns of a grid, evenly spread: (N, C, P), P always ``down * across``.
+    """Keep so many lines and columns of a grid, evenly spread, whatever its size: (N, C, P).
 
     >>> import torch
     >>> spread_places(torch.arange(6.0).view(1, 1, 2, 3), 1, 3).flatten().tolist()

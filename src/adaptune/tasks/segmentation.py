@@ -50,6 +50,9 @@ class Segmentation(Labelling):
     tile: int = 0
     overlap: int = 64
 
+    def __post_init__(self) -> None:
+        Tiles(self.tile, self.overlap)  # refuses what cannot be
+
     @property
     def tiles(self) -> Tiles:
         """How images of test sets are looked at."""
