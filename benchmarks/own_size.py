@@ -102,9 +102,7 @@ def _apart(work: Callable[..., None], images: int, side: int, rows: int) -> floa
     return told
 
 
-def _worked(
-    work: Callable[..., None], images: int, side: int, rows: int, tell: Connection
-) -> None:
+def _worked(work: Callable[..., None], images: int, side: int, rows: int, tell: Connection) -> None:
     torch.set_num_threads(1)
     net = network(side).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     one = batch(net, rows)

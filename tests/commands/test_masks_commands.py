@@ -202,10 +202,79 @@ def test_what_masks_do_not_do_is_refused_in_words(words, more, said, tmp_path, t
     assert not (tmp_path / "run" / "config.yaml").exists()
 
 
-def test_a_stream_of_masks_is_refused(finished, places, told):
-    code, _, error = told("stream", finished, places / "city" / "images")
+def test_a_stream_writes_masks_as_it_goes_and_is_scored_where_some_are_known(
+    finished, places, tmp_path, told
+):
+    night, out = places / "night", tmp_path / "masks"
+    words = ("stream", finished, night, "--method=tent", "--batch-size=4", "--json")
+    code, said, error = told(*words, f"--out={out}")
+    assert code == 0, error
+    found = json.loads(said)
+    assert found["images"] == 8
+    for name in ("adapted", "unadapted"):
+        parts = found["scores"][name]
+        assert (parts["all"]["count"], parts["last"]["count"]) == (8, 2)
+    with Image.open(out / "images" / "n000.png") as mask:
+        assert (mask.mode, mask.size) == ("P", (48, 48))
+    code, again, _ = told("evaluate", finished, "--data", f"far={night}", "--json")
+    assert found["scores"]["unadapted"]["all"]["mIoU"] == pytest.approx(
+        json.loads(again)["scores"]["far"]["mIoU"]
+    )
+    code, said, error = told(*words[:2], night / "images", *words[3:], f"--out={out}")
+    assert code == 0, error
+    assert json.loads(said)["scores"] == {}
+    apart = f"--labels={night}/masks"
+    code, said, error = told(*words[:2], night / "images", *words[3:], apart, f"--out={out}")
+    assert json.loads(said)["scores"] == found["scores"]
+
+
+def test_probabilities_come_beside_masks(finished, places, tmp_path, told):
+    Image.new("RGB", (70, 31), (90, 90, 90)).save(tmp_path / "wide.jpg")
+    words = ("predict", finished, tmp_path / "wide.jpg", f"--out={tmp_path}/masks")
+    for tiles in ([], ["--tile=32", "--overlap=8"]):
+        code, _, error = told(*words, "--probabilities", *tiles)
+        assert code == 0, error
+        shares = np.load(tmp_path / "masks" / "wide.npy")
+        assert (shares.shape, shares.dtype) == ((3, 31, 70), np.float16)
+        assert np.allclose(shares.sum(0, dtype=float), 1, atol=0.01)
+        mask = np.asarray(Image.open(tmp_path / "masks" / "wide.png"))
+        assert (shares.argmax(0) == mask).mean() > 0.99
+        (tmp_path / "masks" / "wide.npy").unlink()
+        assert told(*words, *tiles)[0] == 0
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "masks" / "wide.png")), mask)
+        assert not (tmp_path / "masks" / "wide.npy").exists()
+
+
+def test_tiles_of_a_run_are_those_of_its_tests_and_of_what_comes_after(
+    finished, places, tmp_path, told
+):
+    out = copytree(finished, tmp_path / "run")
+    code, _, error = told("fit", "--resume", "--tile=32", "--overlap=8", f"--out={out}")
+    assert code == 0, error
+    results = read_results(out / "results.json")
+    whole = read_results(finished / "results.json")
+    assert results.home != whole.home
+    code, said, error = told("evaluate", out, "--json")
+    assert json.loads(said)["scores"]["id"]["mIoU"] == pytest.approx(results.home)
+    code, said, error = told("evaluate", out, "--tile=0", "--json")
+    assert json.loads(said)["scores"]["id"]["mIoU"] == pytest.approx(whole.home)
+    code, _, error = told("evaluate", out, "--tile=8", "--overlap=8")
     assert code == 1
-    assert "this network has one a place" in error
+    assert "--overlap must be from 0 to below --tile, 8: got 8" in error
+
+
+def test_its_page_shows_the_worst_and_usual_images_with_their_masks(finished):
+    results = read_results(finished / "results.json")
+    for test in ("id", "night"):
+        kinds = [one.kind for one in results.pictures[test]]
+        assert kinds == ["worst"] * 3 + ["median"] * 3
+        values = [one.value for one in results.pictures[test]]
+        assert values == sorted(values)
+    with Image.open(finished / results.pictures["id"][0].file) as picture:
+        assert picture.size == (4 * 48 + 3 * 4, 48)
+    text = (finished / "report.html").read_text()
+    assert text.count("data:image/jpeg") == 12
+    assert "among the worst: mIoU" in text
 
 
 @pytest.mark.parametrize(("size", "tile", "overlap"), [(200, 96, 20), (97, 96, 0), (64, 10, 9)])

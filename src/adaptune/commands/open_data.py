@@ -12,7 +12,9 @@ from jsonargparse import Namespace
 from adaptune.commands.options import read_config
 from adaptune.commands.parser import record_of
 from adaptune.data.domains import DomainData, Loading, Track
+from adaptune.data.labels import Labels, labels_of
 from adaptune.data.labels.classes import classes_of
+from adaptune.data.labels.mask_table import read_mask_table
 from adaptune.data.listing import Shares
 from adaptune.data.loading import EmptyRows
 from adaptune.data.opening import open_domains, other_domains
@@ -167,6 +169,16 @@ def open_run_data(
             f"{folder} does not know its data any more: name some with --data NAME=DIR"
         )
     return data.with_input(net.preprocess, tiles=tiles)
+
+
+def mask_labels(folder: Path, net: Network, table: str | None) -> Labels:
+    """Give what reads masks of the network's classes, by a table or that of its run.
+
+    Raises:
+        ValueError: If the table lacks a class, or is none.
+    """
+    said = table or _settings(folder / "config.yaml").get("label_table")
+    return labels_of("mask", net.classes, table=read_mask_table(Path(said)) if said else None)
 
 
 def open_source_data(folder: Path, net: Network, loading: Loading) -> DomainData:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 from torch import Tensor
 
 from adaptune.data.files import kinds_of
-from adaptune.data.inputs.image import explaining, opened_image
+from adaptune.data.inputs.image import explaining, opened_image, size_of
 from adaptune.data.inputs.pixels import UnreadableError, stored_as
 from adaptune.data.labels.mask_table import IGNORE, MOST_CLASSES, STRAY, MaskTable
 from adaptune.data.listing import Example, Listing, unseen
@@ -27,9 +27,6 @@ INDEXED = ("P", "L", "1", "I", "I;16", "I;16B", "I;16L")
 
 SPREAD = {"L;2": 85, "L;4": 17}
 """By what Pillow multiplies values of fewer than 8 bits, so that they fill these."""
-
-TURNED = (5, 6, 7, 8)
-"""EXIF orientations under which height is width."""
 
 
 class MaskLabels:
@@ -62,7 +59,7 @@ class MaskLabels:
                 y = self._numbers(file)
         except OSError as error:
             raise UnreadableError(f"its mask {printable(file)}: {error}") from error
-        height, width = _size(example.path)
+        height, width = size_of(example.path)
         if y.shape != (height, width):
             raise UnreadableError(
                 f"its mask {printable(file)} is {y.shape[1]} x {y.shape[0]} pixels and the image "
@@ -144,17 +141,6 @@ class MaskLabels:
 
 def _masked(examples: Iterable[Example]) -> tuple[Example, ...]:
     return tuple(one for one in examples if one.label)
-
-
-def _size(file: Path) -> tuple[int, int]:
-    """Give height and width of an image as it is read, upright."""
-    with explaining(file), opened_image(file, kinds_of(file.name)) as opened:
-        width, height = opened.size
-        try:
-            turned = opened.getexif().get(ExifTags.Base.Orientation, 1) in TURNED
-        except Exception:  # damaged EXIF turns nothing
-            turned = False
-    return (width, height) if turned else (height, width)
 
 
 def counted_table(examples: Sequence[Example]) -> MaskTable:
