@@ -144,6 +144,8 @@ def _masked(given: Namespace) -> tuple[list[Example], list[str]]:
     """
     folder = Path(given.images)
     found = listing_reader("mask", mask_folders(given.labels), folder.stem)(folder, folder.stem)
+    if any(one.part for one in found[0].examples):
+        raise ValueError(f"{folder} holds tars, and a stream is of files: unpack them")
     if len(found) > 1:
         raise ValueError(f"{folder} holds {len(found)} domains: give each a table of its own")
     return list(found[0].examples), list(found[0].notes)

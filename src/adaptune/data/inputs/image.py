@@ -90,16 +90,17 @@ def _read(path: Path, part: Part | None) -> Tensor:
     """Decode a file, without its texts where Pillow refuses these for their length."""
     kinds = kinds_of(part.member if part else path.name)
     try:
-        return _decoded(path if part is None else BytesIO(_bytes(path, part)), kinds)
+        return _decoded(path if part is None else BytesIO(bytes_of(path, part)), kinds)
     except ValueError:
-        raw = _bytes(path, part)
+        raw = bytes_of(path, part)
         lighter = without_large_texts(raw)
         if lighter == raw:
             raise
         return _decoded(BytesIO(lighter), kinds)
 
 
-def _bytes(path: Path, part: Part | None) -> bytes:
+def bytes_of(path: Path, part: Part | None) -> bytes:
+    """Read a file, or part of one."""
     if part is None:
         return path.read_bytes()
     with part.file.open("rb") as opened:
@@ -137,7 +138,7 @@ def size_of(path: Path, part: Part | None = None) -> tuple[int, int]:
         OSError: If it cannot be opened.
     """
     file = part.file if part else path
-    source = path if part is None else BytesIO(_bytes(path, part))
+    source = path if part is None else BytesIO(bytes_of(path, part))
     with explaining(file, part), opened_image(source, kinds_of(path.name)) as opened:
         width, height = opened.size
         try:
