@@ -73,7 +73,8 @@ class MaskTable:
         table[IGNORE] = IGNORE
         for value, number in known.items():
             table[value] = number
-        found: NDArray[np.uint8] = table[np.clip(values, 0, len(table) - 1)]
+        narrow = values.dtype == np.uint8  # most are, and then all values are in the table
+        found: NDArray[np.uint8] = table[values if narrow else np.clip(values, 0, len(table) - 1)]
         return found
 
     def numbers_of_colors(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

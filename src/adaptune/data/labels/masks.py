@@ -79,7 +79,10 @@ class MaskLabels:
                 raise UnreadableError("JPEG changes the values of a mask: save it as PNG")
             if opened.mode in INDEXED and not (opened.mode == "P" and self.table.colors):
                 spread = SPREAD.get(stored_as(opened), 1)
-                return self.table.numbers(np.asarray(opened).astype(np.int64) // spread)
+                values = np.asarray(opened)
+                if values.dtype != np.uint8:
+                    values = values.astype(np.int64)
+                return self.table.numbers(values // spread if spread > 1 else values)
             if self.table.colors:
                 return self.table.numbers_of_colors(np.asarray(opened.convert("RGB")))
             raise UnreadableError(
