@@ -179,6 +179,9 @@ def test_compare_ranks_methods_by_the_mean_iou(words, tmp_path, told):
     assert results["score"]["name"] == "mIoU"
     assert {row["method"] for row in results["rows"]} == {"lp", "lp-ft"}
     assert all(row["id_mIoU"] > 60 for row in results["rows"])
+    page = (out / "report.html").read_text()
+    for said in ("<h2>By class</h2>", "lp-ft, elsewhere", f"<td>{NAMES[2]}</td>"):
+        assert said in page
     code, _, error = told("compare", *words, "--domains=leave-one-out", f"--out={tmp_path}/x")
     assert code == 1
     assert "is for folders of classes" in error

@@ -18,6 +18,7 @@ from adaptune.data.inputs.image import read_image
 from adaptune.data.listing import Part
 from adaptune.report import figures
 from adaptune.report.masks import palette
+from adaptune.results.by_class import overlap_by_class
 from adaptune.results.by_test import OnSet
 from adaptune.results.epoch import EpochMetrics
 from adaptune.results.ranking import Versus
@@ -152,6 +153,7 @@ def write_comparison_report(folder: Path) -> Path:
         standings=bool(versus),
         counts_images=any(one.images for one in versus),
         verdicts=verdicts(versus, best, len(results.get("by_domain", {})), measure),
+        by_class=overlap_by_class(every),
         tests=[OnSet.from_dict(one) for one in results.get("tests", [])],
         rates=figures.rates(results["rates"], measure) if "rates" in results else "",
         widths=results.get("rates", {}),
