@@ -120,6 +120,9 @@ MEASUREMENTS = (
     Measurement("exports", "exported networks beside themselves", "made", "exports"),
     Measurement("growth", "how time and memory grow with the data", "made", "growth"),
     Measurement(
+        "own-size", "masks scored at their own size, beside forward passes", "made", "own_size"
+    ),
+    Measurement(
         "backbones",
         "every family of networks through a step and a conversion",
         "made",

@@ -14,13 +14,14 @@ from typing import Any
 
 from adaptune.runtime.files import to_json, write_text
 from adaptune.runtime.machine import describe_machine
-from benchmarks import conversion_speed, loading_speed, start_speed, step_speed
+from benchmarks import conversion_speed, loading_speed, mask_speed, start_speed, step_speed
 from benchmarks.run import ROOT
 
 PAIRED: tuple[Callable[[int], dict[str, dict[str, float]]], ...] = (
     conversion_speed.measured,
     conversion_speed.places,
     step_speed.measured,
+    mask_speed.measured,
     loading_speed.measured,
     start_speed.measured,
 )

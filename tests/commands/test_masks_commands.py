@@ -16,10 +16,12 @@ from scenes import NAMES, draw_scenes
 from torch import nn
 
 from adaptune.commands import main
-from adaptune.commands.masks import MaskMaker, palette, windows
 from adaptune.commands.options import fabric_on
 from adaptune.networks.network import Network, WholeImage
+from adaptune.ops.windows import Tiles, cover_axis
+from adaptune.report.masks import palette
 from adaptune.results.run import read_results
+from adaptune.runs.masks import MaskMaker
 from adaptune.runtime.files import read_lines
 
 
@@ -177,6 +179,9 @@ def test_compare_ranks_methods_by_the_mean_iou(words, tmp_path, told):
     assert results["score"]["name"] == "mIoU"
     assert {row["method"] for row in results["rows"]} == {"lp", "lp-ft"}
     assert all(row["id_mIoU"] > 60 for row in results["rows"])
+    page = (out / "report.html").read_text()
+    for said in ("<h2>By class</h2>", "lp-ft, elsewhere", f"<td>{NAMES[2]}</td>"):
+        assert said in page
     code, _, error = told("compare", *words, "--domains=leave-one-out", f"--out={tmp_path}/x")
     assert code == 1
     assert "is for folders of classes" in error
@@ -200,15 +205,84 @@ def test_what_masks_do_not_do_is_refused_in_words(words, more, said, tmp_path, t
     assert not (tmp_path / "run" / "config.yaml").exists()
 
 
-def test_a_stream_of_masks_is_refused(finished, places, told):
-    code, _, error = told("stream", finished, places / "city" / "images")
+def test_a_stream_writes_masks_as_it_goes_and_is_scored_where_some_are_known(
+    finished, places, tmp_path, told
+):
+    night, out = places / "night", tmp_path / "masks"
+    words = ("stream", finished, night, "--method=tent", "--batch-size=4", "--json")
+    code, said, error = told(*words, f"--out={out}")
+    assert code == 0, error
+    found = json.loads(said)
+    assert found["images"] == 8
+    for name in ("adapted", "unadapted"):
+        parts = found["scores"][name]
+        assert (parts["all"]["count"], parts["last"]["count"]) == (8, 2)
+    with Image.open(out / "images" / "n000.png") as mask:
+        assert (mask.mode, mask.size) == ("P", (48, 48))
+    code, again, _ = told("evaluate", finished, "--data", f"far={night}", "--json")
+    assert found["scores"]["unadapted"]["all"]["mIoU"] == pytest.approx(
+        json.loads(again)["scores"]["far"]["mIoU"]
+    )
+    code, said, error = told(*words[:2], night / "images", *words[3:], f"--out={out}")
+    assert code == 0, error
+    assert json.loads(said)["scores"] == {}
+    apart = f"--labels={night}/masks"
+    code, said, error = told(*words[:2], night / "images", *words[3:], apart, f"--out={out}")
+    assert json.loads(said)["scores"] == found["scores"]
+
+
+def test_probabilities_come_beside_masks(finished, places, tmp_path, told):
+    Image.new("RGB", (70, 31), (90, 90, 90)).save(tmp_path / "wide.jpg")
+    words = ("predict", finished, tmp_path / "wide.jpg", f"--out={tmp_path}/masks")
+    for tiles in ([], ["--tile=32", "--overlap=8"]):
+        code, _, error = told(*words, "--probabilities", *tiles)
+        assert code == 0, error
+        shares = np.load(tmp_path / "masks" / "wide.npy")
+        assert (shares.shape, shares.dtype) == ((3, 31, 70), np.float16)
+        assert np.allclose(shares.sum(0, dtype=float), 1, atol=0.01)
+        mask = np.asarray(Image.open(tmp_path / "masks" / "wide.png"))
+        assert (shares.argmax(0) == mask).mean() > 0.99
+        (tmp_path / "masks" / "wide.npy").unlink()
+        assert told(*words, *tiles)[0] == 0
+        assert np.array_equal(np.asarray(Image.open(tmp_path / "masks" / "wide.png")), mask)
+        assert not (tmp_path / "masks" / "wide.npy").exists()
+
+
+def test_tiles_of_a_run_are_those_of_its_tests_and_of_what_comes_after(
+    finished, places, tmp_path, told
+):
+    out = copytree(finished, tmp_path / "run")
+    code, _, error = told("fit", "--resume", "--tile=32", "--overlap=8", f"--out={out}")
+    assert code == 0, error
+    results = read_results(out / "results.json")
+    whole = read_results(finished / "results.json")
+    assert results.home != whole.home
+    code, said, error = told("evaluate", out, "--json")
+    assert json.loads(said)["scores"]["id"]["mIoU"] == pytest.approx(results.home)
+    code, said, error = told("evaluate", out, "--tile=0", "--json")
+    assert json.loads(said)["scores"]["id"]["mIoU"] == pytest.approx(whole.home)
+    code, _, error = told("evaluate", out, "--tile=8", "--overlap=8")
     assert code == 1
-    assert "this network has one a place" in error
+    assert "--overlap must be from 0 to below --tile, 8: got 8" in error
+
+
+def test_its_page_shows_the_worst_and_usual_images_with_their_masks(finished):
+    results = read_results(finished / "results.json")
+    for test in ("id", "night"):
+        kinds = [one.kind for one in results.pictures[test]]
+        assert kinds == ["worst"] * 3 + ["median"] * 3
+        values = [one.value for one in results.pictures[test]]
+        assert values == sorted(values)
+    with Image.open(finished / results.pictures["id"][0].file) as picture:
+        assert picture.size == (4 * 48 + 3 * 4, 48)
+    text = (finished / "report.html").read_text()
+    assert text.count("data:image/jpeg") == 12
+    assert "among the worst: mIoU" in text
 
 
 @pytest.mark.parametrize(("size", "tile", "overlap"), [(200, 96, 20), (97, 96, 0), (64, 10, 9)])
 def test_windows_cover_an_axis_once_and_answer_from_their_middles(size, tile, overlap):
-    found = list(windows(size, tile, overlap))
+    found = list(cover_axis(size, tile, overlap))
     assert [place for _, (a, b) in found for place in range(a, b)] == list(range(size))
     for (start, end), (a, b) in found:
         assert end - start == tile
@@ -238,10 +312,10 @@ def test_tiles_give_what_the_whole_image_does_where_no_more_than_half_the_overla
     image, fabric = image.to(torch.uint8), fabric_on("cpu")
     x = MaskMaker(net, fabric).reader.normalize(image)[None]
     whole = net(x).argmax(1)[0].to(torch.uint8)
-    tiled = MaskMaker(net, fabric, tile=96, overlap=8)(image)
+    tiled = MaskMaker(net, fabric, Tiles(96, 8))(image)
     assert torch.equal(tiled, whole)
-    seams = MaskMaker(net, fabric, tile=96, overlap=0)(image)
+    seams = MaskMaker(net, fabric, Tiles(96))(image)
     assert not torch.equal(seams, whole), "without overlap, seams show"
     assert MaskMaker(net, fabric)(image).shape == (200, 150)
     with pytest.raises(ValueError, match="--overlap must be from 0 to below --tile"):
-        MaskMaker(net, fabric, tile=32, overlap=32)
+        Tiles(32, 32)

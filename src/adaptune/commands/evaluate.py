@@ -7,7 +7,8 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
-from adaptune.commands.open_data import mask_folders, open_run_data, task_of
+from adaptune.commands.masks import add_tiles
+from adaptune.commands.open_data import mask_folders, open_run_data, task_of, tiles_of
 from adaptune.commands.options import (
     Parser,
     add_json,
@@ -58,6 +59,7 @@ def run(words: Sequence[str]) -> None:
         "run's ID validation images known",
     )
     add_masks(parser)
+    add_tiles(parser)
     add_json(parser)
     given = parser.parse_args(list(words))
     check_range("--unknown-above", given.unknown_above, 0, 1, above=True, below=True)
@@ -66,11 +68,13 @@ def run(words: Sequence[str]) -> None:
     net.threshold, calibrates = _threshold(given, net)
     fabric = fabric_on(given.device)
     with Terminal() as terminal:
-        usual = AT_ONCE_OF_MASKS if task_of(net).places else AT_ONCE
+        tiles = tiles_of(folder, given.tile, given.overlap)
+        task = task_of(net, tiles)
+        usual = AT_ONCE_OF_MASKS if task.places else AT_ONCE
         loading = Loading(batch_size=given.batch_size or usual, track=terminal.track)
         masks, table = mask_folders(given.labels), given.label_table
         data = open_run_data(
-            folder, net, loading, named_folders(given.data), masks=masks, table=table
+            folder, net, loading, named_folders(given.data), masks=masks, table=table, tiles=tiles
         )
         for note in data.notes:
             terminal.say(f"note: {note}")
@@ -80,7 +84,7 @@ def run(words: Sequence[str]) -> None:
             terminal.say(f"note: {describe_threshold(net.threshold, len(val.y))}")
         scores: dict[str, Scores] = {}
         for name, rows in data.tests().items():
-            scores[name] = evaluate(net, rows, task_of(net), fabric=fabric).scores
+            scores[name] = evaluate(net, rows, task, fabric=fabric).scores
         for path, reason in data.problems.items():
             terminal.say(f"left out {path}: {reason}")
         terminal.scores(folder.name, scores)

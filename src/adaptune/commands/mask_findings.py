@@ -83,6 +83,10 @@ def without_labels(data: DomainData, sets: Mapping[str, FileRows]) -> Mapping[st
     if data.labels != "mask":
         return sets
     return {
-        name: FileRows([replace(one, label="") for one in rows.examples], rows.input, rows.meaning)
+        name: FileRows(
+            [replace(one, label="", label_part=None) for one in rows.examples],
+            rows.input,
+            rows.meaning,
+        )
         for name, rows in sets.items()
     }

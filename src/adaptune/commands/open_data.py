@@ -12,12 +12,15 @@ from jsonargparse import Namespace
 from adaptune.commands.options import read_config
 from adaptune.commands.parser import record_of
 from adaptune.data.domains import DomainData, Loading, Track
+from adaptune.data.labels import Labels, labels_of
 from adaptune.data.labels.classes import classes_of
+from adaptune.data.labels.mask_table import read_mask_table
 from adaptune.data.listing import Shares
 from adaptune.data.loading import EmptyRows
 from adaptune.data.opening import open_domains, other_domains
 from adaptune.data.words import named_folders, read_place
 from adaptune.networks.network import Network, WholeImage
+from adaptune.ops.windows import WHOLE, Tiles
 from adaptune.runs.folder import best_network
 from adaptune.runs.setup import Setup
 from adaptune.tasks import TASKS
@@ -36,6 +39,8 @@ KINDS: dict[str, Any] = {
     "val_share": float | int,
     "test_share": float | int,
     "ood_images": str,
+    "tile": int,
+    "overlap": int,
 }
 """What a run's ``config.yaml`` says of its data, and as what."""
 
@@ -65,7 +70,20 @@ def mask_folders(words: Sequence[str]) -> dict[str, Path]:
     return folders
 
 
-def task_of(net: Network) -> Task:
+def tiles_of(folder: Path, tile: int | None, overlap: int | None) -> Tiles:
+    """Say how large images are looked at: as is asked for, or else as the run's tests were.
+
+    Raises:
+        ValueError: If the overlap is none of the tile.
+    """
+    config = _settings(folder / "config.yaml")
+    own = {name: config.get(name, getattr(Segmentation, name)) for name in ("tile", "overlap")}
+    return Tiles(
+        own["tile"] if tile is None else tile, own["overlap"] if overlap is None else overlap
+    )
+
+
+def task_of(net: Network, tiles: Tiles = WHOLE) -> Task:
     """Give the task of a saved network, as its record tells: of places where it reads these.
 
     >>> from torch import nn
@@ -74,7 +92,7 @@ def task_of(net: Network) -> Task:
     Classification(classes=2, domains=1, unknown=False)
     """
     if isinstance(net.preprocess, WholeImage):
-        return Segmentation(len(net.classes))
+        return Segmentation(len(net.classes), tile=tiles.side, overlap=tiles.overlap)
     return Classification(len(net.classes), unknown=net.threshold < 1)
 
 
@@ -123,10 +141,12 @@ def open_run_data(
     *,
     masks: Mapping[str, Path] | None = None,
     table: str | None = None,
+    tiles: Tiles = WHOLE,
 ) -> DomainData:
     """Open a run's own data, or the data that is named; keep trained subjects out of tests.
 
-    Masks and their table are the run's, with those that are given besides.
+    Masks and their table are the run's, with those that are given besides; ``tiles`` say how images
+    of test sets are looked at.
 
     Raises:
         ValueError: If the run does not know its data any more and nothing is named.
@@ -148,7 +168,17 @@ def open_run_data(
         raise ValueError(
             f"{folder} does not know its data any more: name some with --data NAME=DIR"
         )
-    return data.with_input(net.preprocess)
+    return data.with_input(net.preprocess, tiles=tiles)
+
+
+def mask_labels(folder: Path, net: Network, table: str | None) -> Labels:
+    """Give what reads masks of the network's classes, by a table or that of its run.
+
+    Raises:
+        ValueError: If the table lacks a class, or is none.
+    """
+    said = table or _settings(folder / "config.yaml").get("label_table")
+    return labels_of("mask", net.classes, table=read_mask_table(Path(said)) if said else None)
 
 
 def open_source_data(folder: Path, net: Network, loading: Loading) -> DomainData:

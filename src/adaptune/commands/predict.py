@@ -9,21 +9,24 @@ from pathlib import Path
 from jsonargparse import Namespace
 from lightning_fabric import Fabric
 
-from adaptune.commands.masks import MaskMaker, places_of, save_mask
+from adaptune.commands.masks import add_tiles, places_of, save_mask, save_probabilities
+from adaptune.commands.open_data import tiles_of
 from adaptune.commands.options import Parser, add_json, fabric_on, print_json
 from adaptune.commands.outputs import make_folder, writable_file
-from adaptune.commands.predictions import COLUMNS, PredictionLines, logits_of
+from adaptune.commands.predictions import COLUMNS, PredictionLines
 from adaptune.data.domains import Loading
 from adaptune.data.files import image_files
 from adaptune.data.inputs import input_of
+from adaptune.data.inputs.image import read_image
 from adaptune.data.inputs.pixels import UnreadableError
 from adaptune.data.names import printable
 from adaptune.data.stream_reader import StreamReader
 from adaptune.engine.batches import to_device
+from adaptune.engine.evaluate import logits_of
 from adaptune.networks.network import Network, WholeImage
 from adaptune.report.terminal import Terminal
 from adaptune.runs.folder import best_network
-from adaptune.runs.setup import MOST_PIXELS
+from adaptune.runs.masks import MaskMaker
 from adaptune.runtime.limits import MOST
 from adaptune.tasks.classification import Classification
 
@@ -45,20 +48,12 @@ def run(words: Sequence[str]) -> None:
         "--batch-size", type=int, default=64, between=(1, MOST), help="images at a time"
     )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where")
+    add_tiles(parser)
     parser.add_argument(
-        "--tile",
-        type=int,
-        default=0,
-        between=(0, MOST_PIXELS),
-        help="of masks: the side of what is seen at a time of a larger image, in its own pixels; "
-        "0 scales whole images to the network's size",
-    )
-    parser.add_argument(
-        "--overlap",
-        type=int,
-        default=64,
-        between=(0, MOST_PIXELS),
-        help="of masks: by how many pixels tiles overlap at the least",
+        "--probabilities",
+        action="store_true",
+        help="of masks: write the classes' probabilities too, a NumPy file (classes, height, "
+        "width) of float16 beside each mask",
     )
     add_json(parser)
     given = parser.parse_args(list(words))
@@ -78,7 +73,7 @@ def _write_masks(
     given: Namespace, files: Sequence[Path], notes: Sequence[str], net: Network, fabric: Fabric
 ) -> None:
     """Write the mask of each file, of its own size, whose indices are the numbers of classes."""
-    maker = MaskMaker(net, fabric, tile=given.tile, overlap=given.overlap)
+    maker = MaskMaker(net, fabric, tiles_of(Path(given.run), given.tile, given.overlap))
     out = make_folder("predictions" if given.out is None else given.out)
     places = places_of(files, given.files, out)
     written = []
@@ -89,7 +84,13 @@ def _write_masks(
         for file, place in terminal.track(pairs, "predicting", len(pairs)):
             problem = ""
             try:
-                save_mask(maker.read(file), place)
+                image = read_image(file)
+                if given.probabilities:
+                    size = (len(net.classes), *image.shape[1:])
+                    mask = save_probabilities(maker.outputs(image), size, place.with_suffix(".npy"))
+                else:
+                    mask = maker(image)
+                save_mask(mask, place)
             except UnreadableError as error:
                 problem = str(error)
                 terminal.say(f"left out {printable(file)}: {problem}")

@@ -6,14 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import torch
-from lightning_fabric import Fabric
 from torch import Tensor
 
-from adaptune.engine.batches import layout_of, rows_to_device
 from adaptune.networks.network import Network
 from adaptune.tasks.task import Task
-from adaptune.types import Unlabeled
 
 COLUMNS = ("path", "predicted", "confidence", "problem")
 
@@ -60,11 +56,3 @@ def answers_of(net: Network, task: Task, logits: Tensor) -> list[float]:
     """Give the task's answers to what a network says, which may be that a row is unknown."""
     answers: list[float] = task.answer(net.with_unknown(logits)).tolist()
     return answers
-
-
-@torch.no_grad()
-def logits_of(net: Network, batch: Unlabeled, fabric: Fabric) -> Tensor:
-    """Give what a network says of a batch, which it need not lie beside."""
-    with fabric.autocast():
-        logits: Tensor = net(rows_to_device(batch, fabric, layout_of(net)).x)
-    return logits.float()

@@ -26,7 +26,9 @@ from adaptune.runtime.files import write_atomically
 Cache = Literal["none", "ram", "disk"]
 
 Pixels = NDArray[np.uint8]
-"""An image (H, W, 3), in the order of bytes that decoding gives: resizing may depend on it."""
+"""An image (H, W, 3), in the order of bytes that decoding gives: resizing may depend on it.
+
+A mask is (H, W, 1)."""
 
 Fresh = tuple[str, Pixels]
 """An image that was decoded and waits to be kept, under its key."""
@@ -77,7 +79,7 @@ class Store(ABC):
         """Say what there is too little of, if that is so."""
 
     def found(self, file: Path, offset: int, made: str, read: Callable[[], Tensor]) -> Tensor:
-        """Give an image (3, H, W) as it was kept, or read it, to be kept if that succeeds.
+        """Give an image (3, H, W), or a mask (1, H, W), as it was kept, or read it to be kept.
 
         Args:
             file: Where it lies, from byte ``offset`` on.
@@ -205,10 +207,10 @@ class DiskCache(Store):
             return None
         mark, height, width, checksum = self.head.unpack_from(raw)
         pixels = memoryview(raw)[self.head.size :]
-        whole = mark == self.mark and len(pixels) == 3 * height * width
-        if not whole or zlib.crc32(pixels) != checksum:
+        whole = mark == self.mark and len(pixels) in (height * width, 3 * height * width)
+        if not whole or not pixels or zlib.crc32(pixels) != checksum:
             return None
-        return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+        return np.frombuffer(pixels, np.uint8).reshape(height, width, -1)
 
     def put(self, key: str, pixels: Pixels) -> None:
         """Keep an image."""

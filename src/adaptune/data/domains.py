@@ -21,6 +21,7 @@ from adaptune.data.sides import NO_LABELS, labeled_side, unlabeled_side
 from adaptune.data.split_reader import SplitReader, domain_ends
 from adaptune.data.target import Target
 from adaptune.networks.network import Preprocess
+from adaptune.ops.windows import WHOLE, Tiles
 from adaptune.runtime.processes import broadcast_from_first
 from adaptune.tasks.task import LabelKind
 from adaptune.types import Batch, Labeled, Needs, Split, Unlabeled, empty_unlabeled
@@ -54,6 +55,7 @@ class DomainData:
     parts: Mapping[Split, tuple[int, ...]] = field(default_factory=dict)
     target: Target = field(default_factory=Target)
     answers: Annotator = field(default_factory=NoAnnotator)
+    tiles: Tiles = WHOLE
 
     @property
     def problems(self) -> dict[str, str]:
@@ -133,29 +135,51 @@ class DomainData:
 
         Domains are numbered: labelled ones first, the target next, then all others.
         """
-        own = {"id": self.scan("test")} if "test" in self.sets else {}
         others = sorted(self.ood, key=lambda name: name != self.target.name)
         hidden = bool(len(self.target)) and self.target.name not in self.ood
         number = {name: at for at, name in enumerate(others, start=self.domains + hidden)}
-        read = self._reader.test
-        return own | {name: read(one, name, number[name]) for name, one in self.ood.items()}
+        read, alone = self._reader.test, bool(self.tiles.side)
+        ends = domain_ends(self.parts, "test")
+        own = {}
+        if "test" in self.sets:
+            own["id"] = read(self.sets["test"], "test", 0, ends=ends, alone=alone)
+        return own | {
+            name: read(rows, name, number[name], alone=alone) for name, rows in self.ood.items()
+        }
 
-    def with_input(self, preprocess: Preprocess, augment: Augment = "none") -> DomainData:
+    def with_input(
+        self, preprocess: Preprocess, augment: Augment = "none", tiles: Tiles = WHOLE
+    ) -> DomainData:
         """Give the same data as the inputs of a network; data sets without files stay as they are.
+
+        Masks of test sets stay of their own size; others are scaled as their images are.
 
         Args:
             preprocess: What the network wants, its ``preprocess``.
             augment: How training images are varied.
+            tiles: How images of test sets are looked at, where every place has an answer.
         """
-        return self.through(input_of(preprocess), input_of(preprocess, augment))
+        return replace(self, tiles=tiles).through(
+            input_of(preprocess),
+            input_of(preprocess, augment),
+            input_of(preprocess, tiles=tiles),
+        )
 
-    def through(self, reader: Input, varied: Input | None = None) -> DomainData:
-        """Give the same data as an input reads them; training examples as ``varied`` does."""
-        varied = varied or reader
+    def through(
+        self, reader: Input, varied: Input | None = None, tested: Input | None = None
+    ) -> DomainData:
+        """Give the same data as an input reads them.
+
+        Training examples are read as ``varied`` does, those of test sets as ``tested`` does.
+        """
+        varied, tested = varied or reader, tested or reader
         return replace(
             self,
-            sets={split: _through(reader, rows) for split, rows in self.sets.items()},
-            ood={name: _through(reader, rows) for name, rows in self.ood.items()},
+            sets={
+                split: _through(tested if split == "test" else reader, rows)
+                for split, rows in self.sets.items()
+            },
+            ood={name: _through(tested, rows) for name, rows in self.ood.items()},
             augmented=_through(varied, self.augmented),
             target=replace(
                 self.target,

@@ -11,10 +11,10 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from adaptune.data.cache import Cache, Store, store_of
+from adaptune.data.cache import Cache, Store, key_of, store_of
 from adaptune.data.inputs import Input
 from adaptune.data.labels import LabelReader
-from adaptune.data.listing import Example
+from adaptune.data.listing import Example, Part
 from adaptune.data.names import printable
 from adaptune.data.sample import Sample, Unreadable, seeded
 
@@ -67,7 +67,7 @@ class FileRows(Dataset[Sample | Unreadable]):
         row, seed = key
         example = self.examples[row]
         try:
-            x, y = self._fixed(example), self.meaning.read(example)
+            x, y = self._fixed(example), self._label(example)
         except OSError as error:
             return Unreadable(printable(example.path), str(error))
         with seeded(seed):
@@ -76,6 +76,22 @@ class FileRows(Dataset[Sample | Unreadable]):
     def _fixed(self, example: Example) -> Tensor:
         if not self.input.made:
             return self.input.fixed(example)
-        part = example.part
-        file, offset = (part.file, part.offset) if part else (example.path, 0)
+        file, offset = _place(example.path, example.part)
         return self.store.found(file, offset, self.input.made, partial(self.input.fixed, example))
+
+    def _label(self, example: Example) -> Tensor:
+        """Give the label; one of a file is kept as long as that and the example's own are."""
+        if not self.meaning.made or self.store.kind == "none":
+            return self.meaning.read(example)
+        try:
+            made = f"{self.meaning.made} of {key_of(*_place(example.path, example.part), '')}"
+        except OSError:
+            return self.meaning.read(example)  # which says what is wrong
+        file, offset = _place(Path(example.label), example.label_part)
+        return self.store.found(
+            file, offset, made, lambda: self.meaning.read(example).unsqueeze(0)
+        ).squeeze(0)
+
+
+def _place(path: Path, part: Part | None) -> tuple[Path, int]:
+    return (part.file, part.offset) if part else (path, 0)

@@ -31,10 +31,16 @@ class Ledger:
             self.problems[one.path] = one.reason
 
     def load(
-        self, rows: RowSource, groups: Sequence[list[Key]], loading: Loading, label: str
+        self,
+        rows: RowSource,
+        groups: Sequence[list[Key]],
+        loading: Loading,
+        label: str,
+        *,
+        filled: bool = False,
     ) -> Iterator[Stacked | None]:
         """Read rows group by group: what could be read of each, None if that is nothing."""
-        for stack, broken in load_groups(rows, groups, loading, label):
+        for stack, broken in load_groups(rows, groups, loading, label, filled=filled):
             self.note(broken, strict=loading.strict)
             yield stack
 

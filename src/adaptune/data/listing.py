@@ -26,13 +26,15 @@ class Part:
 class Example:
     """An image file, its class by name, and the split that its source gave it, if any.
 
-    Of an image that is ``part`` of another file, ``path`` is what people are told.
+    Of an image that is ``part`` of another file, ``path`` is what people are told; so is the label
+    of one whose label is a file, which may be part of another too.
     """
 
     path: Path
     label: str
     split: Split | None = None
     part: Part | None = None
+    label_part: Part | None = None
 
     @property
     def subject(self) -> str:

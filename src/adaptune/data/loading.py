@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from adaptune.data.cache import Cache, Fresh, Store, store_of
 from adaptune.data.sample import Sample, Unreadable
+from adaptune.ops.places import BEYOND
 from adaptune.runtime.limits import MOST, SEEDS, check_range
 from adaptune.runtime.seeds import seed_for
 from adaptune.runtime.signals import ignore_signals
@@ -131,15 +133,21 @@ def group_keys(keys: Sequence[Key], size: int) -> list[list[Key]]:
 
 
 def load_groups(
-    rows: RowSource, groups: Sequence[list[Key]], loading: Loading, label: str
+    rows: RowSource,
+    groups: Sequence[list[Key]],
+    loading: Loading,
+    label: str,
+    *,
+    filled: bool = False,
 ) -> Iterator[tuple[Stacked | None, list[Unreadable]]]:
     """Read rows group by group: what could be read of each, nothing if that is none, and the rest.
 
-    The random numbers of whoever reads along are left alone.
+    Labels of several sizes are ``filled`` up, see `stack_samples`. The random numbers of whoever
+    reads along are left alone.
     """
     store: Store = getattr(rows, "store", store_of("none"))
     loader: DataLoader[Any] = DataLoader(
-        Groups(rows, store),
+        Groups(rows, store, filled=filled),
         batch_sampler=groups,
         num_workers=min(loading.workers, len(groups)),
         collate_fn=identity,
@@ -156,12 +164,12 @@ def load_groups(
 class Groups(Dataset[Any]):
     """Rows that are read a group at a time, with what was decoded for the first time."""
 
-    def __init__(self, rows: RowSource, store: Store) -> None:
-        self.rows, self.store = rows, store
+    def __init__(self, rows: RowSource, store: Store, *, filled: bool) -> None:
+        self.rows, self.store, self.filled = rows, store, filled
 
     def __getitems__(self, keys: list[Key]) -> tuple[Stacked | None, list[Unreadable], list[Fresh]]:
         """Give what could be read of a group, what could not, and what is to be kept."""
-        stack, broken = stack_samples([self.rows[key] for key in keys])
+        stack, broken = stack_samples([self.rows[key] for key in keys], filled=self.filled)
         return stack, broken, self.store.handed_over()
 
 
@@ -174,13 +182,20 @@ def identity(group: Item) -> Item:
     return group
 
 
-def stack_samples(items: Sequence[Sample | Unreadable]) -> tuple[Stacked | None, list[Unreadable]]:
-    """Stack what could be read; list what could not."""
+def stack_samples(
+    items: Sequence[Sample | Unreadable], *, filled: bool = False
+) -> tuple[Stacked | None, list[Unreadable]]:
+    """Stack what could be read; list what could not.
+
+    Masks (H, W) of several sizes are ``filled`` up to the largest with `BEYOND`, if that is asked
+    for; all else must be of one size.
+    """
     broken = [item for item in items if isinstance(item, Unreadable)]
     good = [item for item in items if not isinstance(item, Unreadable)]
     if not good:
         return None, broken
     x, y, row = zip(*good, strict=True)
+    y = _filled(y) if filled and all(one.dim() == 2 for one in y) else y
     for what, values in (("inputs", x), ("labels", y)):
         odd = [at for at, one in enumerate(values) if one.shape != values[0].shape]
         if odd:
@@ -188,3 +203,12 @@ def stack_samples(items: Sequence[Sample | Unreadable]) -> tuple[Stacked | None,
             reason = f"their {what} are {shapes}: let the data set make them all of one size"
             return None, [Unreadable(f"rows {row[0]} and {row[odd[0]]}", reason, stops=True)]
     return (torch.stack(x), torch.stack(y), torch.tensor(row)), broken
+
+
+def _filled(masks: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Fill masks (H, W) up to the height and the width of the largest, below and to the right."""
+    height, width = (max(one.shape[axis] for one in masks) for axis in (0, 1))
+    return tuple(
+        F.pad(one, (0, width - one.shape[1], 0, height - one.shape[0]), value=BEYOND)
+        for one in masks
+    )

@@ -163,7 +163,7 @@ def domains_of(
         for split in SPLITS
         if kept
     }
-    bare = [replace(one, label="") for one in found.target.examples]
+    bare = [replace(one, label="", label_part=None) for one in found.target.examples]
     target = _files(bare, NoLabels(), loading)
     return DomainData(
         meaning.names,

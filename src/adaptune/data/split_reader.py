@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -47,10 +47,17 @@ class SplitReader:
         keys = [(int(at * every), 0) for at in range(min(number, len(rows)))]
         return self._labeled(rows, keys, split)
 
-    def test(self, rows: RowSource, name: str, domain: int) -> Iterator[Labeled]:
-        """Give every row of another domain, which has that number."""
-        stacks = self.read(rows, in_order(rows), f"reading {name}")
-        return (labeled_side(stack, domain, ()) for stack in stacks)
+    def test(
+        self, rows: RowSource, name: str, domain: int, *, ends: Sequence[int] = (), alone: bool
+    ) -> Iterator[Labeled]:
+        """Give every row of a test set; masks are filled up to the size of the largest of a batch.
+
+        Domains are numbered from ``domain`` on, each but the last up to its end. Rows that stand
+        ``alone`` are a batch each.
+        """
+        size = 1 if alone else self.loading.batch_size
+        stacks = self.read(rows, in_order(rows), f"reading {name}", size=size, filled=True)
+        return (labeled_side(stack, domain, ends) for stack in stacks)
 
     def unlabeled(self, rows: RowSource, domain: int, *, shuffled: bool) -> Iterator[Unlabeled]:
         """Give every row of a target, without what stands for its label."""
@@ -58,16 +65,20 @@ class SplitReader:
         for stack in self.read(MultiView(rows, 1), keys, "reading target"):
             yield unlabeled_side(stack, domain)
 
-    def read(self, rows: RowSource, keys: list[Key], label: str) -> Iterator[Stacked]:
+    def read(
+        self, rows: RowSource, keys: list[Key], label: str, *, size: int = 0, filled: bool = False
+    ) -> Iterator[Stacked]:
         """Give this process's batches, but those of which nothing could be read.
+
+        They have ``size`` rows, by default those of the loading.
 
         Raises:
             ValueError: If nothing at all could be read.
         """
         rank, world = rank_and_world()
-        groups = group_keys(keys, self.loading.batch_size)[rank::world]
+        groups = group_keys(keys, size or self.loading.batch_size)[rank::world]
         readable = not groups
-        for stack in self.ledger.load(rows, groups, self.loading, label):
+        for stack in self.ledger.load(rows, groups, self.loading, label, filled=filled):
             if stack is not None:
                 readable = True
                 yield stack

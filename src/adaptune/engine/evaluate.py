@@ -18,7 +18,13 @@ from adaptune.results.score import Scores
 from adaptune.runtime.inputs import in_python
 from adaptune.runtime.memory import keep_freed_memory
 from adaptune.tasks.task import Task
-from adaptune.types import Labeled, Outputs
+from adaptune.types import Labeled, Outputs, Unlabeled
+
+OF_WINDOWS = 5
+"""How many axes inputs (1, windows, C, H, W) have, of which one row is seen in several windows."""
+
+WINDOWS = 4
+"""Windows that are looked at together."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,14 @@ def sample_outputs(
 
 
 @torch.no_grad()
+def logits_of(net: Network, rows: Unlabeled, fabric: Fabric) -> Tensor:
+    """Give what a network says of rows, which it need not lie beside."""
+    with fabric.autocast():
+        logits: Tensor = net(rows_to_device(rows, fabric, layout_of(net)).x)
+    return logits.float()
+
+
+@torch.no_grad()
 def run_through(
     model: Method | Network,
     batches: Iterable[Labeled],
@@ -73,30 +87,62 @@ def run_through(
 ) -> None:
     """Show tallies what a method or a network gives for every batch, then merge them.
 
-    Features are what the body gives during the prediction, so they cost nothing more. The model
-    goes back to the mode it was in.
+    Features are what the body gives during the prediction, so they cost nothing more. Of rows that
+    are seen in windows, one at a time (1, W, C, H, W), outputs lie side by side on the last axis.
+    The model goes back to the mode it was in.
     """
     fabric = fabric or Fabric(accelerator="cpu", devices=1)
     to_device(model, fabric)
-    layout, mode = layout_of(model), model.training
-    net = model.net if isinstance(model, Method) else model
-    caught: list[Tensor] = []
-    hook = net.body.register_forward_hook(lambda *call: caught.append(call[2]))
+    look, mode = _Look(model, fabric), model.training
     model.eval()
     try:
         for batch in batches:
-            moved = rows_to_device(batch, fabric, layout)
-            caught.clear()
-            with fabric.autocast(), in_python(), keep_freed_memory():
-                logits = model(moved.x)
-            outputs = Outputs(logits.float(), moved.y, caught[-1].float(), batch.index)
+            outputs = look(batch)
             for tally in tallies:
                 tally.add(outputs)
+            del outputs  # else they would lie beside what the next batch takes
     finally:
-        hook.remove()
+        look.hook.remove()
         model.train(mode)
     for tally in tallies:
         tally.merge()
+
+
+class _Look:
+    """Shows a model batches, and catches its features on the way."""
+
+    def __init__(self, model: Method | Network, fabric: Fabric) -> None:
+        self.model, self.fabric, self.layout = model, fabric, layout_of(model)
+        self.caught: list[Tensor] = []
+        net = model.net if isinstance(model, Method) else model
+        self.hook = net.body.register_forward_hook(lambda *call: self.caught.append(call[2]))
+
+    def __call__(self, batch: Labeled) -> Outputs:
+        moved = rows_to_device(batch, self.fabric, self.layout)
+        seen = self._windows if moved.x.dim() == OF_WINDOWS else self._once
+        logits, features = seen(moved.x)
+        return Outputs(logits, moved.y, features, batch.index)
+
+    def _once(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        with self.fabric.autocast(), in_python(), keep_freed_memory():
+            logits = self.model(x)
+        features = self.caught.pop()
+        self.caught.clear()
+        return logits.float(), features.float()
+
+    def _windows(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Give outputs of one row's windows side by side, (1, K, h, windows * w).
+
+        Features are those of a window in the middle: of all they would fill the memory.
+        """
+        parts = x.flatten(0, 1).split(WINDOWS)
+        logits, kept = [], x
+        for number, part in enumerate(parts):
+            said, features = self._once(part.contiguous(memory_format=self.layout))
+            logits += list(said)
+            if number == len(parts) // 2:
+                kept = features[:1].clone()
+        return torch.cat(logits, -1)[None], kept
 
 
 class _Answered:

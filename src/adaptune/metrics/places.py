@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,14 @@ from torch import Tensor
 from adaptune.metrics.classification import mean_loss
 from adaptune.metrics.column import Column
 from adaptune.metrics.tally import Mistake
-from adaptune.ops.places import boundary_scores, counted_pairs, on_grid, place_losses
+from adaptune.ops.places import (
+    best_classes,
+    boundary_scores,
+    counted_pairs,
+    own_sizes,
+    summed_loss,
+)
+from adaptune.ops.windows import WHOLE, Tiles, bands
 from adaptune.results.score import Score, Scores
 from adaptune.runtime.processes import add_up, gather
 from adaptune.types import Outputs
@@ -23,6 +31,9 @@ DRAWS = 1000
 TOLERANCE = 0.0075
 """How far a boundary may be off, as a share of the diagonal (Csurka et al., 2013)."""
 
+RANKED = 3
+"""Images of a kind that are named, to be looked at."""
+
 AT_ONCE = 2**22
 """Numbers of drawn sets that are held at a time."""
 
@@ -30,19 +41,25 @@ AT_ONCE = 2**22
 class PlaceTally:
     """Counts which class was taken for which at every place; scores by the mean IoU in percent.
 
-    Places are those of the labels (N, H, W), to which outputs (N, K, h, w) are brought; those whose
-    label is no class do not count. The interval is a bootstrap over images, so of each image three
-    numbers a class are kept, with its loss, index and boundary score: 12 K + 16 bytes. Finding
-    boundaries waits for the device.
+    Places are those of the labels (N, H, W), to which outputs (N, K, h, w) are brought, image by
+    image and some rows at a time; of several windows an image they lie side by side (`bands`).
+    Places whose label is no class do not count, and what fills up a label to the size of others
+    (`BEYOND`) is none. The interval is a bootstrap over images, so of each image three numbers a
+    class are kept, with its loss, index and boundary score: 12 K + 16 bytes. Sizes and boundaries
+    wait for the device.
 
     The detail of its scores is ``confusion`` in places, one row a true class; in percent, by class,
     ``iou`` and ``dice``, None of what is neither there nor predicted; ``pixel_accuracy``,
     ``mean_dice`` and ``boundary_f1``, the mean over images; how many places are ``unasked``, and
-    how many images have no other (``empty``).
+    how many images have no other (``empty``); which images are ``ranked``, see `ranked_rows`.
+
+    Args:
+        classes: How many classes there are.
+        tiles: How images were looked at.
     """
 
-    def __init__(self, classes: int) -> None:
-        self.classes = classes
+    def __init__(self, classes: int, tiles: Tiles = WHOLE) -> None:
+        self.classes, self.tiles = classes, tiles
         self.confusion = torch.zeros(classes, classes, dtype=torch.int64)
         self.unasked = torch.zeros((), dtype=torch.int64)
         self.losses, self.boundary = Column(), Column()
@@ -60,16 +77,25 @@ class PlaceTally:
                 f"a task of {self.classes} classes at every place has outputs (N, {self.classes}, "
                 f"h, w) and got {tuple(logits.shape)}: evaluate a network of places"
             )
-        logits = on_grid(logits.float(), y.shape[1:])
-        self.losses.add(place_losses(logits, y))
         self.index.add(outputs.index)
-        guess = logits.argmax(1)
-        pairs = counted_pairs(guess, y, self.classes)
-        self.confusion = self.confusion.to(y.device) + pairs.sum(0)
-        met, there, said = pairs.diagonal(dim1=1, dim2=2), pairs.sum(2), pairs.sum(1)
-        self.counts.add(torch.stack([met, there, said], 2).int().flatten())
-        self.boundary.add(boundary_scores(guess, y, self.classes, tolerance=TOLERANCE).float())
-        self.unasked = self.unasked.to(y.device) + (y >= self.classes).sum()
+        self.confusion, self.unasked = self.confusion.to(y.device), self.unasked.to(y.device)
+        for output, own in zip(logits, own_sizes(y), strict=True):
+            self._count(output.float(), own)
+
+    def _count(self, output: Tensor, y: Tensor) -> None:
+        """Count one image, of outputs (K, h, w) and a label (H, W) of its own size."""
+        guess, loss = torch.empty_like(y, dtype=torch.uint8), 0.0
+        for rows, columns, logits in bands(output, y.shape, self.tiles):
+            best, guess[rows, columns] = best_classes(logits)
+            loss = loss + summed_loss(logits, best, y[rows, columns])
+        pairs = counted_pairs(guess[None], y[None], self.classes)[0]
+        asked = pairs.sum()
+        self.losses.add((loss / asked.clamp_min(1)).view(1))
+        self.confusion += pairs
+        self.counts.add(torch.stack([pairs.diagonal(), pairs.sum(1), pairs.sum(0)], 1).flatten())
+        f1 = boundary_scores(guess[None], y[None], self.classes, tolerance=TOLERANCE)
+        self.boundary.add(f1.float())
+        self.unasked += y.numel() - asked
 
     def merge(self) -> None:
         """Add up what all processes counted."""
@@ -106,6 +132,7 @@ class PlaceTally:
                 "boundary_f1": _mean(boundary),
                 "unasked": int(self.unasked),
                 "empty": int((counts[:, :, 1].sum(1) == 0).sum()),
+                "ranked": ranked_rows(counts, self.index.values().cpu()[order].tolist()),
             },
         )
 
@@ -149,6 +176,26 @@ def mean_overlap(counts: NDArray[Any]) -> Score:
     low, high = np.percentile(drawn, [2.5, 97.5])
     value = 100 * float(np.nanmean(overlaps(counts.sum(0, dtype=np.int64))[0]))
     return Score("mIoU", value, float(low), float(high), float(np.std(drawn)))
+
+
+def ranked_rows(counts: NDArray[Any], index: Sequence[int]) -> dict[str, list[tuple[int, float]]]:
+    """Give the ``worst`` images and those about the ``median``, by the mean IoU of each alone.
+
+    Each is an index and that score in percent. Images that ask nothing are left out, and none is
+    there twice.
+
+    >>> ranked_rows(np.array([[[2, 2, 2]], [[1, 2, 2]]]), [5, 7])
+    {'worst': [(7, 33.33333333333333)], 'median': [(5, 100.0)]}
+    """
+    asked = counts[:, :, 1].any(1).nonzero()[0]
+    each = 100 * np.nanmean(overlaps(counts[asked])[0], 1)
+    order = each.argsort(kind="stable")
+    few = min(RANKED, (len(order) + 1) // 2)
+    middle = max(few, (len(order) - few) // 2)
+    chosen = {"worst": order[:few], "median": order[middle : middle + few]}
+    return {
+        kind: [(index[asked[at]], float(each[at])) for at in some] for kind, some in chosen.items()
+    }
 
 
 def _percents(shares: NDArray[np.float64]) -> tuple[float | None, ...]:

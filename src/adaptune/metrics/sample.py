@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adaptune.ops.rows import sample_places
+from adaptune.ops.rows import spread_over, spread_places
 from adaptune.runtime.processes import gather, rank_and_world
 from adaptune.types import Outputs
 
@@ -24,7 +24,9 @@ class Sample:
 
     So it is the same sample for any batches, order and number of processes, and for every network.
     A set of no more rows is kept whole. Of rows with places, (N, C, h, w), at most ``places`` are
-    kept, (N, C, P): the same of outputs, features and labels (N, P) on grids of any size.
+    kept, (N, C, P): the same of outputs, features and labels (N, P) on grids of any size. Where
+    outputs are of several windows, or labels filled up, they are not those of the features any
+    more.
 
     >>> from dataclasses import replace
     >>> rows = torch.arange(6)
@@ -55,10 +57,11 @@ class Sample:
         stays = torch.zeros(self.size, dtype=torch.bool)
         stays[keep[keep < self.size]] = True
         places = (~stays).nonzero().flatten()
+        few = _few_of(outputs, self.places)
         parts = [
-            self._few(outputs.logits[coming]).cpu(),
-            self._labels(outputs.y[coming]).cpu(),
-            self._few(outputs.features[coming]).float().cpu(),
+            few.logits[coming].cpu(),
+            few.y[coming].cpu(),
+            few.features[coming].float().cpu(),
             index[coming],
         ]
         if not self.rooms:
@@ -100,11 +103,17 @@ class Sample:
         order = filled[self.rooms[-1][filled].argsort()]
         return [room[order] for room in self.rooms]
 
-    def _few(self, tensor: Tensor) -> Tensor:
-        return sample_places(tensor, self.places) if tensor.dim() > 2 else tensor
 
-    def _labels(self, y: Tensor) -> Tensor:
-        return self._few(y.unsqueeze(1)).squeeze(1) if y.dim() > 2 else y
+def _few_of(outputs: Outputs, places: int) -> Outputs:
+    """Keep some places of each row, as many on any grid: those that features are kept of."""
+    if outputs.features.dim() <= 2:
+        return outputs
+    count = spread_over(outputs.features, places)
+    logits, y, features = (
+        spread_places(one, *count)
+        for one in (outputs.logits, outputs.y.unsqueeze(1), outputs.features)
+    )
+    return Outputs(logits, y.squeeze(1), features, outputs.index)
 
 
 def ranks(index: Tensor) -> Tensor:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +14,9 @@ from adaptune.ops.rows import sample_rows
 
 IGNORE = -100
 """What torch's cross-entropy asks nothing of."""
+
+BEYOND = 253
+"""What fills up masks of one batch to the size of the largest, below and to the right."""
 
 
 def on_grid(output: Tensor, size: Sequence[int]) -> Tensor:
@@ -45,6 +50,48 @@ def place_losses(output: Tensor, y: Tensor) -> Tensor:
     return each.flatten(1).sum(1) / asked.flatten(1).sum(1).clamp_min(1)
 
 
+def own_sizes(y: Tensor) -> Iterator[Tensor]:
+    """Give each label of a batch (N, H, W) without what fills it up (`BEYOND`).
+
+    >>> [one.shape for one in own_sizes(torch.tensor([[[1, 2]], [[1, BEYOND]]]))]
+    [torch.Size([1, 2]), torch.Size([1, 1])]
+    """
+    down, across = (y[:, :, 0] != BEYOND).sum(1), (y[:, 0] != BEYOND).sum(1)
+    for one, height, width in zip(y, down.tolist(), across.tolist(), strict=True):
+        yield one[:height, :width]
+
+
+def best_classes(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Give the largest output of every place (K, ...) and its class as uint8, of equals the first.
+
+    On the CPU torch's own argmax over the first axis takes several times as long.
+
+    >>> best_classes(torch.tensor([[0.0, 2.0], [1.0, 2.0]]))
+    (tensor([1., 2.]), tensor([1, 0], dtype=torch.uint8))
+    """
+    if logits.device.type != "cpu":
+        best, kind = logits.max(0)
+        return best, kind.to(torch.uint8)
+    best = logits[0].clone()
+    kind = torch.zeros_like(best, dtype=torch.uint8)
+    for number, one in enumerate(logits[1:], start=1):
+        torch.maximum(kind, (one > best).view(torch.uint8) * number, out=kind)
+        torch.maximum(best, one, out=best)
+    return best, kind
+
+
+def summed_loss(logits: Tensor, best: Tensor, y: Tensor) -> Tensor:
+    """Add up the cross-entropy of logits (K, ...), whose largest are known, where y (...) asks.
+
+    >>> summed_loss(torch.zeros(2, 2), torch.zeros(2), torch.tensor([1, 255])).item()
+    0.6931471824645996
+    """
+    asked = y < len(logits)
+    own = logits.gather(0, torch.where(asked, y, 0).long()[None])[0]
+    each = (logits - best).exp_().sum(0).log_() + best - own
+    return torch.where(asked, each, 0).sum(dtype=torch.float64)
+
+
 def counted_pairs(guess: Tensor, y: Tensor, classes: int) -> Tensor:
     """Count for each row which classes (N, H, W) were taken for which: (N, K, K), truth first.
 
@@ -53,11 +100,9 @@ def counted_pairs(guess: Tensor, y: Tensor, classes: int) -> Tensor:
     """
     count, cells = len(y), classes * classes
     row = torch.arange(count, device=y.device).view(-1, 1, 1)
-    cell = (row * classes + y.long()) * classes + guess
-    cell = torch.where(y < classes, cell, count * cells).flatten()
-    counts = torch.zeros(count * cells + 1, dtype=torch.int64, device=y.device)
-    counts.scatter_add_(0, cell, torch.ones_like(cell))
-    return counts[:-1].view(count, classes, classes)
+    cell = (row * classes + y.long()).mul_(classes).add_(guess)
+    cell = cell.masked_fill_(y >= classes, count * cells).flatten()
+    return torch.bincount(cell, minlength=count * cells + 1)[:-1].view(count, classes, classes)
 
 
 def labelled_rows(
@@ -97,49 +142,73 @@ def boundary_scores(guess: Tensor, y: Tensor, classes: int, *, tolerance: float)
     >>> float(boundary_scores(y, y, 2, tolerance=0.0075))
     1.0
     """
-    height, width = y.shape[1:]
+    size = (int(y.shape[1]), int(y.shape[2]))
+    square = int(max(1.0, tolerance**2 * (size[0] ** 2 + size[1] ** 2)))
+    grid = _Grid(len(y), classes, size, math.isqrt(square))
     asked = y < classes
-    reach = max(1.0, tolerance * (height**2 + width**2) ** 0.5)
-    said, true = (_edges(one.long(), asked) for one in (guess, y))
-    found, wanted = _met(said, true, classes, reach), _met(true, said, classes, reach)
+    said, true = (grid.boundary(one, asked) for one in (guess, y))
+    found, wanted = grid.met(said, true, square), grid.met(true, said, square)
     precision, recall = (met / count.clamp_min(1) for count, met in (found, wanted))
     f1 = 2 * precision * recall / (precision + recall).clamp_min(1e-12)
     there = (found[0] + wanted[0]) > 0
     return (f1 * there).sum(1) / there.sum(1)
 
 
-def _edges(labels: Tensor, asked: Tensor) -> Tensor:
-    """Give the class of each boundary place, -1 elsewhere."""
-    edge = torch.zeros_like(asked)
-    for axis in (1, 2):
-        size = labels.shape[axis] - 1
-        one, other = (torch.narrow(labels, axis, at, size) for at in (0, 1))
-        both = torch.narrow(asked, axis, 0, size) & torch.narrow(asked, axis, 1, size)
-        apart = (one != other) & both
-        torch.narrow(edge, axis, 0, size).logical_or_(apart)
-        torch.narrow(edge, axis, 1, size).logical_or_(apart)
-    return torch.where(edge, labels, -1)
+@dataclass(frozen=True)
+class _Grid:
+    """Numbers of places (row, class, down, right) with a rim, so that near numbers are near places.
 
-
-def _met(edges: Tensor, others: Tensor, classes: int, reach: float) -> tuple[Tensor, Tensor]:
-    """Count boundary places by row and class, and those near others of their class: (N, K) each.
-
-    Boundaries are few, so that looking at all places near each is cheap.
+    Boundaries are few, and their sorted numbers tell what lies near a place by a search a line.
     """
-    wide = int(reach)
-    padded = F.pad(others, (wide,) * 4, value=-1)
-    stride = padded.shape[2]
-    row, top, left = (edges >= 0).nonzero(as_tuple=True)
-    kind = edges[row, top, left]
-    at = (row * padded.shape[1] + top + wide) * stride + left + wide
-    near = torch.zeros_like(kind, dtype=torch.bool)
-    flat = padded.flatten()
-    for down in range(-wide, wide + 1):
-        for right in range(-wide, wide + 1):
-            if down**2 + right**2 <= reach**2:
-                near |= flat[at + down * stride + right] == kind
-    cell = row * classes + kind
-    size = len(edges) * classes
-    counts = (torch.bincount(cell, minlength=size), torch.bincount(cell[near], minlength=size))
-    count, met = (one.view(len(edges), classes).double() for one in counts)
-    return count, met
+
+    rows: int
+    classes: int
+    size: tuple[int, int]
+    rim: int
+
+    @property
+    def stride(self) -> int:
+        """How many numbers a line has."""
+        return self.size[1] + 2 * self.rim
+
+    @property
+    def cell(self) -> int:
+        """How many numbers a class of a row has."""
+        return (self.size[0] + 2 * self.rim) * self.stride
+
+    def boundary(self, labels: Tensor, asked: Tensor) -> Tensor:
+        """Give the sorted numbers of the boundary places of labels (N, H, W)."""
+        edge = torch.zeros_like(asked)
+        for axis in (1, 2):
+            size = labels.shape[axis] - 1
+            one, other = (torch.narrow(labels, axis, at, size) for at in (0, 1))
+            apart = one != other
+            for at in (0, 1):
+                apart &= torch.narrow(asked, axis, at, size)
+            for at in (0, 1):
+                torch.narrow(edge, axis, at, size).logical_or_(apart)
+        row, down, right = edge.nonzero(as_tuple=True)
+        kind = labels[row, down, right].long()
+        line = (row * self.classes + kind) * (self.cell // self.stride) + down + self.rim
+        return (line * self.stride + right + self.rim).sort().values
+
+    def met(self, places: Tensor, others: Tensor, square: int) -> tuple[Tensor, Tensor]:
+        """Count places by row and class, and those with another of it near: (N, K) each.
+
+        Near is a squared distance of at most ``square``.
+        """
+        others = torch.cat([others, others.new_full((1,), torch.iinfo(torch.int64).max)])
+        alone = places
+        for down in sorted(range(-self.rim, self.rim + 1), key=abs):
+            if not len(alone):
+                break
+            right = math.isqrt(square - down**2)
+            first = alone + (down * self.stride - right)
+            near = others[torch.searchsorted(others, first)] <= first + 2 * right
+            alone = alone[~near]
+        cells = self.rows * self.classes
+        count, left = (
+            torch.bincount(one // self.cell, minlength=cells).view(self.rows, -1).double()
+            for one in (places, alone)
+        )
+        return count, count - left

@@ -42,11 +42,31 @@ def sample_places(tensor: Tensor, most: int) -> Tensor:
     >>> sample_places(torch.zeros(2, 3, 10, 20), 18).shape
     torch.Size([2, 3, 18])
     """
-    grid = tensor if tensor.dim() == 4 else tensor.flatten(2).unsqueeze(2)
-    height, width = grid.shape[2:]
+    return spread_places(tensor, *spread_over(tensor, most))
+
+
+def spread_over(tensor: Tensor, most: int) -> tuple[int, int]:
+    """Say how many lines and columns of a grid (N, C, h, w) are ``most`` places, evenly spread.
+
+    >>> import torch
+    >>> spread_over(torch.zeros(1, 1, 10, 20), 18)
+    (3, 6)
+    """
+    height, width = tensor.shape[2:] if tensor.dim() == 4 else (1, tensor[0, 0].numel())
     across = min(width, most, max(1, round((most * width / height) ** 0.5)))
     down = min(height, most // across)
-    across = min(width, most // down)
+    return down, min(width, most // down)
+
+
+def spread_places(tensor: Tensor, down: int, across: int) -> Tensor:
+    """Keep so many lines and columns of a grid, evenly spread, whatever its size: (N, C, P).
+
+    >>> import torch
+    >>> spread_places(torch.arange(6.0).view(1, 1, 2, 3), 1, 3).flatten().tolist()
+    [3.0, 4.0, 5.0]
+    """
+    grid = tensor if tensor.dim() == 4 else tensor.flatten(2).unsqueeze(2)
+    height, width = grid.shape[2:]
     grid = grid[:, :, _spread(height, down)][:, :, :, _spread(width, across)]
     return grid.flatten(2)
 

@@ -17,11 +17,13 @@ from PIL import Image
 from adaptune.data.inputs.image import read_image
 from adaptune.data.listing import Part
 from adaptune.report import figures
+from adaptune.report.masks import palette
+from adaptune.results.by_class import overlap_by_class
 from adaptune.results.by_test import OnSet
 from adaptune.results.epoch import EpochMetrics
 from adaptune.results.ranking import Versus
 from adaptune.results.row import HOME, RunRow
-from adaptune.results.run import RunResults, WrongAnswer, read_results
+from adaptune.results.run import Pictured, RunResults, WrongAnswer, read_results
 from adaptune.results.score import Measure, number
 from adaptune.results.summary import Interval, MethodSummary, best_method, paired, summarize
 from adaptune.results.trial import Trial
@@ -95,6 +97,8 @@ def write_run_report(folder: Path) -> Path:
         others=OF_PLACES,
         confusions=_confusions(results),
         worst={test: _pictures(own) for test, own in results.worst.items()},
+        drawn=_drawn(folder, results),
+        legend=_legend(results) if results.pictures else [],
         settings=(folder / "config.yaml").read_text(),
         rerun=f"adaptune fit --config {folder / 'config.yaml'} --out NEW_FOLDER",
     )
@@ -149,6 +153,7 @@ def write_comparison_report(folder: Path) -> Path:
         standings=bool(versus),
         counts_images=any(one.images for one in versus),
         verdicts=verdicts(versus, best, len(results.get("by_domain", {})), measure),
+        by_class=overlap_by_class(every),
         tests=[OnSet.from_dict(one) for one in results.get("tests", [])],
         rates=figures.rates(results["rates"], measure) if "rates" in results else "",
         widths=results.get("rates", {}),
@@ -209,6 +214,27 @@ def _pictures(mistakes: Sequence[WrongAnswer]) -> list[tuple[WrongAnswer, str]]:
     ]
 
 
+def _drawn(folder: Path, results: RunResults) -> dict[str, list[tuple[Pictured, str]]]:
+    """Give the pictures of masks by test set, each as text; those that are gone are left out."""
+    found: dict[str, list[tuple[Pictured, str]]] = {}
+    for test, own in results.pictures.items():
+        for one in own:
+            file = folder / one.file
+            if file.is_file():
+                found.setdefault(test, []).append((one, _data_url(file.read_bytes(), "jpeg")))
+    return found
+
+
+def _legend(results: RunResults) -> list[tuple[str, str]]:
+    """Give each class its colour in pictures of masks."""
+    values = palette(len(results.classes))
+    colors = (values[at : at + 3] for at in range(0, len(values), 3))
+    return [
+        (name, f"rgb({r}, {g}, {b})")
+        for name, (r, g, b) in zip(results.classes, colors, strict=True)
+    ]
+
+
 def thumbnail(path: Path, part: Part | None = None, *, side: int, kind: str) -> str:
     """Draw an image small, to stand within a page; "" if it cannot be read."""
     try:
@@ -218,7 +244,11 @@ def thumbnail(path: Path, part: Part | None = None, *, side: int, kind: str) -> 
     image.thumbnail((side, side))
     raw = io.BytesIO()
     image.save(raw, kind)
-    return f"data:image/{kind.lower()};base64," + base64.b64encode(raw.getvalue()).decode()
+    return _data_url(raw.getvalue(), kind.lower())
+
+
+def _data_url(raw: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(raw).decode()
 
 
 def render(template: str, **content: Any) -> str:

@@ -52,6 +52,19 @@ class WrongAnswer:
 
 
 @dataclass(frozen=True)
+class Pictured:
+    """One image that was drawn with its masks: as which ``kind``, and what it scores.
+
+    ``file`` is the picture, relative to the run's folder.
+    """
+
+    path: str
+    kind: str
+    value: float
+    file: str
+
+
+@dataclass(frozen=True)
 class Calibration:
     """What the threshold of an open set was found by: the share of images kept, of how many."""
 
@@ -108,6 +121,7 @@ class RunResults:
     distortions: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     label_free: LabelFree = field(default_factory=dict)
     worst: Mapping[str, Sequence[WrongAnswer]] = field(default_factory=dict)
+    pictures: Mapping[str, Sequence[Pictured]] = field(default_factory=dict)
     start: str = ""
     before: Mapping[str, float] = field(default_factory=dict)
     before_open_set: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
@@ -159,7 +173,8 @@ class RunResults:
             "scores": {test: one.to_dict() for test, one in self.scores.items()},
             **given("unasked", self.unasked and _unasked(self.unasked, self.measure)),
             **part(self, "distortions", "label_free"),
-            "worst": {test: [asdict(one) for one in own] for test, own in self.worst.items()},
+            "worst": _as_dicts(self.worst),
+            **given("pictures", _as_dicts(self.pictures) or None),
             **(part(self, "start", "before", "before_open_set") if self.start else {}),
             "data": known(self.data),
             **part(self, "seconds", "config", "machine"),
@@ -174,7 +189,7 @@ class RunResults:
         measure = Measure.from_dict(found.get("score"))
         own = {one.name: found[one.name] for one in fields(cls) if one.name in found}
         scores = found.get("scores", {})
-        worst = found.get("worst", {})
+        worst, drawn = found.get("worst", {}), found.get("pictures", {})
         return cls(
             **own
             | {
@@ -185,6 +200,7 @@ class RunResults:
                 "scores": {test: Scores.from_dict(one, measure) for test, one in scores.items()},
                 "unasked": _asked_of(found.get("unasked"), measure),
                 "worst": {test: [WrongAnswer(**one) for one in own] for test, own in worst.items()},
+                "pictures": {test: [Pictured(**one) for one in own] for test, own in drawn.items()},
                 "data": _data(found.get("data", {})),
             }
         )
@@ -209,6 +225,12 @@ class RunResults:
 def read_results(file: Path) -> RunResults:
     """Read the ``results.json`` of a run."""
     return RunResults.from_dict(json.loads(file.read_text()))
+
+
+def _as_dicts(
+    found: Mapping[str, Sequence[WrongAnswer]] | Mapping[str, Sequence[Pictured]],
+) -> dict[str, list[dict[str, Any]]]:
+    return {test: [asdict(one) for one in own] for test, own in found.items()}
 
 
 def _unasked(one: Unasked, measure: Measure) -> dict[str, float]:

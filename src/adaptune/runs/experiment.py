@@ -30,6 +30,7 @@ from adaptune.results.run import (
 from adaptune.results.score import Measure
 from adaptune.runs.epochs import train
 from adaptune.runs.folder import Run
+from adaptune.runs.pictures import draw_ranked
 from adaptune.runs.resume import describe_run, find_checkpoint, usual_options
 from adaptune.runs.setup import Session, Setup, open_session
 from adaptune.runs.testing import Baseline, tested_sets, unasked_images
@@ -153,6 +154,7 @@ def experiment(
             distortions={test: one.to_dict() for test, one in tested.moved.items()},
             label_free=tested.label_free,
             worst=tested.worst,
+            pictures=draw_ranked(run, best, training, tested.scores),
             start=setting.start,
             before=_before(baseline) if setting.start else {},
             before_open_set=_open_sets(baseline) if setting.start else {},

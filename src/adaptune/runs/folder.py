@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from PIL import Image
 
 from adaptune.networks.network import Network
 from adaptune.results.answers import Answers
@@ -26,8 +27,8 @@ class Run:
 
     ``config.yaml`` reproduces it with ``--config``; ``metrics.jsonl`` has a line an epoch; ``best``
     and ``last`` hold networks, ``checkpoints`` what resuming needs; ``results.json``,
-    ``answers.json`` (where other domains are tested) and ``report.html`` are written at the end. Of
-    several processes the first alone writes.
+    ``answers.json`` (where other domains are tested), ``pictures`` (of masks) and ``report.html``
+    are written at the end. Of several processes the first alone writes.
 
     Raises:
         OSError: If the folder cannot be made.
@@ -46,6 +47,7 @@ class Run:
         self.metrics = folder / "metrics.jsonl"
         self.results = folder / "results.json"
         self.answers = folder / "answers.json"
+        self.pictures = folder / "pictures"
         self.best, self.last = folder / "best", folder / "last"
         self.tensorboard, self.events = tensorboard, None
         if tensorboard:
@@ -89,6 +91,7 @@ class Run:
             self.checkpoints.let_go()
             self.results.unlink(missing_ok=True)  # it would make an interrupted run look finished
             self.answers.unlink(missing_ok=True)
+            shutil.rmtree(self.pictures, ignore_errors=True)
         kept = [line for line in read_lines(self.metrics) if line["epoch"] <= epoch]
         write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
         write_text(self.config, config)
@@ -136,6 +139,13 @@ class Run:
         """Write the results, in one step."""
         if self.writes:
             write_text(self.results, json.dumps(to_json(results), indent=1) + "\n")
+
+    def save_picture(self, picture: Image.Image, name: str) -> str:
+        """Write a picture, and give its place in the run's folder."""
+        file = self.pictures / name
+        file.parent.mkdir(exist_ok=True)
+        picture.save(file, "JPEG", quality=88, subsampling=0)
+        return file.relative_to(self.folder).as_posix()
 
     def save_answers(self, answers: Answers) -> None:
         """Write what the network answers where other domains are tested, in one step."""

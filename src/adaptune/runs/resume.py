@@ -15,7 +15,7 @@ import yaml
 from adaptune.data.domains import DomainData, Loading, RowSource
 from adaptune.data.file_rows import FileRows
 from adaptune.data.labels.masks import MaskLabels
-from adaptune.data.listing import Shares
+from adaptune.data.listing import Part, Shares
 from adaptune.data.names import normal_name
 from adaptune.engine.method import Method, hyperparameters
 from adaptune.engine.plan import Plan
@@ -27,7 +27,7 @@ from adaptune.runs.setup import Setup
 FREE = {
     *("epochs", "checkpoint_minutes", "on_nonfinite", "tensorboard"),
     *("device", "devices", "compile", "workers", "cache", "strict"),
-    "classes",
+    *("classes", "tile", "overlap"),
 }
 """Settings that may change: how long to train, where and how fast, what to keep.
 
@@ -200,10 +200,14 @@ def _images(rows: RowSource) -> Iterator[bytes]:
         yield f"{path.name} {label}\n".encode(errors="surrogateescape")
     masked = isinstance(rows.meaning, MaskLabels)
     for row in range(0, len(rows), max(1, len(rows) // LOOKED_AT)):
-        part = rows.examples[row].part
+        one = rows.examples[row]
         if masked:
-            yield _bytes(rows.examples[row].label)
-        yield _bytes(part.file, part.offset, part.size) if part else _bytes(rows.paths[row])
+            yield _part_bytes(Path(one.label), one.label_part)
+        yield _part_bytes(one.path, one.part)
+
+
+def _part_bytes(path: Path, part: Part | None) -> bytes:
+    return _bytes(part.file, part.offset, part.size) if part else _bytes(path)
 
 
 def _bytes(file: PathLike[str] | str, start: int = 0, size: int = -1) -> bytes:

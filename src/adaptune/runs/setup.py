@@ -251,7 +251,7 @@ def open_session(
     own = UNKNOWN_ABOVE if net.threshold == 1 else net.threshold
     net.threshold = (setting.unknown_above or own) if setting.open_set else 1.0
     calibrates = setting.open_set and setting.unknown_above is None and "val" in data.sets
-    data = data.with_input(net.preprocess, setting.augment)
+    data = data.with_input(net.preprocess, setting.augment, task.tiles)
     fabric = fabric or setting.fabric()
     refuse_head(method, net)
     on_pretrained(net, data, task, fabric)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import ClassVar
 
 from torch import Tensor
 
 from adaptune.metrics.places import PlaceTally
 from adaptune.ops.places import place_losses
+from adaptune.ops.windows import Tiles
 from adaptune.tasks.task import LabelKind, Labelling
 
 
@@ -27,6 +28,13 @@ class Segmentation(Labelling):
     features at the places that are asked, which is that of all places where what is ignored does
     not depend on the features.
 
+    Args:
+        classes: How many classes there are.
+        domains: How many labelled domains are learnt from.
+        tile: When tested: the side of what is seen at a time of a larger image, in its own pixels;
+            0 scales whole images to the network's size.
+        overlap: When tested: by how many pixels tiles overlap at the least.
+
     >>> import torch
     >>> task = Segmentation(2)
     >>> task.answer(torch.eye(2).view(1, 2, 1, 2)).tolist(), task.words(1, ["sky", "sea"])
@@ -38,6 +46,17 @@ class Segmentation(Labelling):
 
     classes: int
     domains: int = 1
+    _: KW_ONLY
+    tile: int = 0
+    overlap: int = 64
+
+    def __post_init__(self) -> None:
+        Tiles(self.tile, self.overlap)  # refuses what cannot be
+
+    @property
+    def tiles(self) -> Tiles:
+        """How images of test sets are looked at."""
+        return Tiles(self.tile, self.overlap)
 
     @property
     def outputs(self) -> int:  # type: ignore[override]
@@ -61,7 +80,7 @@ class Segmentation(Labelling):
 
     def tally(self) -> PlaceTally:
         """Give an empty tally of intersections and unions."""
-        return PlaceTally(self.classes)
+        return PlaceTally(self.classes, self.tiles)
 
     def answer(self, output: Tensor) -> Tensor:
         """Give the likeliest class of each place of (N, K, h, w), (N, h, w)."""

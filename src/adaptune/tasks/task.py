@@ -10,6 +10,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from adaptune.metrics.tally import ScoreTally
+from adaptune.ops.windows import WHOLE, Tiles
 
 LabelKind = Literal["class", "mask", "value"]
 """What a label is: one of the classes, one at every place of an image, or numbers."""
@@ -31,6 +32,11 @@ class Task(ABC):
 
     outputs: int
     domains: int
+
+    @property
+    def tiles(self) -> Tiles:
+        """How images of test sets are looked at, where every place has an answer."""
+        return WHOLE
 
     @abstractmethod
     def losses(self, output: Tensor, y: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from adaptune.data.inputs.image import ImageInput
 from adaptune.data.inputs.scene import SceneInput
 from adaptune.data.listing import Example
 from adaptune.networks.network import Preprocess, WholeImage
+from adaptune.ops.windows import Tiles
 
 
 class Input(Protocol):
@@ -47,11 +48,14 @@ class Input(Protocol):
         ...
 
 
-def input_of(record: Preprocess, augment: Augment = "none") -> Input:
-    """Give what reads for a network, by its record of what it reads."""
+def input_of(record: Preprocess, augment: Augment = "none", *, tiles: Tiles | None = None) -> Input:
+    """Give what reads for a network, by its record of what it reads.
+
+    With ``tiles``, which say how an image is looked at, masks stay of their own size.
+    """
     match record:
         case WholeImage():
-            return SceneInput(record, augment)
+            return SceneInput(record, augment, tiles=tiles)
         case Preprocess():
             return ImageInput(record, augment)
         case _:

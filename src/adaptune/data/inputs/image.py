@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
@@ -31,6 +31,9 @@ PIXELS = 100_000_000
 
 RATIO = 100
 """How many times as long as wide an image may be: resizing goes by the shorter side."""
+
+TURNED = (5, 6, 7, 8)
+"""EXIF orientations under which height is width."""
 
 MISSING = "there is no such file: put it back, or take it out of the data"
 BACKSLASHES = (
@@ -87,16 +90,17 @@ def _read(path: Path, part: Part | None) -> Tensor:
     """Decode a file, without its texts where Pillow refuses these for their length."""
     kinds = kinds_of(part.member if part else path.name)
     try:
-        return _decoded(path if part is None else BytesIO(_bytes(path, part)), kinds)
+        return _decoded(path if part is None else BytesIO(bytes_of(path, part)), kinds)
     except ValueError:
-        raw = _bytes(path, part)
+        raw = bytes_of(path, part)
         lighter = without_large_texts(raw)
         if lighter == raw:
             raise
         return _decoded(BytesIO(lighter), kinds)
 
 
-def _bytes(path: Path, part: Part | None) -> bytes:
+def bytes_of(path: Path, part: Part | None) -> bytes:
+    """Read a file, or part of one."""
     if part is None:
         return path.read_bytes()
     with part.file.open("rb") as opened:
@@ -125,6 +129,23 @@ def opened_image(source: Path | BytesIO, kinds: tuple[str, ...]) -> Iterator[Ima
         if long > RATIO * short:
             raise UnreadableError(NARROW)
         yield opened
+
+
+def size_of(path: Path, part: Part | None = None) -> tuple[int, int]:
+    """Give height and width of an image as it is read, upright, without decoding it.
+
+    Raises:
+        OSError: If it cannot be opened.
+    """
+    file = part.file if part else path
+    source = path if part is None else BytesIO(bytes_of(path, part))
+    with explaining(file, part), opened_image(source, kinds_of(path.name)) as opened:
+        width, height = opened.size
+        try:
+            turned = opened.getexif().get(ExifTags.Base.Orientation, 1) in TURNED
+        except Exception:  # damaged EXIF turns nothing
+            turned = False
+    return (width, height) if turned else (height, width)
 
 
 def _reason(error: Exception, path: Path) -> str:

@@ -17,7 +17,13 @@ from adaptune.tasks.task import LabelKind
 
 
 class LabelReader(Protocol):
-    """Makes the label of one row, of a word or of what is in memory."""
+    """Makes the label of one row, of a word or of what is in memory.
+
+    ``made`` says what `read` gives of a file, uint8 (H, W), for the cache; it is "" where no file
+    is read.
+    """
+
+    made: str
 
     def read(self, example: Example) -> Tensor:
         """Give the label of an example that was kept, one row of ``y``.
@@ -82,6 +88,8 @@ class Labels(LabelReader, Protocol):
 
 class NoLabels:
     """The labels of what nobody may see labels of: all are 0."""
+
+    made = ""
 
     def read(self, example: Example) -> Tensor:
         """Give 0."""

@@ -26,6 +26,8 @@ class ClassLabels:
     tensor(1)
     """
 
+    made = ""
+
     def __init__(self, names: Sequence[str], *, open_set: bool = False) -> None:
         self.names, self.open_set = tuple(names), open_set
         if open_set:

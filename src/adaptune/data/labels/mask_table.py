@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from adaptune.data.labels.classes import classes_of
 from adaptune.data.names import first_few, normal_name, printable
 from adaptune.data.readers.manifest import read_csv
+from adaptune.ops.places import BEYOND
 
 IGNORE = 255
 """What stands in a mask where nothing is asked, in files without a table and in every label."""
@@ -19,7 +20,7 @@ IGNORE = 255
 STRAY = 254
 """What stands in a label where a mask holds what no class has; nothing is asked there either."""
 
-MOST_CLASSES = STRAY
+MOST_CLASSES = BEYOND
 COLOR = ("r", "g", "b")
 NOTHING = ("", "ignore", "void", "unlabeled", "unlabelled")
 """Names, in any case, under which a table puts what is to be ignored."""
@@ -72,7 +73,8 @@ class MaskTable:
         table[IGNORE] = IGNORE
         for value, number in known.items():
             table[value] = number
-        found: NDArray[np.uint8] = table[np.clip(values, 0, len(table) - 1)]
+        narrow = values.dtype == np.uint8  # most are, and then all values are in the table
+        found: NDArray[np.uint8] = table[values if narrow else np.clip(values, 0, len(table) - 1)]
         return found
 
     def numbers_of_colors(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from hashlib import blake2b
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import Image
 from torch import Tensor
 
 from adaptune.data.files import kinds_of
-from adaptune.data.inputs.image import explaining, opened_image
+from adaptune.data.inputs.image import bytes_of, explaining, opened_image, size_of
 from adaptune.data.inputs.pixels import UnreadableError, stored_as
 from adaptune.data.labels.mask_table import IGNORE, MOST_CLASSES, STRAY, MaskTable
-from adaptune.data.listing import Example, Listing, unseen
+from adaptune.data.listing import Example, Listing, Part, unseen
 from adaptune.data.names import printable
 from adaptune.data.readers.scenes import missing_masks
 from adaptune.data.sample import shown
@@ -28,19 +30,19 @@ INDEXED = ("P", "L", "1", "I", "I;16", "I;16B", "I;16L")
 SPREAD = {"L;2": 85, "L;4": 17}
 """By what Pillow multiplies values of fewer than 8 bits, so that they fill these."""
 
-TURNED = (5, 6, 7, 8)
-"""EXIF orientations under which height is width."""
-
 
 class MaskLabels:
     """Labels that are masks, uint8 (H, W): the number of a class, `IGNORE`, or `STRAY` for others.
 
     An example's label is the path of its mask: a PNG, or another image without losses, of indices,
-    of a palette, whose indices count, or of colours that the ``table`` knows.
+    of a palette, whose indices count, or of colours that the ``table`` knows. What this made of a
+    file is named by ``made`` in a cache.
     """
 
     def __init__(self, table: MaskTable) -> None:
         self.table, self.names = table, table.names
+        said = (len(table.names), sorted(table.indices.items()), sorted(table.colors.items()))
+        self.made = f"mask {blake2b(repr(said).encode(), digest_size=8).hexdigest()}"
         if len(self.names) > MOST_CLASSES:
             raise ValueError(
                 f"masks have at most {MOST_CLASSES} classes, and there are {len(self.names)}"
@@ -56,13 +58,13 @@ class MaskLabels:
         Raises:
             OSError: If it cannot be read, or is not of the image's size.
         """
-        file = Path(example.label)
+        file, part = Path(example.label), example.label_part
         try:
-            with explaining(file):
-                y = self._numbers(file)
+            with explaining(part.file if part else file, part):
+                y = self._numbers(file, part)
         except OSError as error:
             raise UnreadableError(f"its mask {printable(file)}: {error}") from error
-        height, width = _size(example.path)
+        height, width = size_of(example.path, example.part)
         if y.shape != (height, width):
             raise UnreadableError(
                 f"its mask {printable(file)} is {y.shape[1]} x {y.shape[0]} pixels and the image "
@@ -70,13 +72,17 @@ class MaskLabels:
             )
         return torch.from_numpy(y)
 
-    def _numbers(self, file: Path) -> NDArray[np.uint8]:
-        with opened_image(file, kinds_of(file.name)) as opened:
+    def _numbers(self, file: Path, part: Part | None = None) -> NDArray[np.uint8]:
+        source = file if part is None else BytesIO(bytes_of(file, part))
+        with opened_image(source, kinds_of(file.name)) as opened:
             if opened.format == "JPEG":
                 raise UnreadableError("JPEG changes the values of a mask: save it as PNG")
             if opened.mode in INDEXED and not (opened.mode == "P" and self.table.colors):
                 spread = SPREAD.get(stored_as(opened), 1)
-                return self.table.numbers(np.asarray(opened).astype(np.int64) // spread)
+                values = np.asarray(opened)
+                if values.dtype != np.uint8:
+                    values = values.astype(np.int64)
+                return self.table.numbers(values // spread if spread > 1 else values)
             if self.table.colors:
                 return self.table.numbers_of_colors(np.asarray(opened.convert("RGB")))
             raise UnreadableError(
@@ -144,17 +150,6 @@ class MaskLabels:
 
 def _masked(examples: Iterable[Example]) -> tuple[Example, ...]:
     return tuple(one for one in examples if one.label)
-
-
-def _size(file: Path) -> tuple[int, int]:
-    """Give height and width of an image as it is read, upright."""
-    with explaining(file), opened_image(file, kinds_of(file.name)) as opened:
-        width, height = opened.size
-        try:
-            turned = opened.getexif().get(ExifTags.Base.Orientation, 1) in TURNED
-        except Exception:  # damaged EXIF turns nothing
-            turned = False
-    return (width, height) if turned else (height, width)
 
 
 def counted_table(examples: Sequence[Example]) -> MaskTable:

@@ -23,6 +23,8 @@ class ValueLabels:
     tensor([0.5000])
     """
 
+    made = ""
+
     def __init__(self, names: Sequence[str] = ()) -> None:
         self.names = tuple(names) or ("value",)
 

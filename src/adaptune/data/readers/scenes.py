@@ -12,14 +12,12 @@ from adaptune.data.listing import Example, Listing
 from adaptune.data.names import compose, first_few, normal_name, on_disk, printable
 from adaptune.data.readers.folder import SPLITS, folders_in
 from adaptune.data.readers.manifest import SUFFIXES, read_manifest
+from adaptune.data.readers.mask_tars import MASKED, read_mask_tars
 from adaptune.data.readers.tars import is_tars
 from adaptune.types import Split
 
 IMAGES, MASKS = ("images", "image"), ("masks", "labels", "annotations")
 """What the two folders are called that a place may hold instead of images."""
-
-MASKED = ("mask",)
-"""What stands for the classes of scenes, which their masks alone know."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +38,7 @@ class SceneReader:
         """
         path, name = on_disk(path), normal_name(name)
         if is_tars(path):
-            raise ValueError(
-                f"{printable(path)} holds tars, and masks are read from folders and tables alone: "
-                "unpack them"
-            )
+            return [read_mask_tars(path, name)]
         if path.suffix.lower() in SUFFIXES:
             return _from_table(path, name)
         return [read_scenes(path, self.masks.get(name), name)]

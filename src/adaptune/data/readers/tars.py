@@ -49,7 +49,7 @@ class Found:
 
 def is_tars(source: Path) -> bool:
     """Tell whether a source is a tar, or a folder with tars in it."""
-    return source.suffix == ".tar" or (source.is_dir() and bool(_shards(source)))
+    return source.suffix == ".tar" or (source.is_dir() and bool(shards_in(source)))
 
 
 def read_tars(source: Path, name: str) -> Listing:
@@ -64,7 +64,7 @@ def read_tars(source: Path, name: str) -> Listing:
         ValueError: If there is no tar, one is damaged or compressed, or no sample has a class.
     """
     passed, found = Passed(), Found()
-    shards = [_read(file, passed) for file in _shards(source)]
+    shards = [read_shard(file, passed) for file in shards_in(source)]
     captions = any(shard.classes for shard in shards)
     for shard in shards:
         _sort(shard, shard.classes if captions else shard.texts, found)
@@ -81,14 +81,15 @@ def read_tars(source: Path, name: str) -> Listing:
     return Listing(name, tuple(found.examples), labels, tuple(notes))
 
 
-def _shards(source: Path) -> list[Path]:
+def shards_in(source: Path) -> list[Path]:
+    """List the tars of a source, in the order of their names."""
     if source.suffix == ".tar":
         return [source]
     files = (file for file in source.glob("*.tar") if not is_passed(file.name))
     return sorted(files, key=sort_key)
 
 
-def _read(file: Path, passed: Passed) -> Shard:
+def read_shard(file: Path, passed: Passed) -> Shard:
     """Read the headers of a tar; of members of one name the last is what a tar holds."""
     shard = Shard(file)
     whole: dict[str, tarfile.TarInfo] = {}
@@ -130,7 +131,7 @@ def _take(
 
 def _sort(shard: Shard, labels: dict[str, str], found: Found) -> None:
     """Tell samples from images that have no class, and from further images of a sample."""
-    split = _split(shard.file.stem)
+    split = split_of_shard(shard.file.stem)
     groups = _groups(shard, labels)
     chosen = {_main(key, parts) for key, parts in groups.items()}
     for key, parts in groups.items():
@@ -166,10 +167,10 @@ def _stem(path: PurePosixPath) -> str:
     return compose(str(path.with_suffix("")))
 
 
-def _split(stem: str) -> Split | None:
+def split_of_shard(stem: str) -> Split | None:
     """Read the split off a shard's name.
 
-    >>> _split("train-000001"), _split("photos-1")
+    >>> split_of_shard("train-000001"), split_of_shard("photos-1")
     ('train', None)
     """
     word = stem.casefold().replace("_", "-").split("-")[0].rstrip("0123456789")
