@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import ClassVar
 
 import torch
@@ -10,6 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from toy import CLASSES, TwoDomains, tinted
 
+from adaptune.engine.loop import fit
+from adaptune.engine.plan import Plan
+from adaptune.methods.ft import FineTune
 from adaptune.metrics.tally import ScoreTally
 from adaptune.networks.heads import Readout
 from adaptune.networks.network import Network
@@ -88,3 +92,13 @@ def drawn(count: int, seed: int) -> tuple[Tensor, Tensor]:
     x = x + F.one_hot(y, 3).permute(0, 3, 1, 2)
     y[:, 0] = 255
     return x, y
+
+
+@cache
+def trained() -> Network[Readout]:
+    """Give a network that was trained a little on the source of `DensePlaces`; copy it."""
+    net = dense_network()
+    plan = Plan(epochs=3, seed=5, layout="contiguous")
+    for _ in fit(FineTune(net, Places(len(CLASSES))), DensePlaces(), plan):
+        pass
+    return net
