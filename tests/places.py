@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
 from typing import ClassVar
 
 import torch
@@ -11,9 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from toy import CLASSES, TwoDomains, tinted
 
-from adaptune.engine.loop import fit
-from adaptune.engine.plan import Plan
-from adaptune.methods.ft import FineTune
 from adaptune.metrics.tally import ScoreTally
 from adaptune.networks.heads import Readout
 from adaptune.networks.network import Network
@@ -68,8 +64,10 @@ class DensePlaces(TwoDomains):
     A class is a brighter channel, and the target has a tint, as in the toy.
     """
 
-    def __init__(self, *, sources: int = 1, count: int = 96, tint: float = 1.0) -> None:
-        super().__init__(sources=sources, count=count)
+    def __init__(
+        self, *, sources: int = 1, count: int = 96, tint: float = 1.0, seed: int = 0
+    ) -> None:
+        super().__init__(sources=sources, count=count, seed=seed)
         self.x, self.y = drawn(len(self.x), seed=1)
         self.x = self.x + 0.4 * self.domain[:, None, None, None]
         self.target, self.truth = drawn(len(self.target), seed=2)
@@ -92,13 +90,3 @@ def drawn(count: int, seed: int) -> tuple[Tensor, Tensor]:
     x = x + F.one_hot(y, 3).permute(0, 3, 1, 2)
     y[:, 0] = 255
     return x, y
-
-
-@cache
-def trained() -> Network[Readout]:
-    """Give a network that was trained a little on the source of `DensePlaces`; copy it."""
-    net = dense_network()
-    plan = Plan(epochs=3, seed=5, layout="contiguous")
-    for _ in fit(FineTune(net, Places(len(CLASSES))), DensePlaces(), plan):
-        pass
-    return net

@@ -12,6 +12,7 @@ from torch.utils.data import TensorDataset
 
 from adaptune.data import DomainData, Loading, from_datasets
 from adaptune.engine.loop import fit
+from adaptune.engine.method import Method, task_kind
 from adaptune.engine.plan import Plan
 from adaptune.methods.ft import FineTune
 from adaptune.networks.network import Network
@@ -20,6 +21,11 @@ from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Labeled, Needs, Split, Unlabeled, empty_unlabeled
 
 CLASSES = ("red", "green", "blue")
+
+
+def classifies(method: type[Method]) -> bool:
+    """Tell whether a method works on classification, and so on the toy."""
+    return issubclass(Classification, task_kind(method))
 
 
 def body() -> nn.Sequential:

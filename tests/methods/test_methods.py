@@ -8,7 +8,9 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toy import CLASSES, TwoDomains, domains, network, trained
+from dense_start import source_trained
+from places import DensePlaces, dense_network
+from toy import CLASSES, TwoDomains, classifies, domains, network, trained
 
 from adaptune.batchnorm.layers import batchnorms
 from adaptune.engine.descent import Descent, trainable
@@ -20,6 +22,7 @@ from adaptune.engine.streaming import stream
 from adaptune.methods import METHODS
 from adaptune.networks.network import Network
 from adaptune.tasks.classification import Classification
+from adaptune.tasks.segmentation import Segmentation
 from adaptune.types import Batch, Domains, Labeled, Needs, Split, Unlabeled
 
 TASK = Classification(len(CLASSES))
@@ -31,18 +34,32 @@ def made(name: str, **options: object) -> Method:
         options.setdefault("cs", 8)
     if "alpha" in hyperparameters(METHODS[name]):
         options.setdefault("alpha", 0.5)
-    net = network() if METHODS[name].needs.labeled else trained()
-    return METHODS[name](net, task_of(name), **options)
+    return METHODS[name](network_of(name), task_of(name), **options)
 
 
-def task_of(name: str) -> Classification:
+def of_places(name: str) -> bool:
+    """Tell whether a method works on a class at every place alone, as on the toy of places."""
+    return not classifies(METHODS[name])
+
+
+def network_of(name: str) -> Network:
+    """Give the toy's network where a method starts from: one trained on the source if need be."""
+    if METHODS[name].needs.labeled:
+        return dense_network() if of_places(name) else network()
+    return source_trained() if of_places(name) else trained()
+
+
+def task_of(name: str) -> Classification | Segmentation:
     """Give the toy's task as a method needs it."""
-    return replace(TASK, domains=METHODS[name].needs.domains)
+    task = Segmentation(len(CLASSES)) if of_places(name) else TASK
+    return replace(task, domains=METHODS[name].needs.domains)
 
 
 def data_for(name: str, **options: int):
     """Give the toy that a method's needs ask for."""
     needs = METHODS[name].needs
+    if of_places(name):
+        return DensePlaces(sources=needs.domains, tint=0.2 if needs.labeled else 1.0, **options)
     if not (needs.unlabeled or needs.domains > 1):
         return domains(**options)
     return TwoDomains(sources=needs.domains, cast=0.0 if needs.labeled else 0.5, **options)
@@ -87,6 +104,12 @@ class Needed:
 
 
 def accuracy(method: Method, model: Method | Network) -> float:
+    if isinstance(method.task, Segmentation):
+        labeled = method.needs.labeled
+        places = DensePlaces(sources=method.needs.domains, tint=0.2 if labeled else 1.0)
+        if not method.needs.unlabeled:
+            places.target, places.truth = places.x, places.y
+        return places.accuracy(model)
     if method.needs.unlabeled:
         return TwoDomains(cast=0.0 if method.needs.labeled else 0.5).accuracy(model)
     data = TwoDomains(sources=method.needs.domains) if method.needs.domains > 1 else domains()
@@ -167,7 +190,7 @@ def test_the_seed_alone_decides_the_run(name):
         return torch.cat([value.flatten().double() for value in method.state_dict().values()])
 
     assert torch.equal(weights(0), weights(0))
-    if METHODS[name](network(), TASK).groups():
+    if made(name).groups():
         assert not torch.equal(weights(0), weights(1))
 
 
@@ -184,7 +207,7 @@ def test_batch_norms_keep_to_the_policy_after_train_epochs_and_deepcopy(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_defaults_stand_in_the_signature_and_are_kept(name):
-    method = METHODS[name](network(), TASK)
+    method = METHODS[name](network_of(name), task_of(name))
     for option, parameter in hyperparameters(METHODS[name]).items():
         assert parameter.default is not parameter.empty
         assert getattr(method, option) == parameter.default

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
+from dense_start import source_trained
 from places import DensePlaces
-from places import trained as trained_on_places
 from toy import CLASSES, TwoDomains, trained
 
 from adaptune.batchnorm.layers import batchnorms
@@ -105,7 +104,7 @@ def test_the_target_is_read_better_than_before_with_batch_norms_held(seed):
 def on_places() -> tuple[SHOT, DensePlaces]:
     torch.manual_seed(0)
     data = DensePlaces()
-    method = SHOT(deepcopy(trained_on_places()), Segmentation(len(CLASSES)), batchnorm="eval")
+    method = SHOT(source_trained(), Segmentation(len(CLASSES)), batchnorm="eval")
     method.double()
     data.target = data.target.double()
     method.prepare(data)
