@@ -79,14 +79,13 @@ def test_without_weight_the_network_is_fine_tuned_where_batch_norms_are_held():
     torch.testing.assert_close(alone, none)
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_the_target_is_labelled_better_than_from_the_source_alone_with_batch_norms_held(seed):
+def test_the_target_is_labelled_better_than_from_the_source_alone_with_batch_norms_held():
     def reached(make) -> float:
-        method, data = make(dense_network(seed)), DensePlaces(tint=0.6)
-        for _ in fit(method, data, Plan(epochs=8, seed=seed, layout="contiguous")):
+        method, data = make(dense_network()), DensePlaces(tint=0.6)
+        for _ in fit(method, data, Plan(epochs=12, layout="contiguous")):
             pass
         return data.accuracy(method)
 
+    options = {"batchnorm": "eval", "judge": 0.3, "hidden": 8}
     alone = reached(lambda net: FineTune(net, TASK, batchnorm="eval"))
-    some = reached(lambda net: AdaptSegNet(net, TASK, batchnorm="eval", weight=0.1, hidden=8))
-    assert some > alone + 3
+    assert reached(lambda net: AdaptSegNet(net, TASK, weight=1.0, **options)) > alone + 4

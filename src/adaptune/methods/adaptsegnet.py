@@ -57,7 +57,7 @@ class AdaptSegNet(Method):
         batchnorm: BatchNormPolicy = "train",
         passes: Passes = "separate",
         weight: Annotated[float, Between(1e-4, 1.0)] = 0.001,
-        judge: Rate = 0.01,
+        judge: Rate = 0.1,
         hidden: int = 64,
     ) -> None:
         super().__init__(net, task, batchnorm=batchnorm)
