@@ -22,8 +22,10 @@ from adaptune.methods.lp import LinearProbe as LinearProbe
 from adaptune.methods.lp_ft import LinearProbeFineTune as LinearProbeFineTune
 from adaptune.methods.mcd import MCD as MCD
 from adaptune.methods.minent import MinEnt as MinEnt
+from adaptune.methods.osuda import OSUDA as OSUDA
 from adaptune.methods.sam import SAM as SAM
 from adaptune.methods.sfda2 import SFDA2 as SFDA2
+from adaptune.methods.sfda_seg import SFDASeg as SFDASeg
 from adaptune.methods.shot import SHOT as SHOT
 from adaptune.methods.tent import Tent as Tent
 from adaptune.methods.tram import TRAM as TRAM
@@ -48,6 +50,8 @@ METHODS: dict[str, type[Method]] = {
     "dacs": DACS,
     "adabn": AdaBN,
     "shot": SHOT,
+    "osuda": OSUDA,
+    "sfda-seg": SFDASeg,
     "sfda2": SFDA2,
     "glc": GLC,
     "lftl": LFTL,
