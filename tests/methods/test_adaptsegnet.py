@@ -46,7 +46,11 @@ def test_the_terms_are_the_papers_in_float64():
 def test_the_critic_learns_of_its_own_term_alone_and_the_network_of_the_others():
     method, some = made(), batch()
     terms = method.objective(some).terms
-    for name, moves in (("task", [True, False]), ("alike", [True, False]), ("domain", [False, True])):
+    for name, moves in (
+        ("task", [True, False]),
+        ("alike", [True, False]),
+        ("domain", [False, True]),
+    ):
         params = [method.net.body[0].weight, method.critic[0].weight]
         found = torch.autograd.grad(terms[name], params, retain_graph=True, allow_unused=True)
         assert [one is not None for one in found] == moves

@@ -28,7 +28,7 @@ class MinEnt(Method):
     takes a pass each.
 
     The paper's second weight, for an output of an inner layer, is left out, and so are its training
-    on a range of entropies alone and its prior of classes. Images with one prediction each are ours.
+    on a range of entropies alone and its prior of classes. Images with one prediction are ours.
 
     Args:
         lr: The rate of everything.

@@ -73,7 +73,7 @@ def class_halves(y: Tensor, draws: Tensor) -> Tensor:
 def paste(over: Tensor, under: Tensor, where: Tensor) -> Tensor:
     """Take ``over`` (N, ..., H, W) at the places ``where`` (N, H, W), and ``under`` elsewhere.
 
-    >>> paste(torch.ones(1, 3, 1, 2), torch.zeros(1, 3, 1, 2), torch.tensor([[[True, False]]]))[0, 0]
-    tensor([[1., 0.]])
+    >>> paste(torch.ones(1, 1, 1, 2), torch.zeros(1, 1, 1, 2), torch.tensor([[[True, False]]]))
+    tensor([[[[1., 0.]]]])
     """
     return torch.where(where.unsqueeze(1) if over.dim() == 4 else where, over, under)
