@@ -51,7 +51,8 @@ class SourceNorms(nn.Module):
         """
         known = {}
         for norm, kept in zip(_tracking(body), self.statistics, strict=True):
-            known[id(norm.running_mean)] = kept.running_mean, kept.running_var
+            own = kept.get_buffer("running_mean"), kept.get_buffer("running_var")
+            known[id(norm.running_mean)] = own
         return BatchNormOverride(partial(_mixed, known=known, share=share))
 
     def drift(self, body: nn.Module) -> Tensor:
