@@ -21,7 +21,12 @@ from benchmarks.table import ROOT
 
 FOLDER = ROOT / "docs" / "methods"
 RESULTS = ROOT / "benchmarks" / "results"
-MEASURED = {"settings": "", "settings-long": "20 epochs of all classes", "settings-passes": ""}
+MEASURED = {
+    "settings": "",
+    "settings-long": "20 epochs of all classes",
+    "settings-passes": "",
+    "earth-methods": "maps of the Earth",
+}
 """Protocols of settings, and what they measure in a word where that differs from the first."""
 README = ROOT / "README.md"
 BASELINES = ("source-only", "erm")

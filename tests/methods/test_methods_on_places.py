@@ -43,9 +43,11 @@ def made(name: str, task: type = Places, **options: object) -> tuple[Method, Den
 
 def test_those_that_label_places_are_the_ones_that_say_so():
     wanted = {"ft", "lp", "lp-ft", "l2-sp", "gradual-unfreezing", "sam", "daft", "dann", "tent"}
-    assert set(DENSE) == wanted | {"adabn", "mcd", "alpha-bn", "tram", "ibn", "drm"}
+    wanted |= {"adabn", "mcd", "alpha-bn", "tram", "ibn", "drm", "shot", "minent", "osuda"}
+    assert set(DENSE) == wanted
     masks = {name for name, one in METHODS.items() if issubclass(Segmentation, task_kind(one))}
-    assert masks - set(DENSE) == {"idm", "datr", "samda", "gprn"}
+    alone = {"dacs", "adaptsegnet", "sfda-seg", "idm", "datr", "samda", "gprn"}
+    assert masks - set(DENSE) == alone
 
 
 @pytest.mark.parametrize("name", [name for name in DENSE if METHODS[name].needs.labeled])
@@ -61,7 +63,14 @@ def test_it_learns_to_label_places(name):
 
 @pytest.mark.parametrize(
     ("name", "options"),
-    [("tent", {}), ("adabn", {}), ("alpha-bn", {}), ("alpha-bn", {"core": True, "alpha": 0.1})],
+    [
+        ("tent", {}),
+        ("adabn", {}),
+        ("alpha-bn", {}),
+        ("alpha-bn", {"core": True, "alpha": 0.1}),
+        ("shot", {}),
+        ("osuda", {}),
+    ],
 )
 def test_it_adapts_to_places_without_labels(name, options):
     method, data = made(name, Segmentation, **options)

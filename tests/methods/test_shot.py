@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
+from dense_start import source_trained
+from places import DensePlaces
 from toy import CLASSES, TwoDomains, trained
 
 from adaptune.batchnorm.layers import batchnorms
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
 from adaptune.methods.shot import SHOT
+from adaptune.ops.rows import rows
 from adaptune.tasks.classification import Classification
+from adaptune.tasks.segmentation import Segmentation
 from adaptune.types import Needs
 
 TASK = Classification(len(CLASSES))
@@ -93,3 +99,56 @@ def test_the_target_is_read_better_than_before_with_batch_norms_held(seed):
     for _ in fit(SHOT(net, TASK, batchnorm="eval", lr=0.03), data, Plan(epochs=10, seed=seed)):
         pass
     assert data.accuracy(net) > min(before + 1, 99)
+
+
+def on_places() -> tuple[SHOT, DensePlaces]:
+    torch.manual_seed(0)
+    data = DensePlaces()
+    method = SHOT(source_trained(), Segmentation(len(CLASSES)), batchnorm="eval")
+    method.double()
+    data.target = data.target.double()
+    method.prepare(data)
+    method.refresh(data)
+    return method, data
+
+
+def test_of_masks_every_place_is_a_row_and_centroids_are_those_of_all_at_once():
+    method, data = on_places()
+    with torch.no_grad():
+        features = method.net.body(data.target)
+        p = rows(method.net.head(features)).softmax(1)
+    unit = F.normalize(torch.cat([rows(features), torch.ones(len(p), 1)], 1))
+    labels = p.argmax(1)
+    for weights in (p, None):
+        weights = F.one_hot(labels, 3).double() if weights is None else weights
+        centres = (weights.T @ unit) / weights.sum(0)[:, None]
+        labels = torch.cosine_similarity(unit[:, None], centres[None], dim=2).argmax(1)
+    batch = next(iter(data.batches(method.needs, 0))).unlabeled
+    found = method.pseudo_labels(batch)
+    assert torch.equal(found, labels.view(-1, 8, 8)[batch.index])
+    mirrored = replace(batch, x=batch.x.flip(3))
+    moved = method.pseudo_labels(mirrored)
+    agreed = [(one == found).double().mean() for one in (moved.flip(2), moved)]
+    assert agreed[0] > agreed[1] + 0.2
+
+
+def test_the_terms_of_masks_are_those_of_their_places():
+    method, data = on_places()
+    batch = next(iter(data.batches(method.needs, 0)))
+    terms = method.train().objective(batch).terms
+    p = rows(method.net(batch.unlabeled.x)).softmax(1)
+    mean, labels = p.mean(0), method.pseudo_labels(batch.unlabeled).flatten()
+    assert terms["certain"].item() == pytest.approx(-(p * p.log()).sum().item() / len(p))
+    assert terms["diverse"].item() == pytest.approx((mean * mean.log()).sum().item())
+    pseudo = -p[torch.arange(len(p)), labels].log().mean()
+    assert terms["pseudo"].item() == pytest.approx(0.3 * pseudo.item())
+
+
+def test_labels_of_places_stay_while_the_body_moves():
+    method, data = on_places()
+    batch = next(iter(data.batches(method.needs, 0))).unlabeled
+    found = method.pseudo_labels(batch)
+    with torch.no_grad():
+        method.net.body[0].weight.mul_(-1)
+    assert torch.equal(method.train().pseudo_labels(batch), found)
+    assert [group.module for group in method.groups()] == [method.net.body]

@@ -61,7 +61,7 @@ class DomainPasses(nn.Module):
     def start(self, body: nn.Module) -> None:
         """Let the source's statistics begin as the body's are now, as after a conversion."""
         norms = (norm for _, norm in batchnorms(body))
-        self.kept = nn.ModuleList(map(_statistics_of, norms) if self.passes == "apart" else ())
+        self.kept = nn.ModuleList(map(statistics_of, norms) if self.passes == "apart" else ())
 
     def forward(
         self, body: nn.Module, source: Tensor, target: Tensor, *, around: Around = nullcontext
@@ -112,8 +112,12 @@ class DomainPasses(nn.Module):
                 norm._buffers.update(buffers)
 
 
-def _statistics_of(norm: _BatchNorm) -> nn.BatchNorm1d:
-    """Give a layer that is there for its running statistics alone: a copy of those of ``norm``."""
+def statistics_of(norm: _BatchNorm) -> nn.BatchNorm1d:
+    """Give a layer that is there for its running statistics alone: a copy of those of ``norm``.
+
+    >>> statistics_of(nn.BatchNorm2d(1)).running_var
+    tensor([1.])
+    """
     kept = nn.BatchNorm1d(norm.num_features, affine=False)
     for name in kept._buffers:
         value = norm._buffers[name]

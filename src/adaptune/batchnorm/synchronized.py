@@ -46,25 +46,71 @@ def batch_norm(
     """
     if not training:
         return F.batch_norm(x, running_mean, running_var, weight, bias, False, momentum, eps)
+    mean, variance, count = batch_moments(x)
+    if running_mean is not None and running_var is not None:
+        follow_(running_mean, running_var, mean, variance, count, momentum)
+    return normalised(x, mean, variance, weight, bias, eps)
+
+
+def batch_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Give the mean and biased variance (C,) of all processes' rows (N, C, ...), and their count.
+
+    Gradients flow through both. All processes must call it, and run its backward pass.
+
+    >>> mean, variance, count = batch_moments(torch.tensor([[1.0], [3.0]]))
+    >>> mean.item(), variance.item(), count.item()
+    (2.0, 1.0, 2.0)
+    """
     over = [0, *range(2, x.dim())]
-    shape = [1, -1, *[1] * (x.dim() - 2)]
     wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
     own = wide.new_full((1,), x.numel() // x.shape[1])
     summed = Summed.apply(torch.cat([wide.sum(over), own]))
     count = summed[-1].detach()
     mean = summed[:-1] / count
-    centred = wide - mean.view(shape)
-    variance = Summed.apply(centred.square().sum(over)) / count
-    if running_mean is not None and running_var is not None:
-        with torch.no_grad():
-            running_mean.lerp_(mean.to(running_mean), momentum)
-            unbiased = variance * count / (count - 1).clamp_min(1)
-            running_var.lerp_(unbiased.to(running_var), momentum)
-    out = centred * (variance + eps).rsqrt().view(shape)
+    centred = wide - mean.view([1, -1, *[1] * (x.dim() - 2)])
+    return mean, Summed.apply(centred.square().sum(over)) / count, count
+
+
+@torch.no_grad()
+def follow_(
+    running_mean: Tensor,
+    running_var: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    count: Tensor,
+    momentum: float,
+) -> None:
+    """Let running statistics follow those of a batch, in place, as torch's batch norm does.
+
+    >>> running = torch.zeros(1), torch.ones(1)
+    >>> follow_(*running, torch.ones(1), torch.ones(1), torch.tensor(2.0), 0.5)
+    >>> running
+    (tensor([0.5000]), tensor([1.5000]))
+    """
+    running_mean.lerp_(mean.to(running_mean), momentum)
+    unbiased = variance * count / (count - 1).clamp_min(1)
+    running_var.lerp_(unbiased.to(running_var), momentum)
+
+
+def normalised(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+) -> Tensor:
+    """Normalise ``x`` (N, C, ...) by moments (C,), as batch norm does.
+
+    >>> normalised(torch.tensor([[3.0]]), torch.ones(1), torch.ones(1), None, None, 0.0)
+    tensor([[2.]])
+    """
+    shape = [1, -1, *[1] * (x.dim() - 2)]
+    wide = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    out = (wide - mean.view(shape)) * (variance + eps).rsqrt().view(shape)
     out = out if weight is None else out * weight.view(shape)
     out = out if bias is None else out + bias.view(shape)
-    normal: Tensor = out.to(x.dtype)
-    return normal
+    return out.to(x.dtype)
 
 
 class Summed(torch.autograd.Function):

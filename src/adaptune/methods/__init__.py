@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from adaptune.engine.method import Method
 from adaptune.methods.adabn import AdaBN as AdaBN
+from adaptune.methods.adaptsegnet import AdaptSegNet as AdaptSegNet
 from adaptune.methods.alpha_bn import AlphaBN as AlphaBN
+from adaptune.methods.dacs import DACS as DACS
 from adaptune.methods.daft import DAFT as DAFT
 from adaptune.methods.dann import DANN as DANN
 from adaptune.methods.datr import DATR as DATR
@@ -22,9 +24,12 @@ from adaptune.methods.lora import LoRA as LoRA
 from adaptune.methods.lp import LinearProbe as LinearProbe
 from adaptune.methods.lp_ft import LinearProbeFineTune as LinearProbeFineTune
 from adaptune.methods.mcd import MCD as MCD
+from adaptune.methods.minent import MinEnt as MinEnt
+from adaptune.methods.osuda import OSUDA as OSUDA
 from adaptune.methods.sam import SAM as SAM
 from adaptune.methods.samda import SAMDA as SAMDA
 from adaptune.methods.sfda2 import SFDA2 as SFDA2
+from adaptune.methods.sfda_seg import SFDASeg as SFDASeg
 from adaptune.methods.shot import SHOT as SHOT
 from adaptune.methods.tent import Tent as Tent
 from adaptune.methods.tram import TRAM as TRAM
@@ -44,12 +49,17 @@ METHODS: dict[str, type[Method]] = {
     "dann": DANN,
     "gdcan": GDCAN,
     "mcd": MCD,
+    "adaptsegnet": AdaptSegNet,
+    "minent": MinEnt,
+    "dacs": DACS,
     "idm": IDM,
     "datr": DATR,
     "samda": SAMDA,
     "gprn": GPRN,
     "adabn": AdaBN,
     "shot": SHOT,
+    "osuda": OSUDA,
+    "sfda-seg": SFDASeg,
     "sfda2": SFDA2,
     "glc": GLC,
     "lftl": LFTL,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 
 class _Reversal(torch.autograd.Function):
@@ -71,6 +73,39 @@ def critic(width: int, hidden: int) -> Critic:
         nn.ReLU(),
         nn.Linear(hidden, 1),
     )
+
+
+LEAST_SIDE = 32
+"""The smallest map that halving five times leaves something of."""
+
+
+def map_critic(classes: int, hidden: int) -> nn.Sequential:
+    """Make a critic of maps (N, ``classes``, H, W), of 32 places a side or more.
+
+    Five convolutions of 4 x 4 places halve the map each, with ``hidden`` channels after the first
+    and twice as many after each of the next three: (N, 1, H / 32, W / 32). Source: Tsai et al.,
+    2018.
+
+    >>> map_critic(3, 2)(torch.zeros(1, 3, 64, 96)).shape
+    torch.Size([1, 1, 2, 3])
+    """
+    widths = [classes, *(hidden * 2**at for at in range(4)), 1]
+    layers: list[nn.Module] = []
+    for read, made in pairwise(widths):
+        layers += [nn.Conv2d(read, made, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*layers[:-1])
+
+
+def as_it_is(module: nn.Module, x: Tensor) -> Tensor:
+    """Give what a module makes of ``x``, so that gradients reach ``x`` and not its parameters.
+
+    >>> judge, x = nn.Linear(1, 1), torch.ones(1, requires_grad=True)
+    >>> as_it_is(judge, x).backward()
+    >>> judge.weight.grad is None, bool(x.grad == judge.weight)
+    (True, True)
+    """
+    fixed = {name: one.detach() for name, one in module.named_parameters()}
+    return functional_call(module, fixed, (x,))  # type: ignore[no-any-return]
 
 
 def domain_loss(source: Tensor, target: Tensor) -> Tensor:

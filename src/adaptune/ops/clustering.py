@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from adaptune.runtime.processes import broadcast_from_first
+from adaptune.runtime.processes import add_up, broadcast_from_first
 
 MOST_ROWS = 2000
 """More rows than this are not compared with each other for a silhouette."""
@@ -30,23 +30,72 @@ def centroids(features: Tensor, weights: Tensor) -> Tensor:
 def centroid_labels(features: Tensor, probabilities: Tensor, rounds: int = 2) -> Tensor:
     """Label features (N, D) by the centroid of the largest cosine, (N,) int64.
 
-    Centroids are first weighed by the predictions (N, K), then by the labels themselves; features
-    have a one appended. A class that nothing is assigned to takes no part any more. Source: SHOT,
-    Liang et al., 2020.
+    The centroids are those of `class_directions`. Source: SHOT, Liang et al., 2020.
 
     >>> rows = torch.tensor([[1.0], [0.9], [-1.0]])
     >>> sure = torch.tensor([[0.9, 0.1], [0.4, 0.6], [0.1, 0.9]])
     >>> centroid_labels(rows, sure).tolist()
     [0, 0, 1]
     """
-    rows = F.normalize(F.pad(features, (0, 1), value=1.0))
-    weights, labels = probabilities, probabilities.argmax(1)
-    for _ in range(rounds):
-        empty = torch.ones_like(weights[0]).bool().index_fill(0, labels, False)
-        alike = rows @ F.normalize(centroids(rows, weights)).T
-        labels = alike.masked_fill(empty, -torch.inf).argmax(1)
-        weights = F.one_hot(labels, weights.shape[1]).to(weights.dtype)
-    return labels
+    size = features.shape[1], probabilities.shape[1]
+    known = class_directions(lambda: [(features, probabilities)], *size, rounds=rounds)
+    return nearest_direction(features, known)
+
+
+@torch.no_grad()
+def class_directions(
+    opened: Callable[[], Iterable[tuple[Tensor, Tensor]]],
+    width: int,
+    classes: int,
+    *,
+    rounds: int = 2,
+) -> Tensor:
+    """Give the direction of each class's centroid, (K, D + 1) on the CPU; zero where it has none.
+
+    Features have a one appended and are scaled to length 1. Centroids are first weighed by the
+    predictions, then by the labels that they gave themselves, ``rounds`` passes in all. A class
+    that nothing was assigned to takes no part any more. No more than a batch is kept, and sums are
+    in float64; of several processes each may have a share of the rows, or all of them. Source:
+    SHOT, Liang et al., 2020.
+
+    Args:
+        opened: Gives rows in batches, features (N, D) and probabilities (N, K), in every round.
+        width: D.
+        classes: K.
+        rounds: How many passes.
+
+    >>> rows, sure = torch.tensor([[1.0], [-1.0]]), torch.tensor([[0.9, 0.1], [0.4, 0.6]])
+    >>> class_directions(lambda: zip(rows.split(1), sure.split(1)), 1, 2).round(decimals=1).tolist()
+    [[0.7, 0.7], [-0.7, 0.7]]
+    """
+    known = torch.empty(0)
+    for turn in range(rounds):
+        sums = torch.zeros(classes, width + 1, dtype=torch.float64)
+        counts = torch.zeros(classes, dtype=torch.int64)
+        for features, probabilities in opened():
+            weights, labels = probabilities, probabilities.argmax(1)
+            if turn:
+                labels = nearest_direction(features, known)
+                weights = F.one_hot(labels, classes).to(probabilities.dtype)
+            sums += (weights.T @ _unit_rows(features)).cpu()
+            counts += torch.bincount(labels, minlength=classes).cpu()
+        there = add_up(counts) > 0
+        known = F.normalize(add_up(sums)) * there.unsqueeze(1)
+    return known
+
+
+def nearest_direction(features: Tensor, directions: Tensor) -> Tensor:
+    """Label features (N, D) by the direction of the largest cosine, (N,) int64; see above.
+
+    >>> nearest_direction(torch.tensor([[3.0], [-3.0]]), torch.tensor([[1.0, 0.0], [0.0, 0.0]]))
+    tensor([0, 0])
+    """
+    alike = _unit_rows(features) @ directions.to(features).T
+    return alike.masked_fill(~directions.to(features).any(1), -torch.inf).argmax(1)
+
+
+def _unit_rows(features: Tensor) -> Tensor:
+    return F.normalize(F.pad(features, (0, 1), value=1.0))
 
 
 def centre_rows(rows: Tensor) -> Tensor:

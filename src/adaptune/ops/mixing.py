@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from adaptune.runtime.processes import gather_each, row_offset
+from adaptune.runtime.processes import gather, gather_each, row_offset
 
 
 def partners(rows: int, *, alpha: float = 0.75) -> tuple[Tensor, Tensor]:
@@ -33,3 +33,47 @@ def mixup(rows: Tensor, others: Tensor, share: Tensor) -> Tensor:
     tensor([0.5000, 1.0000])
     """
     return others.lerp(rows, share.to(rows).view(-1, *[1] * (rows.dim() - 1)))
+
+
+def row_draws(index: Tensor, columns: int) -> Tensor:
+    """Draw numbers from 0 to 1 for rows that are told apart by ``index`` (N,), (N, ``columns``).
+
+    The first process draws for all, in the order of their indices, so a row's numbers do not depend
+    on how rows are shared out. Rows of one index draw alike.
+
+    >>> one, other = row_draws(torch.tensor([7, 3]), 2)
+    >>> bool((one == other).any())
+    False
+    """
+    every = gather(index)
+    drawn = gather_each(torch.rand(len(every), columns))[0].to(index.device)
+    return drawn[(every < index.unsqueeze(1)).sum(1)]
+
+
+def class_halves(y: Tensor, draws: Tensor) -> Tensor:
+    """Choose half of the classes of each mask (N, H, W), rounded up: where they are, (N, H, W).
+
+    A mask's classes are those of its places that are columns of ``draws`` (N, K), and those whose
+    draw is smallest are chosen. Places without a class are never. Source: ClassMix, Olsson et al.,
+    2021, as in DACS, Tranheden et al., 2021.
+
+    >>> y = torch.tensor([[[0, 1, 2, 255]]])
+    >>> class_halves(y, torch.tensor([[0.9, 0.1, 0.5]])).tolist()
+    [[[False, True, True, False]]]
+    """
+    classes = draws.shape[1]
+    number = torch.where(y < classes, y.long(), classes).flatten(1)
+    there = draws.new_zeros(len(y), classes + 1).scatter_(1, number, 1.0)[:, :classes] > 0
+    place = draws.masked_fill(~there, 2.0).argsort(1).argsort(1)
+    chosen = there & (2 * place <= there.sum(1, keepdim=True) - 1)
+    none = chosen.new_zeros(len(y), 1)
+    return torch.cat([chosen, none], 1).gather(1, number).view(y.shape)
+
+
+def paste(over: Tensor, under: Tensor, where: Tensor) -> Tensor:
+    """Take ``over`` (N, ..., H, W) at the places ``where`` (N, H, W), and ``under`` elsewhere.
+
+    >>> paste(torch.ones(1, 1, 1, 2), torch.zeros(1, 1, 1, 2), torch.tensor([[[True, False]]]))
+    tensor([[[[1., 0.]]]])
+    """
+    return torch.where(where.unsqueeze(1) if over.dim() == 4 else where, over, under)
