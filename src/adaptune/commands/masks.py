@@ -56,7 +56,7 @@ def save_probabilities(bands: Iterator[Band], shape: tuple[int, int, int], file:
         OSError: If it cannot be written.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    written = np.lib.format.open_memmap(file, "w+", np.float16, shape)  # type: ignore[no-untyped-call]
+    written = np.lib.format.open_memmap(file, "w+", np.float16, shape)
     mask = torch.empty(shape[1:], dtype=torch.uint8)
     for rows, columns, logits in bands:
         written[:, rows, columns] = logits.softmax(0).cpu().numpy()

@@ -140,7 +140,7 @@ class DomainData:
         number = {name: at for at, name in enumerate(others, start=self.domains + hidden)}
         read, alone = self._reader.test, bool(self.tiles.side)
         ends = domain_ends(self.parts, "test")
-        own = {}
+        own: dict[str, Iterable[Labeled]] = {}
         if "test" in self.sets:
             own["id"] = read(self.sets["test"], "test", 0, ends=ends, alone=alone)
         return own | {

@@ -135,7 +135,7 @@ class _Look:
 
         Features are those of a window in the middle: of all they would fill the memory.
         """
-        parts = x.flatten(0, 1).split(WINDOWS)
+        parts = torch.split(x.flatten(0, 1), WINDOWS)
         logits, kept = [], x
         for number, part in enumerate(parts):
             said, features = self._once(part.contiguous(memory_format=self.layout))

@@ -84,7 +84,8 @@ class PlaceTally:
 
     def _count(self, output: Tensor, y: Tensor) -> None:
         """Count one image, of outputs (K, h, w) and a label (H, W) of its own size."""
-        guess, loss = torch.empty_like(y, dtype=torch.uint8), 0.0
+        guess = torch.empty_like(y, dtype=torch.uint8)
+        loss = torch.zeros((), dtype=torch.float64, device=y.device)
         for rows, columns, logits in bands(output, y.shape, self.tiles):
             best, guess[rows, columns] = best_classes(logits)
             loss = loss + summed_loss(logits, best, y[rows, columns])
@@ -187,7 +188,7 @@ def ranked_rows(counts: NDArray[Any], index: Sequence[int]) -> dict[str, list[tu
     >>> ranked_rows(np.array([[[2, 2, 2]], [[1, 2, 2]]]), [5, 7])
     {'worst': [(7, 33.33333333333333)], 'median': [(5, 100.0)]}
     """
-    asked = counts[:, :, 1].any(1).nonzero()[0]
+    asked = np.flatnonzero(counts[:, :, 1].sum(1))
     each = 100 * np.nanmean(overlaps(counts[asked])[0], 1)
     order = each.argsort(kind="stable")
     few = min(RANKED, (len(order) + 1) // 2)

@@ -53,7 +53,7 @@ class MaskMaker:
     def outputs(self, image: Tensor) -> Iterator[Band]:
         """Give outputs for every pixel of an image uint8 (3, H, W) once, some rows at a time."""
         x, none = self.reader.given(image), torch.zeros(1, dtype=torch.int64)
-        parts = x.split(WINDOWS) if self.tiles.side else (x[None],)
+        parts = torch.split(x, WINDOWS) if self.tiles.side else (x[None],)
         said = (logits_of(self.net, Unlabeled(part, none, none), self.fabric) for part in parts)
         beside = torch.cat([one for logits in said for one in logits], -1)
         return bands(beside, image.shape[1:], self.tiles)
