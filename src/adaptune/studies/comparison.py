@@ -89,6 +89,9 @@ def without_tests(data: DomainData) -> DomainData:
 def tune(plans: Sequence[Tuning], *, jobs: int, terminal: Terminal) -> dict[str, dict[str, Tuned]]:
     """Run the searches; give the values chosen and all trials, by domain and method.
 
+    Where no trial came to an end, since all diverged, the first one's are taken, which are the
+    method's own settings: what it comes to with them is then seen beside the others.
+
     Raises:
         ValueError: If one failed; what the others found is kept in their folders.
     """
@@ -97,7 +100,12 @@ def tune(plans: Sequence[Tuning], *, jobs: int, terminal: Terminal) -> dict[str,
         if isinstance(trials, Failure):
             raise ValueError(f"{trials.cell} failed: {trials.reason}")
         one = plans[number]
-        chosen = Tuned(best_of(trials).values, trials)
+        if any(trial.state == "complete" for trial in trials):
+            chosen = Tuned(best_of(trials).values, trials)
+        else:
+            name = f"{one.search.name} on {one.domain}"
+            terminal.say(f"no trial of {name} came to an end: it is run as it comes")
+            chosen = Tuned(trials[0].values, trials)
         found.setdefault(one.domain, {})[one.search.name] = chosen
     return found
 
