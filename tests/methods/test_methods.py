@@ -28,6 +28,7 @@ from adaptune.types import Batch, Domains, Labeled, Needs, Split, Unlabeled
 TASK = Classification(len(CLASSES))
 PLAN = Plan(epochs=3, seed=5)
 SMALL: dict[str, dict[str, object]] = {
+    "adaptsegnet": {"hidden": 4},
     "gprn": {"regions": "grid"},
     "samda": {"generic": "test_efficientnet", "generic_weights": "none", "generic_size": 32},
 }

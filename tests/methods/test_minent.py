@@ -61,7 +61,7 @@ def test_places_of_the_target_grow_certain_that_the_source_alone_leaves_unsure()
         return float(uncertainty(method.eval()(data.target)).mean().detach())
 
     alone = unsure(lambda net: FineTune(net, MASKS, batchnorm="eval"))
-    assert unsure(lambda net: MinEnt(net, MASKS, batchnorm="eval", weight=0.3)) < 0.8 * alone
+    assert unsure(lambda net: MinEnt(net, MASKS, batchnorm="eval", weight=0.3)) < 0.9 * alone
 
 
 def test_a_class_that_is_lost_in_part_is_found_where_most_of_it_is_right():
