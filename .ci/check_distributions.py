@@ -19,7 +19,7 @@ import importlib.resources, importlib.metadata, sys
 import adaptune
 from adaptune.networks.backbones import open_backbone
 place = importlib.resources.files(adaptune)
-assert "site-packages" in str(place) or "installed" in str(place), place
+assert "site-packages" in str(place), place
 assert (place / "py.typed").is_file(), "py.typed is missing"
 assert (place / "data" / "emoji-classes.csv").is_file(), "data files are missing"
 assert importlib.metadata.version("adaptune") == sys.argv[1]
@@ -53,19 +53,17 @@ def main(words: list[str]) -> None:
 
 def try_in(place: Path, file: Path, version: str, *, alone: bool) -> None:
     """Install a distribution into a folder of its own, and use it from there."""
+    pip = ["-m", "pip", "install", "--quiet"]
     if alone:
         run(sys.executable, "-m", "venv", place)
         python = place / "bin" / "python"
-        run(python, "-m", "pip", "install", "--quiet", file)
-        command: list[str | Path] = [python]
+        run(python, *pip, file)
+        run(python, "-c", TRIED, version, cwd=place)
+        run(place / "bin" / "adaptune", "methods", cwd=place)
     else:
-        target = place / "installed"
-        run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", target, file)
-        path = f"import sys; sys.path.insert(0, {str(target)!r}); "
-        run(sys.executable, "-c", path + TRIED, version, cwd=place)
-        return
-    run(*command, "-c", TRIED, version, cwd=place)
-    run(place / "bin" / "adaptune", "methods", cwd=place)
+        run(sys.executable, *pip, "--no-deps", "--target", place / "site-packages", file)
+        first = f"import sys; sys.path.insert(0, {str(place / 'site-packages')!r})"
+        run(sys.executable, "-c", first + TRIED, version, cwd=place)
 
 
 def run(*words: str | Path, cwd: Path = ROOT) -> None:

@@ -3,7 +3,8 @@
 A script is a docstring, whose first line is the title, and cells that begin with ``# %%``; comments
 right below are the page's text, the rest is code. What a cell prints and the figures that it leaves
 open stand below it. Every script runs in a process of its own, with one thread, in one folder that
-all share; what came of it is kept, by a hash of the script and of the package, until either changes.
+all share, so a script may go on from what one before it left. What came of it is kept, by a hash of
+the scripts up to it and of the package, until one of them changes.
 
     python docs/gallery.py SCRIPT OUT     # run one, as the build does
 """
@@ -168,7 +169,8 @@ def ran(script: Path, work: Path) -> Path:
 
 
 def _hash(script: Path) -> str:
-    return hashlib.sha256(script.read_bytes() + _package()).hexdigest()[:16]
+    before = b"".join(one.read_bytes() for one in scripts() if one <= script)
+    return hashlib.sha256(before + _package()).hexdigest()[:16]
 
 
 @cache

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from posixpath import normpath, relpath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import figures
 import gallery
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
-from mkdocs.structure.pages import Page
 
 from adaptune import _HOMES
 from adaptune.catalog import catalog, homes
+from benchmarks.pages import measured
+
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+    from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "adaptune"
-PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changes.md"}
+PAGES = {
+    "README.md": "index.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changes.md",
+}
 """Pages that lie outside docs/, and where the site has them."""
+
+WORK = ROOT / "build" / "gallery"
+"""Where what came of the gallery's scripts is kept."""
+MEASURED = "## What we measured"
 
 LINK = re.compile(r"(?<=\]\()([^()#:\s]+)(?=(?:#[^()\s]*)?\))")
 
@@ -41,12 +54,12 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made here, and every file outside docs/ that a page links to."""
-    pages = {uri: (ROOT / name).read_text() for name, uri in PAGES.items()}
-    for uri, text in pages.items():
-        files.append(File.generated(config, uri, content=text))
-    for uri, text in reference():
-        files.append(File.generated(config, uri, content=text))
-    for uri, text in gallery.pages(ROOT / "build" / "gallery"):
+    from mkdocs.structure.files import File
+
+    made = {uri: (ROOT / name).read_text() for name, uri in PAGES.items()}
+    made |= {**dict(reference()), **dict(gallery.pages(WORK))}
+    made |= {f"methods/{name}.svg": figures.drawn(gains) for name, gains in gained().items()}
+    for uri, text in made.items():
         files.append(File.generated(config, uri, content=text))
     written = [(file.src_uri, file.content_string) for file in files.documentation_pages()]
     linked = {one for uri, text in written for one in _linked(_origin(uri), text)}
@@ -65,7 +78,20 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         name = _named(origin, found[1])
         return relpath(_served(name), here) if name else found[1]
 
+    name = Path(uri).stem
+    if here == "methods" and name in gained():
+        figure = f'<img src="{name}.svg" alt="gains of {name} with their intervals">'
+        markdown = markdown.replace(MEASURED, f"{MEASURED}\n\n{figure}")
     return spaced(LINK.sub(led, markdown))
+
+
+@cache
+def gained() -> dict[str, list[figures.Gain]]:
+    """Give what was measured of each method, by its name."""
+    gains = measured()
+    return {
+        name: [one for one in gains if one["base"] == name] for name in {g["base"] for g in gains}
+    }
 
 
 def _origin(uri: str) -> str:
@@ -130,8 +156,7 @@ def reference() -> Iterator[tuple[str, str]]:
     public = {name: f"adaptune.{home}.{name}" for name, home in {**_HOMES, **homes()}.items()}
     lines = [
         f"- [`adaptune.{name}`][{place}]"
-        for name, place
-        in sorted(public.items())
+        for name, place in sorted(public.items())
         if not name.isupper()
     ]
     places = "\n".join(f"- [{room}]({room}.md)" for room in rooms())
@@ -160,5 +185,5 @@ def _modules(room: str) -> Iterator[str]:
 def on_env(env: Any, config: MkDocsConfig, files: Files) -> Any:
     """Put the figures of the gallery beside its pages."""
     del files
-    gallery.copy_figures(ROOT / "build" / "gallery", Path(config.site_dir) / "gallery")
+    gallery.copy_figures(WORK, Path(config.site_dir) / "gallery")
     return env

@@ -68,7 +68,7 @@ for name, scores in reached.items():
     print(name, {where: round(value, 1) for where, value in scores.items()})
 
 figure, axis = pyplot.subplots(figsize=(5, 2.6))
-for at, (name, scores) in enumerate(reached.items()):
+for at, scores in enumerate(reached.values()):
     axis.barh([at - 0.2, at + 0.2], list(scores.values()), 0.35, color=["#0f766e", "#99cfc9"])
 axis.set_yticks(range(len(reached)), list(reached))
 axis.set_xlabel("accuracy at home (dark) and elsewhere (light), percent")
