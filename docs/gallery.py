@@ -168,6 +168,11 @@ def ran(script: Path, work: Path) -> Path:
     return kept
 
 
+def state() -> str:
+    """Give what tells one state of the package and of all scripts from another."""
+    return _hash(scripts()[-1])
+
+
 def _hash(script: Path) -> str:
     before = b"".join(one.read_bytes() for one in scripts() if one <= script)
     return hashlib.sha256(before + _package()).hexdigest()[:16]

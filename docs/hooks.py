@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import figures
 import gallery
+import tutorials
 
 from adaptune import _HOMES
 from adaptune.catalog import catalog, homes
-from benchmarks.pages import measured
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -79,6 +79,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return relpath(_served(name), here) if name else found[1]
 
     name = Path(uri).stem
+    if here == "tutorials":
+        markdown = tutorials.shown(markdown, name, WORK)
     if here == "methods" and name in gained():
         figure = f'<img src="{name}.svg" alt="gains of {name} with their intervals">'
         markdown = markdown.replace(MEASURED, f"{MEASURED}\n\n{figure}")
@@ -88,6 +90,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 @cache
 def gained() -> dict[str, list[figures.Gain]]:
     """Give what was measured of each method, by its name."""
+    from benchmarks.pages import measured
+
     gains = measured()
     return {
         name: [one for one in gains if one["base"] == name] for name in {g["base"] for g in gains}

@@ -9,14 +9,17 @@ from pathlib import Path
 import pytest
 
 import adaptune
+from adaptune.commands import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 
 import gallery  # noqa: E402
 import hooks  # noqa: E402
+import tutorials  # noqa: E402
 
 SCRIPTS = gallery.scripts()
+TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.md"))
 MAP = (ROOT / "mkdocs.yml").read_text()
 
 
@@ -69,7 +72,6 @@ def test_a_script_that_runs_is_kept_with_what_it_printed_and_drew(tmp_path, monk
 
 def test_a_script_that_fails_stops_the_build_in_its_own_words(tmp_path, monkeypatch):
     monkeypatch.setattr(gallery, "SCRIPTS", tmp_path)
-    monkeypatch.setattr(gallery, "execute", None)
     (tmp_path / "01_bad.py").write_text('"""Bad.\n\nIt is.\n"""\n# %%\n# So:\n1 / 0\n')
     with pytest.raises(RuntimeError, match="01_bad.py failed:[^$]*line 7[^$]*ZeroDivisionError"):
         list(gallery.pages(tmp_path))
@@ -90,6 +92,31 @@ def test_links_lead_to_where_the_site_has_what_they_name():
     assert hooks._served("examples/own_loop.py") == "files/examples/own_loop.py"
     assert hooks._served("examples/gallery/01_fine_tune.py") == "gallery/fine-tune.md"
     assert hooks._named("docs/daft.md", "../../elsewhere.md") == ""
+
+
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda one: one.stem)
+def test_tutorials_run_commands_that_exist_and_link_to_pages_that_do(page):
+    blocks = "\n".join(tutorials.commands(page.read_text()))
+    named = re.findall(r"^adaptune (\w+)", blocks, re.MULTILINE)
+    assert len(named) > 2
+    assert set(named) <= set(COMMANDS)
+    for target in hooks.LINK.findall(page.read_text()):
+        assert (page.parent / target).is_file(), target
+
+
+def test_what_commands_print_is_shown_below_them_and_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "state", lambda: "")
+    text = "# A\n\n```console\n$ echo one\n$ echo two\n```\n\nmore\n"
+    shown = tutorials.shown(text, "a", tmp_path)
+    assert "$ echo two\n```\n\n```{.text .printed}\none\ntwo\n```\n\nmore" in shown
+    monkeypatch.setattr(tutorials, "_said", None)
+    assert tutorials.shown(text, "a", tmp_path) == shown
+
+
+def test_a_command_that_fails_stops_the_build(tmp_path, monkeypatch):
+    monkeypatch.setattr(gallery, "state", lambda: "")
+    with pytest.raises(RuntimeError, match="a command failed with 3:\n[^$]*exit 3\nbefore"):
+        tutorials.shown("```console\n$ echo before; exit 3\n```\n", "a", tmp_path)
 
 
 def test_lists_and_tables_are_parted_from_prose_and_code_is_left_alone():
