@@ -63,6 +63,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         files.append(File.generated(config, uri, content=text))
     written = [(file.src_uri, file.content_string) for file in files.documentation_pages()]
     linked = {one for uri, text in written for one in _linked(_origin(uri), text)}
+    for script in gallery.scripts():
+        uri = f"files/{script.relative_to(ROOT)}"
+        files.append(File.generated(config, uri, abs_src_path=str(script)))
     for name in sorted(one for one in linked if _served(one) == f"files/{one}"):
         files.append(File.generated(config, f"files/{name}", abs_src_path=str(ROOT / name)))
     return files

@@ -8,8 +8,9 @@ Five finished networks and unlabelled images of the place where one of them is t
 # three. Validation images are Twemoji's; OpenMoji's images have no labels.
 from pathlib import Path
 
+from lightning_fabric import Fabric
+
 import adaptune
-from adaptune.runs.setup import Fabric
 from adaptune.selection.scoring import LabelFreeScorer
 
 NAMES = ["ft", "daft", "adabn", "dann", "shot"]
