@@ -46,7 +46,7 @@ print(f"scanned digits: {accuracy(model, images[900:], labels[900:]):.1f}%")
 
 # %%
 # Two new domains of other writers: a little noisy, and dim, grey and noisy. A hundred images of
-# each have labels. Six epochs at a low rate, from the same network, with and without the conversion.
+# each have labels. Six epochs at a low rate, from one network, with the conversion and without it.
 from copy import deepcopy
 
 import adaptune
