@@ -24,6 +24,6 @@ def fenced(said: str) -> str:
     """Put fences around examples.
 
     >>> fenced("One.\\n\\n>>> 1\\n1").splitlines()[2]
-    '```python'
+    '```pycon'
     """
-    return EXAMPLE.sub(lambda found: f"```python\n{found[0].rstrip()}\n```\n", said)
+    return EXAMPLE.sub(lambda found: f"```pycon\n{found[0].rstrip()}\n```\n", said)
