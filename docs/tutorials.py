@@ -1,4 +1,4 @@
-"""Tutorials: their console blocks are run when the site is built, and what they print is shown."""
+"""Tutorials: their console blocks are run when the site is built, in the order of pages' names."""
 
 from __future__ import annotations
 
