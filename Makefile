@@ -1,4 +1,5 @@
-# make demo: the main job, on real weights and images. make test: the tests. Each sets itself up.
+# make demo: the main job, on real weights and images. make test: the tests. make docs: the site, in site/.
+# Each sets itself up.
 PYTHON ?= python3
 BIN := .venv/bin
 # What is never imported need not be compiled either.
@@ -6,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-com
 # A process a core; a file stays in one of them, where its tests share what they made.
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo test test-slow check docs dist-check clean
 
 demo: .venv/.demo
 	$(BIN)/adaptune demo
@@ -23,8 +24,17 @@ check: .venv/.dev
 	$(BIN)/mypy
 	$(PYTEST) -q
 
+# Its gallery is run on one core; what came of a script is kept in build/gallery until it changes.
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
+# Wheel and sdist, built and each installed where nothing else is.
+dist-check: .venv/bin/python
+	$(PIP) build
+	$(BIN)/python .ci/check_distributions.py
+
 clean:
-	rm -rf .venv demo
+	rm -rf .venv demo site build dist
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -32,6 +42,11 @@ clean:
 .venv/.demo: pyproject.toml | .venv/bin/python
 	@echo "installing into .venv: PyTorch is large, this takes a few minutes the first time"
 	$(PIP) -e '.[demo]'
+	@touch $@
+
+.venv/.docs: pyproject.toml | .venv/bin/python
+	@echo "installing into .venv: PyTorch is large, this takes a few minutes the first time"
+	$(PIP) -e '.[docs]'
 	@touch $@
 
 .venv/.dev: pyproject.toml | .venv/bin/python
