@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import yaml
-from lightning_fabric.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning_fabric.loggers.csv_logs import CSVLogger
+from lightning_fabric.loggers.logger import Logger
+from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
 from adaptune.runs.records import MLflowRecord, Record, WandbRecord
 from adaptune.runtime.files import write_text
