@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from adaptune.data.files import is_image
 from adaptune.data.listing import Example, Listing, Part
@@ -191,7 +191,7 @@ def _batch_rows(
             f"{printable(file)} stores images as {images.type}: expected encoded images, as "
             "datasets' type Image has them"
         )
-    width = "q" if pa.types.is_large_binary(images.type) else "i"
+    width: Literal["q", "i"] = "q" if pa.types.is_large_binary(images.type) else "i"
     _, ends, data = images.buffers()
     offsets = memoryview(ends).cast("B").cast(width)[images.offset :] if ends else ()
     begin = data.address - whole.address if data is not None else 0
