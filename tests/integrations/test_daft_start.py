@@ -94,6 +94,7 @@ def test_the_trainer_of_transformers_takes_the_callback(photos, tmp_path, monkey
     assert float(out.rstrip().rpartition("accuracy ")[2].rstrip("%\n")) > 80
 
 
+@pytest.mark.filterwarnings("ignore")  # Lightning warns of its own calls, and of few workers
 def test_the_trainer_of_lightning_takes_the_callback(photos, tmp_path, monkeypatch, capsys):
     pytest.importorskip("lightning")
     out = told_by("lightning_loop.py", photos, tmp_path, monkeypatch, capsys)
