@@ -20,7 +20,7 @@ LAYERS = [
     ["metrics", "batchnorm", "ops"],
     ["tasks", "networks"],
     ["data", "engine"],
-    ["methods", "selection", "report"],
+    ["methods", "selection", "report", "integrations"],
     ["runs"],
     ["studies"],
     ["commands"],

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from adaptune.networks.backbones import open_backbone as open_backbone
     from adaptune.networks.network import Network as Network
     from adaptune.ops.distortion import feature_distortion as feature_distortion
+    from adaptune.runs.estimator import AdaptedClassifier as AdaptedClassifier
     from adaptune.tasks.classification import Classification as Classification
     from adaptune.tasks.segmentation import Segmentation as Segmentation
     from adaptune.tasks.task import Task as Task
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 # Where each public name lives. It is imported when it is first used, so that the command line can
 # say what it has to say before torch is loaded. The methods are found by their list.
 _HOMES = {
+    "AdaptedClassifier": "runs.estimator",
     "ConversionReport": "batchnorm.conversion",
     "Loading": "data",
     "METHODS": "methods",

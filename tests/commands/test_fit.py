@@ -328,7 +328,7 @@ def test_bad_files_are_left_out_and_named_in_the_results_or_fatal_if_strict(
 
 def test_tensorboard_events_are_written_on_demand(photos, tiny, tmp_path, told):
     pytest.importorskip("tensorboard")
-    words = ["--method=lp", "--cs=3", "--tensorboard"]
+    words = ["--method=lp", "--cs=3", "--log=tensorboard"]
     assert told("fit", photos, *tiny, *words, "--out", tmp_path / "run")[0] == 0
     assert list((tmp_path / "run").glob("events.out.tfevents*"))
 

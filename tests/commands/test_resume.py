@@ -187,7 +187,7 @@ def test_what_decides_nothing_of_the_training_may_change(trained, run, told):
 def test_settings_that_may_change_are_settings():
     parser = training_parser("fit", "", skip=frozenset())
     add_masks(parser)
-    assert {"tensorboard"} | {action.dest for action in parser._actions} >= FREE | PLACES
+    assert {"log", "tensorboard"} | {action.dest for action in parser._actions} >= FREE | PLACES
 
 
 def test_data_that_moved_are_the_same_data_and_others_of_the_same_names_are_not(
@@ -312,7 +312,7 @@ def test_tensorboard_has_each_step_once_wherever_the_run_was_killed(
             raise Killed
         save(run, step, state)
 
-    out = [f"--out={tmp_path}", "--tensorboard", "--checkpoint-minutes=0"]
+    out = [f"--out={tmp_path}", "--log=tensorboard", "--checkpoint-minutes=0"]
     with monkeypatch.context() as patched:
         patched.setattr(Run, "save_checkpoint", kill)
         with pytest.raises(Killed):
@@ -325,5 +325,5 @@ def test_tensorboard_has_each_step_once_wherever_the_run_was_killed(
 
 def test_tensorboard_may_be_asked_for_later_and_has_all_steps(run):
     pytest.importorskip("tensorboard")
-    assert main(["fit", "--resume", f"--out={run}", "--tensorboard"]) == 0
+    assert main(["fit", "--resume", f"--out={run}", "--log=tensorboard"]) == 0
     assert events(run) == [0, 1, 2]

@@ -18,6 +18,8 @@ COMMANDS = {
     "stream": "label images as they come, adapting to them without labels",
     "convert": "convert a network's batch norms, for your own training loop",
     "export": "write a finished run's network for other software, such as ONNX",
+    "push": "write a finished run into a folder or a repository for others",
+    "pull": "bring a run that others pushed into a folder",
     "report": "write the HTML page of a run or a comparison again",
     "methods": "list the methods, what they do and what can be set",
     "doctor": "say what is wrong with data and batch norms before you train",

@@ -10,7 +10,7 @@ import yaml
 from jsonargparse import Namespace
 
 from adaptune.commands.parser import NUMBER, record_of
-from adaptune.data.words import absolute_place, absolute_word, named_folders
+from adaptune.data.words import absolute_path, absolute_place, absolute_word, named_folders
 from adaptune.engine.plan import Plan
 from adaptune.runs.setup import Setup
 from adaptune.runtime.files import to_json
@@ -28,12 +28,13 @@ def config_of(given: Namespace, *, leave_out: Sequence[str]) -> dict[str, Any]:
     plan = record_of(Plan, given)
     left = {"config", "json", *leave_out, *(vars(plan).keys() - plan.settings().keys())}
     kept = {key: value for key, value in given.as_dict().items() if key not in left}
-    for name in ("data", "from"):
-        if given.get(name):
-            kept[name] = Path(given[name]).absolute()
+    if given.get("data"):
+        kept["data"] = absolute_path(given.data)
+    if given.get("from"):
+        kept["from"] = Path(given["from"]).absolute()
     if given.get("weights") and Path(given.weights).is_file():
         kept["weights"] = Path(given.weights).absolute()
-    kept["ood"] = [f"{k}={path.absolute()}" for k, path in named_folders(given.ood).items()]
+    kept["ood"] = [f"{k}={absolute_path(path)}" for k, path in named_folders(given.ood).items()]
     kept["source"] = [absolute_word(word) for word in given.source]
     if given.target:
         kept["target"] = absolute_place(given.target)

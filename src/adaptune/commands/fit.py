@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from argparse import SUPPRESS
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -31,6 +32,7 @@ from adaptune.report.terminal import Terminal
 from adaptune.results.summary import summarize
 from adaptune.runs.experiment import experiment
 from adaptune.runs.folder import Run
+from adaptune.runs.trackers import TRACKERS, tracker_names
 from adaptune.runtime.signals import Stopped
 from adaptune.tasks import TASKS
 from adaptune.types import Needs
@@ -54,7 +56,15 @@ def run(words: Sequence[str]) -> None:
         help="what to do",
     )
     parser.add_argument("--resume", action="store_true", help="go on where the run stopped")
-    parser.add_argument("--tensorboard", action="store_true", help="write TensorBoard events too")
+    parser.add_argument(
+        "--log",
+        type=str,
+        default="",
+        metavar="NAMES",
+        help=f"trackers that the metrics go to as well, with commas: {', '.join(TRACKERS)}",
+    )
+    # Settings of runs that were begun by earlier versions have it.
+    parser.add_argument("--tensorboard", action="store_true", help=SUPPRESS)
     if name in METHODS:
         add_method(parser, METHODS[name])
     given = parser.parse_args(words)
@@ -70,7 +80,7 @@ def run(words: Sequence[str]) -> None:
         )
     plan, setting = record_of(Plan, given), setting_of(given)
     fabric = setting.fabric()  # before anything is written: it may bring up other processes
-    out = Run(folder, tensorboard=given.tensorboard)
+    out = Run(folder, log=tracker_names(given.log + ",tensorboard" * given.tensorboard))
     quiet = not out.writes
     with out.locked(), Terminal(quiet=quiet) as terminal, _saying_how_to_go_on(folder):
         data = open_data(given, seed=plan.seed, track=terminal.track)
@@ -87,7 +97,7 @@ def run(words: Sequence[str]) -> None:
             plan,
             name=name,
             terminal=terminal,
-            config=config_text(given, leave_out=("out", "resume")),
+            config=config_text(given, leave_out=("out", "resume", "tensorboard")),
             resume=given.resume,
             fabric=fabric,
         )

@@ -15,7 +15,7 @@ from adaptune.data.domains import DomainData, Track
 from adaptune.data.listing import Listing, Shares
 from adaptune.data.rotation import domain_folders, leave_one_out, list_domains_below
 from adaptune.data.sources import find_domains
-from adaptune.data.words import named_folders
+from adaptune.data.words import absolute_path, named_folders
 from adaptune.tasks import TASKS
 
 OWN, EACH = "own", "leave-one-out"
@@ -104,7 +104,7 @@ def _rotation(given: Namespace) -> tuple[list[Listing], dict[str, dict[str, Any]
                 "each domain in turn takes one manifest that holds them all, or folders and "
                 "manifests of one domain each: got one of several beside --ood, or below it"
             )
-    paths = {name: path.absolute() for name, path in places.items()}
+    paths = {name: absolute_path(path) for name, path in places.items()}
     return listings, {
         name: {"data": path, "ood": [f"{n}={p}" for n, p in paths.items() if n != name]}
         for name, path in paths.items()

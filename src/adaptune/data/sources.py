@@ -8,6 +8,7 @@ from pathlib import Path
 
 from adaptune.data.listing import Listing
 from adaptune.data.names import normal_name, on_disk
+from adaptune.data.readers.arrow import is_hosted, read_arrow
 from adaptune.data.readers.folder import is_flat, read_flat, read_folder
 from adaptune.data.readers.manifest import SUFFIXES, read_manifest
 from adaptune.data.readers.tars import is_tars, read_tars
@@ -74,11 +75,13 @@ def find_domains(
 
 
 def read_source(path: Path, name: str) -> list[Listing]:
-    """List what a folder, a manifest or tars hold, one listing a domain.
+    """List what a folder, a manifest, tars or ``hf:`` data sets hold, one listing a domain.
 
     A manifest's only domain is called ``name``; of several, each has a name of its own below it.
     """
     path, name, table = on_disk(path), normal_name(name), normal_name(path.stem)
+    if is_hosted(path):
+        return [read_arrow(path, name)]
     if is_tars(path):
         return [read_tars(path, name)]
     if path.suffix.lower() not in SUFFIXES:

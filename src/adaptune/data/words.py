@@ -8,6 +8,9 @@ from pathlib import Path
 
 from adaptune.data.names import normal_name, on_disk, refuse_taken
 
+HOSTED = "hf:"
+"""What stands before a data set of Hugging Face: a folder, or a name on its hub."""
+
 
 @dataclass(frozen=True)
 class NamedPlace:
@@ -59,6 +62,19 @@ def named_folders(words: Sequence[str]) -> dict[str, Path]:
     return folders
 
 
+def absolute_path(place: Path | str) -> str:
+    """Write a place so that it can be found from any folder; a name on a hub stays one.
+
+    >>> absolute_path("hf:nobody/nothing"), absolute_path("/data/art")
+    ('hf:nobody/nothing', '/data/art')
+    """
+    word = str(place)
+    if not word.startswith(HOSTED):
+        return str(Path(place).absolute())
+    folder = Path(word.removeprefix(HOSTED))
+    return f"{HOSTED}{folder.absolute()}" if folder.exists() else word
+
+
 def absolute_word(word: str) -> str:
     """Write NAME=DIR so that it can be found from any folder; NAME alone stays as it is.
 
@@ -66,7 +82,7 @@ def absolute_word(word: str) -> str:
     ('art', 'art=/data/art')
     """
     name, equals, place = word.partition("=")
-    return f"{name}={Path(place).absolute()}" if equals else word
+    return f"{name}={absolute_path(place)}" if equals else word
 
 
 def absolute_place(word: str) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from adaptune.networks.network import Network
 from adaptune.results.answers import Answers
 from adaptune.results.run import RunResults
 from adaptune.runs.checkpoint import Checkpoints
+from adaptune.runs.trackers import open_trackers
 from adaptune.runtime.files import read_lines, to_json, write_text
 from adaptune.runtime.processes import barrier, is_first
 
@@ -28,13 +28,17 @@ class Run:
     ``config.yaml`` reproduces it with ``--config``; ``metrics.jsonl`` has a line an epoch; ``best``
     and ``last`` hold networks, ``checkpoints`` what resuming needs; ``results.json``,
     ``answers.json`` (where other domains are tested), ``pictures`` (of masks) and ``report.html``
-    are written at the end. Of several processes the first alone writes.
+    are written at the end. ``log`` names trackers that the metrics go to as well. Of several
+    processes the first alone writes.
 
     Raises:
         OSError: If the folder cannot be made.
     """
 
-    def __init__(self, folder: Path, *, tensorboard: bool = False) -> None:
+    def __init__(self, folder: Path, *, log: Sequence[str] = ()) -> None:
+        self.trackers = open_trackers(
+            log, folder
+        )  # what is missing is said before anything is done
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -49,9 +53,6 @@ class Run:
         self.answers = folder / "answers.json"
         self.pictures = folder / "pictures"
         self.best, self.last = folder / "best", folder / "last"
-        self.tensorboard, self.events = tensorboard, None
-        if tensorboard:
-            _event_writer()  # that it is missing is said before anything is done
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -76,8 +77,18 @@ class Run:
             ) from error
         try:
             yield
+        except BaseException:
+            with suppress(OSError):  # of two things that went wrong the first is said
+                self._end_trackers(finished=False)
+            raise
+        else:
+            self._end_trackers(finished=True)
         finally:
             lock.release()
+
+    def _end_trackers(self, *, finished: bool) -> None:
+        for tracker in self.trackers:
+            tracker.end(finished=finished)
 
     def begin(self, config: str, epoch: int) -> None:
         """Take in a run that nothing can refuse any more: its ``config`` and what is left of it.
@@ -87,16 +98,16 @@ class Run:
         """
         if not self.writes:
             return
+        kept = [line for line in read_lines(self.metrics) if line["epoch"] <= epoch]
+        for tracker in self.trackers:  # first, since they may refuse
+            tracker.begin(kept, config, anew=epoch < 0)
         if epoch < 0:
             self.checkpoints.let_go()
             self.results.unlink(missing_ok=True)  # it would make an interrupted run look finished
             self.answers.unlink(missing_ok=True)
             shutil.rmtree(self.pictures, ignore_errors=True)
-        kept = [line for line in read_lines(self.metrics) if line["epoch"] <= epoch]
         write_text(self.metrics, "".join(json.dumps(line) + "\n" for line in kept))
         write_text(self.config, config)
-        if self.tensorboard:
-            self.events = _events(self.folder, kept)
 
     def withdraw(self) -> None:
         """Take away a run that was refused after all, before its first step."""
@@ -116,8 +127,8 @@ class Run:
             file.write(json.dumps(to_json(line)) + "\n")
             file.flush()
             os.fsync(file.fileno())
-        if self.events is not None:
-            _add(self.events, to_json(line))
+        for tracker in self.trackers:
+            tracker.add(to_json(line))
 
     def save_network(self, net: Network, folder: Path) -> None:
         """Write a network into ``best`` or ``last``."""
@@ -156,33 +167,3 @@ class Run:
 def best_network(folder: Path) -> Path:
     """Find the network of a run, or of a folder that is a saved network itself."""
     return folder / "best" if (folder / "best" / "network.json").is_file() else folder
-
-
-def _event_writer() -> Any:
-    """Find what writes TensorBoard events."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ValueError(
-            "--tensorboard needs a package: pip install 'adaptune[tensorboard]'"
-        ) from error
-    return SummaryWriter
-
-
-def _events(folder: Path, lines: Iterable[Mapping[str, Any]]) -> Any:
-    """Write TensorBoard events anew, from lines of the metrics on, so that no step is there twice.
-
-    Whoever watches is told by ``purge_step`` to forget what was read from the file before.
-    """
-    for file in folder.glob("events.out.tfevents.*"):
-        file.unlink(missing_ok=True)
-    writer = _event_writer()(str(folder), purge_step=0)
-    for line in lines:
-        _add(writer, line)
-    return writer
-
-
-def _add(writer: Any, line: Mapping[str, Any]) -> None:
-    for name, value in line.items():
-        writer.add_scalar(name, math.nan if value is None else value, line["epoch"])
-    writer.flush()

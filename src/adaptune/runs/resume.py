@@ -25,7 +25,7 @@ from adaptune.runs.folder import Run, best_network
 from adaptune.runs.setup import Setup
 
 FREE = {
-    *("epochs", "checkpoint_minutes", "on_nonfinite", "tensorboard"),
+    *("epochs", "checkpoint_minutes", "on_nonfinite", "log", "tensorboard"),
     *("device", "devices", "compile", "workers", "cache", "strict"),
     *("classes", "tile", "overlap"),
 }

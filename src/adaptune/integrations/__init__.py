@@ -1,0 +1,1 @@
+"""DAFT in the training loops of other libraries."""

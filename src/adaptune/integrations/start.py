@@ -1,0 +1,161 @@
+"""What DAFT does before the first step and after the last, in a loop that is not ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from adaptune.batchnorm.conversion import ConversionReport, convert_batchnorm
+from adaptune.engine.plan import Plan
+from adaptune.networks.heads import Readout
+from adaptune.ops.conditioning import Spread
+from adaptune.types import Group
+
+
+@dataclass
+class DaftStart:
+    """DAFT's conversion, head and rates for a module and an optimiser of torch's SGD.
+
+    One pass over the training data converts the batch norms and measures what the head reads. The
+    head starts at zero and is conditioned, and the optimiser's groups are split into body and head,
+    each at its rate, which schedulers follow. After training `end` folds the head into a plain
+    layer. Of `DAFT` it lacks the start at the linear probe and the bound of single steps.
+
+    Args:
+        head: The name of the last layer, linear, in the module.
+        lr: The body's rate.
+        k: The rate of a conditioned head, as a multiple of the largest stable one.
+        floor: The least deviation of a standardised feature, as a share of their average.
+        head_lr: The rate of a published head, on raw features; by default the head is conditioned.
+        curvature: The bound of the loss's curvature in the logits; the cross-entropy's by default.
+        tolerance: How well every channel is known where the pass ends; 0 uses all batches.
+    """
+
+    head: str
+    lr: float = 0.1
+    k: float = 0.5
+    floor: float = 0.05
+    head_lr: float | None = None
+    curvature: float = 0.5
+    tolerance: float = 0.0
+
+    def begin(
+        self,
+        model: nn.Module,
+        batches: Iterable[Any],
+        optimizer: Any,
+        schedulers: Sequence[Any] = (),
+    ) -> ConversionReport:
+        """Convert, condition, and set the rates, all in place.
+
+        Raises:
+            ValueError: If there is no such linear layer, it reads no rows of features, or the
+                optimiser is another than torch's SGD.
+        """
+        optimizer = getattr(optimizer, "optimizer", optimizer)  # Accelerate wraps it
+        if not isinstance(optimizer, torch.optim.SGD):
+            raise ValueError(
+                f"DAFT's rates are those of gradient descent, and the optimiser is "
+                f"{type(optimizer).__name__}: give torch.optim.SGD"
+            )
+        plain = self._layer(model)
+        spread, read = Spread(), list[Tensor]()
+        hook = plain.register_forward_pre_hook(lambda _, args: read.append(args[0]))
+        try:
+            report = convert_batchnorm(
+                model,
+                batches,
+                tolerance=self.tolerance,
+                missing_affine="skip",  # what it adds the optimiser would not know
+                watch=lambda batch, _: spread(batch, _rows(read.pop())),
+            )
+        finally:
+            hook.remove()
+        head = Readout(plain.in_features, plain.out_features).to(plain.weight)
+        head.weight, head.bias = plain.weight, plain.bias  # the optimiser has these
+        head.zero_()
+        model.set_submodule(self.head, head)
+        rate = self.head_lr
+        if rate is None:
+            head.condition(spread, self.floor, curvature=self.curvature)
+            momentum = float(optimizer.param_groups[0]["momentum"])
+            rate = Plan(momentum=momentum).rate(Group(head, self.k, curvature=head.bound))
+        _split_groups(optimizer, list(head.parameters()), self.lr, rate, schedulers)
+        return report
+
+    def end(self, model: nn.Module) -> None:
+        """Fold the head into a plain linear layer of the same name."""
+        head = model.get_submodule(self.head)
+        if isinstance(head, Readout):
+            folded = head.fold()
+            plain = nn.Linear(folded.in_features, folded.out_features).to(folded.weight)
+            plain.load_state_dict({name: getattr(folded, name).detach() for name in PARAMETERS})
+            model.set_submodule(self.head, plain)
+
+    def _layer(self, model: nn.Module) -> nn.Linear:
+        layer = dict(model.named_modules()).get(self.head)
+        if not isinstance(layer, nn.Linear) or layer.bias is None:
+            known = [name for name, one in model.named_modules() if isinstance(one, nn.Linear)]
+            raise ValueError(
+                f"no linear layer with a bias is called {self.head!r}: give head=NAME; the last "
+                f"linear layers are {', '.join(known[-3:]) or 'none'}"
+            )
+        return layer
+
+
+PARAMETERS = ("weight", "bias")
+"""What a linear layer is made of."""
+
+
+def _rows(features: Tensor) -> Tensor:
+    if features.dim() != 2:
+        raise ValueError(
+            f"the head should read rows of features (N, D), and it reads {tuple(features.shape)}: "
+            "name the layer after pooling"
+        )
+    return features.detach()
+
+
+def _split_groups(
+    optimizer: torch.optim.Optimizer,
+    head: Sequence[nn.Parameter],
+    body_rate: float,
+    head_rate: float,
+    schedulers: Sequence[Any],
+) -> None:
+    """Split each group into body and head, at their rates; schedulers go on where they are."""
+    fast = {id(one) for one in head}
+    groups: list[dict[str, Any]] = []
+    came_from: list[int] = []
+    for number, group in enumerate(optimizer.param_groups):
+        begun = group.get("initial_lr", group["lr"])
+        share = group["lr"] / begun if begun else 1.0
+        for rate, of_head in ((body_rate, False), (head_rate, True)):
+            own = [one for one in group["params"] if (id(one) in fast) is of_head]
+            if own:
+                groups.append({**group, "params": own, "lr": rate * share, "initial_lr": rate})
+                came_from.append(number)
+    optimizer.param_groups[:] = groups
+    for given in schedulers:
+        scheduler = getattr(given, "scheduler", given)  # Accelerate wraps it
+        scheduler.base_lrs = [group["initial_lr"] for group in groups]
+        scheduler._last_lr = [group["lr"] for group in groups]
+        if hasattr(scheduler, "lr_lambdas"):
+            scheduler.lr_lambdas = [scheduler.lr_lambdas[number] for number in came_from]
+
+
+def refuse_resumed(steps: int) -> None:
+    """Refuse a run that goes on: its network was converted already.
+
+    Raises:
+        ValueError: If steps were taken.
+    """
+    if steps:
+        raise ValueError(
+            f"this run goes on after {steps} steps, and its network was converted before them: "
+            "begin it anew, or go on without the callback from weights saved at its end"
+        )

@@ -1,0 +1,48 @@
+"""DAFT in the Trainer of transformers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adaptune.integrations.start import DaftStart, refuse_resumed
+
+
+def daft_callback(head: str, **settings: Any) -> Any:
+    """Make a callback of `transformers.Trainer` that begins and ends as DAFT does.
+
+    Give the Trainer ``optimizers=(torch.optim.SGD(model.parameters(), lr, momentum=0.9), None)``;
+    rates are set by the callback. What the Trainer saves on its way has the head's statistics
+    beside its weights; what it has in the end is the plain model.
+
+    Args:
+        head: The name of the last linear layer, such as ``classifier.1``.
+        **settings: Those of `DaftStart`.
+
+    Raises:
+        ValueError: If transformers is missing.
+    """
+    try:
+        from transformers import TrainerCallback
+    except ImportError as error:
+        raise ValueError(
+            "the callback needs transformers: pip install 'adaptune[transformers]'"
+        ) from error
+    start = DaftStart(head, **settings)
+
+    class DaftCallback(TrainerCallback):  # type: ignore[misc]
+        report: Any = None
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            refuse_resumed(state.global_step)
+            schedule = given.get("lr_scheduler")
+            self.report = start.begin(
+                given["model"],
+                given["train_dataloader"],
+                given["optimizer"],
+                [] if schedule is None else [schedule],
+            )
+
+        def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+            start.end(given["model"])
+
+    return DaftCallback()
