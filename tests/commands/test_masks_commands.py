@@ -190,7 +190,7 @@ def test_compare_ranks_methods_by_the_mean_iou(words, tmp_path, told):
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--method=shot"], "SHOT works on classification, and this is segmentation"),
+        (["--method=glc"], "GLC works on classification, and this is segmentation"),
         (["--select=snd"], "--select snd is a score of classes"),
         (["--open-set"], "leave out --open-set"),
         (["--backbone=torchvision/resnet18"], "gives one output an image here"),

@@ -10,11 +10,13 @@ import yaml
 
 from adaptune.commands import main
 from adaptune.commands.options import add_masks, training_parser
+from adaptune.engine.method import hyperparameters
 from adaptune.methods.ft import FineTune
 from adaptune.runs.checkpoint import Checkpoints
 from adaptune.runs.folder import Run
 from adaptune.runs.resume import FREE, PLACES
 from adaptune.runtime.files import read_lines
+from adaptune.tasks.segmentation import Segmentation
 
 WATCHED = ("config.yaml", "metrics.jsonl", "results.json", "best", "last", "checkpoints")
 
@@ -187,7 +189,8 @@ def test_what_decides_nothing_of_the_training_may_change(trained, run, told):
 def test_settings_that_may_change_are_settings():
     parser = training_parser("fit", "", skip=frozenset())
     add_masks(parser)
-    assert {"log", "tensorboard"} | {action.dest for action in parser._actions} >= FREE | PLACES
+    known = {"log", "tensorboard", *hyperparameters(Segmentation)}
+    assert known | {action.dest for action in parser._actions} >= FREE | PLACES
 
 
 def test_data_that_moved_are_the_same_data_and_others_of_the_same_names_are_not(
