@@ -4,7 +4,7 @@ FROM python:3.11-slim
 WORKDIR /adaptune
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
-RUN pip install --no-cache-dir --extra-index-url https://download.pytorch.org/whl/cpu '.[demo]'
+RUN pip install --no-cache-dir '.[demo]'
 WORKDIR /
 ENTRYPOINT ["adaptune"]
 CMD ["demo", "--out", "/demo"]
