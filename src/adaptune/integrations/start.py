@@ -10,10 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from adaptune.batchnorm.conversion import ConversionReport, convert_batchnorm
+from adaptune.engine.method import hyperparameters
 from adaptune.engine.plan import Plan
+from adaptune.methods.daft import DAFT
 from adaptune.networks.heads import Readout
 from adaptune.ops.conditioning import Spread
 from adaptune.types import Group
+
+DEFAULTS: dict[str, Any] = {name: one.default for name, one in hyperparameters(DAFT).items()}
 
 
 @dataclass
@@ -37,8 +41,8 @@ class DaftStart:
 
     head: str
     lr: float = 0.1
-    k: float = 0.5
-    floor: float = 0.05
+    k: float = DEFAULTS["k"]
+    floor: float = DEFAULTS["floor"]
     head_lr: float | None = None
     curvature: float = 0.5
     tolerance: float = 0.0
