@@ -11,11 +11,9 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -38,7 +36,7 @@ from adaptune.networks.network import Network
 from adaptune.runs.setup import Setup
 from adaptune.tasks.segmentation import Segmentation
 from adaptune.types import Needs
-from benchmarks.step_speed import Fixed
+from benchmarks.step_speed import Fixed, in_turn
 
 CLASSES, SIDE, ROWS, STEPS, SIZE = 5, 192, 8, 4, (240, 320)
 RATE = 1e-4
@@ -135,22 +133,7 @@ def _compared(net: Network, data: Any, batches: Callable[[], Any], pairs: int) -
     epochs = fit(made, data, Plan(epochs=pairs + 2, layout="channels_last"))
     next(epochs)
     bare = bare_loop(deepcopy(net), batches)
-    ours: list[float] = []
-    theirs: list[float] = []
-    for pair in range(pairs + 1):
-        turns: list[tuple[list[float], Iterator[Any]]] = [(ours, epochs), (theirs, bare)]
-        for seconds, turn in turns if pair % 2 else reversed(turns):
-            began = time.perf_counter()
-            next(turn)
-            seconds.append((time.perf_counter() - began) / STEPS)
-    ratios = [a / b for a, b in zip(ours[1:], theirs[1:], strict=True)]
-    return {
-        "ratio": median(ratios),
-        "low": min(ratios),
-        "high": max(ratios),
-        "ours": median(ours[1:]),
-        "bare": median(theirs[1:]),
-    }
+    return in_turn(epochs, bare, pairs, steps=STEPS)
 
 
 if __name__ == "__main__":

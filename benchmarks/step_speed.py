@@ -97,13 +97,21 @@ def _compared(
     epochs = fit(made, data, Plan(epochs=pairs + 2))
     next(epochs)
     bare = bare_loop(deepcopy(made.net), data, layout)
-    ours, theirs = [], []
+    return in_turn(epochs, bare, pairs, steps=STEPS)
+
+
+def in_turn(
+    epochs: Iterator[Any], bare: Iterator[Any], pairs: int, *, steps: int
+) -> dict[str, float]:
+    """Time an epoch of so many steps of each in turn; the first pair warms up."""
+    ours: list[float] = []
+    theirs: list[float] = []
     for pair in range(pairs + 1):
         turns: list[tuple[list[float], Iterator[Any]]] = [(ours, epochs), (theirs, bare)]
         for seconds, turn in turns if pair % 2 else reversed(turns):
             began = time.perf_counter()
             next(turn)
-            seconds.append((time.perf_counter() - began) / STEPS)
+            seconds.append((time.perf_counter() - began) / steps)
     ratios = [a / b for a, b in zip(ours[1:], theirs[1:], strict=True)]
     return {
         "ratio": median(ratios),

@@ -22,6 +22,7 @@ from adaptune.networks.heads import Readout
 from adaptune.networks.probe_start import ProbeStart
 from adaptune.ops.probe import cross_validated_probe
 from adaptune.tasks.classification import Classification
+from adaptune.tasks.segmentation import Segmentation
 from adaptune.types import Batch, Domains, Labeled
 
 TASK = Classification(len(CLASSES))
@@ -234,3 +235,11 @@ def _fabric():
     from lightning_fabric import Fabric
 
     return Fabric(accelerator="cpu", devices=1)
+
+
+@pytest.mark.parametrize(
+    ("task", "policy"), [(Classification, "converted"), (Segmentation, "eval")]
+)
+def test_batch_norms_are_converted_for_labels_of_images_and_held_for_those_of_places(task, policy):
+    assert DAFT(network(), task(CLASSES)).net.batchnorm == policy
+    assert DAFT(network(), task(CLASSES), batchnorm="train").net.batchnorm == "train"

@@ -97,3 +97,9 @@ def test_a_served_network_stays_in_eval_mode():
     served = Served(small().train())
     x = torch.zeros(2, 3, 12, 12)
     torch.testing.assert_close(served(x)[:1], served(x[:1]))
+
+
+def test_weights_that_only_their_maker_can_open_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="a module of your own"):
+        export_network(small(), tmp_path, "safetensors")
+    assert not (tmp_path / "export.json").exists()

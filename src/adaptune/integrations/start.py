@@ -15,6 +15,7 @@ from adaptune.engine.plan import Plan
 from adaptune.methods.daft import DAFT
 from adaptune.networks.heads import Readout
 from adaptune.ops.conditioning import Spread
+from adaptune.tasks.task import Labelling
 from adaptune.types import Group
 
 DEFAULTS: dict[str, Any] = {name: one.default for name, one in hyperparameters(DAFT).items()}
@@ -44,7 +45,7 @@ class DaftStart:
     k: float = DEFAULTS["k"]
     floor: float = DEFAULTS["floor"]
     head_lr: float | None = None
-    curvature: float = 0.5
+    curvature: float = Labelling.curvature
     tolerance: float = 0.0
 
     def begin(

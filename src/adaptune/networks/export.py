@@ -55,7 +55,7 @@ class Served(nn.Module):
 
     def __init__(self, net: Network) -> None:
         super().__init__()
-        self.body, self.head, self.threshold = net.plain_body(), net.head.fold(), net.threshold
+        self.body, self.head = net.plain_body(), net.head.fold()
         look = net.preprocess
         for name, values in (("mean", look.mean), ("deviation", look.std)):
             self.register_buffer(name, 255 * torch.tensor(values).view(1, 3, 1, 1))
@@ -85,7 +85,7 @@ def export_network(net: Network, folder: Path, form: ExportFormat) -> dict[str, 
     file = folder / FILES[form]
     if form == "safetensors":
         net.save(folder)
-        call: Call = Served(Network.load(folder)) if net.origin.kind != "module" else Served(net)
+        call: Call = Served(Network.load(folder))
     else:
         call = _WRITERS[form](Served(net), _images(net, 2), file)
     difference = max(_difference(Served(net), call, _images(net, count)) for count in BATCHES)
