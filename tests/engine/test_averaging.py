@@ -132,11 +132,11 @@ def test_interpolated_weights_are_on_the_line_from_what_prepare_left_in_float64(
 def test_the_rate_stays_what_it_is_where_swa_begins():
     fall, held = Plan(), Plan(average="swa", average_from=0.75)
     for at in (0.0, 0.3, 0.75):
-        assert held.schedule(at) == fall.schedule(at)
-    assert held.schedule(0.9) == held.schedule(1.0) == fall.schedule(0.75)
+        assert held.share(at) == fall.share(at)
+    assert held.share(0.9) == held.share(1.0) == fall.share(0.75)
     late = Plan(average="swa", average_from=0.1, warmup=0.5)
-    assert late.schedule(0.25) == 0.5
-    assert late.schedule(0.9) == 1.0
+    assert late.share(0.25) == 0.5
+    assert late.share(0.9) == 1.0
 
 
 @pytest.mark.parametrize("chosen", [p for p in PLANS.values() if "swa" not in p.values()])

@@ -30,7 +30,7 @@ def test_the_rate_falls_along_a_cosine_step_by_step_after_a_linear_rise():
     seen = []
 
     class Watching(Descent):
-        def at(self, progress, rows):
+        def at(self, progress, rows, steps):
             super().at(progress)
             seen.append((progress, self.optimizer.param_groups[0]["lr"]))
 

@@ -260,13 +260,13 @@ def test_steps_checked_late_leave_out_what_is_not_finite_after_a_climb(monkeypat
     method = FineTune(network(), TASK)
     method.rule = Sharp(lambda done: done.total.detach() * math.nan)
     before = weights(method)
-    sgd = Descent._sgd
+    sgd = Descent._optimizer
 
     def late(self, parts):
         self.late = True
         return sgd(self, parts)
 
-    monkeypatch.setattr(Descent, "_sgd", late)
+    monkeypatch.setattr(Descent, "_optimizer", late)
     epochs = list(fit(method, domains(64), Plan(epochs=1, on_nonfinite="skip")))
     assert epochs[-1].skipped == 4
     assert all(map(torch.equal, weights(method), before))

@@ -45,9 +45,9 @@ def late(monkeypatch):
     """Check steps late and leave them out on the device, as on a GPU."""
 
     class Late(Descent):
-        def _sgd(self, parts):
+        def _optimizer(self, parts):
             self.late = True
-            return super()._sgd(parts)
+            return super()._optimizer(parts)
 
     monkeypatch.setattr(adaptune.engine.loop, "Descent", Late)
 

@@ -25,7 +25,7 @@ class Averaging:
       from, with d = min(decay, (1 + t) / (10 + t)) after t earlier steps, so that an average of few
       steps does not hang on its beginning. Steps that are left out count, too.
     - ``swa``: the equal average of the weights at the end of each epoch from a share of the run on,
-      while the rate stays what it is there (`Plan.schedule`); until then it is the weights. Source:
+      while the rate stays what it is there (`Plan.share`); until then it is the weights. Source:
       Averaging Weights Leads to Wider Optima and Better Generalization (Izmailov et al., 2018).
     - ``interpolate`` A: (1 - A) s + A a, where s is what training started from, as `prepare` left
       it, and a the average or the weights. Source: Robust Fine-Tuning of Zero-Shot Models (Wortsman

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from adaptune.batchnorm.synchronized import synchronized_batch_norm
 from adaptune.engine.method import Method
 from adaptune.engine.nonfinite import StepCheck, lone_values_explained
+from adaptune.engine.optimizers import Moved, keep_order, moved_parts, optimizer_of, trainable
 from adaptune.engine.plan import Plan
 from adaptune.engine.rules import SMALLEST, Sharp, climb, climbed, shorten_to_share, uncounted
 from adaptune.runtime.processes import gather_each, gradients_of, mean_over_processes_
@@ -37,45 +38,31 @@ class Descent:
         self.late = fabric.device.type == "cuda" and not self.scales
         self.share, self.parts = 1.0, 1
         groups = method.groups()
-        moved = [trainable(group.module) for group in groups]
-        self.rates = [plan.rate(group) for group in groups]
+        parts = moved_parts(method, groups, plan)
+        self.rates = [part.rate for part in parts]
         self.trusts = {
             parameter: group.trust / rate
-            for parameters, group, rate in zip(moved, groups, self.rates, strict=True)
+            for group, rate in ((group, plan.rate(group)) for group in groups)
             if math.isfinite(group.trust) and rate > 0
-            for parameter in parameters
+            for parameter in trainable(group.module)
         }
-        self.params = [parameter for parameters in moved for parameter in parameters]
+        self.params = [parameter for part in parts for parameter in part.params]
         self.optimizer: Any = None
         if self.params:
-            parts = [{"params": p, "lr": rate} for p, rate in zip(moved, self.rates, strict=True)]
-            self.optimizer = fabric.setup_optimizers(self._sgd(parts))
+            self.optimizer = fabric.setup_optimizers(self._optimizer(parts))
         self.bounds: dict[tuple[int, ...], tuple[Tensor, Tensor]] = {}
         self.blocked = torch.zeros(1, device=fabric.device)
         self.checks: list[StepCheck] = []
         self.part(1.0, first=True, last=True)
 
-    def _sgd(self, parts: list[dict[str, Any]]) -> torch.optim.SGD:
-        momentum, decay = self.plan.momentum, self.plan.weight_decay
-        if not self.late:
-            return torch.optim.SGD(parts, momentum=momentum, weight_decay=decay)
-        sgd = torch.optim.SGD(parts, momentum=momentum, weight_decay=decay, fused=True)
-        self._ready(sgd)
-        return sgd
+    def _optimizer(self, parts: list[Moved]) -> torch.optim.Optimizer:
+        return optimizer_of(parts, self.plan, late=self.late, scales=self.scales)
 
-    def _ready(self, sgd: torch.optim.Optimizer) -> None:
-        """Give momentum the order in memory of its tensors; a late step must find it there."""
-        for group in sgd.param_groups:
-            group["fused"] = self.late or None  # whatever device a loaded state comes from
-        for one in self.params:
-            known = sgd.state[one].get("momentum_buffer") if one in sgd.state else None
-            if known is not None:
-                sgd.state[one]["momentum_buffer"] = torch.empty_like(one).copy_(known)
-            elif self.late and self.plan.momentum:
-                sgd.state[one]["momentum_buffer"] = torch.zeros_like(one)
+    def at(self, progress: float, rows: int = 1, steps: int = 1) -> None:
+        """Set the rates for this point of a run, 0 to 1, of so many steps.
 
-    def at(self, progress: float, rows: int = 1) -> None:
-        """Set the rates for this point of the run, 0 to 1, and how many rows this process has."""
+        ``rows`` are those of the batch that this process has.
+        """
         counts = torch.cat(gather_each(torch.tensor([float(rows)])))
         self.share = rows / float(counts.mean())
         self.parts = min(self.plan.accumulate, int(counts.min()))
@@ -83,8 +70,10 @@ class Descent:
         if self.plan.on_nonfinite == "skip":
             self.blocked = torch.zeros_like(self.blocked)
         if self.optimizer is not None:
+            batch = int(counts.sum())
+            share = self.plan.share(progress, batch=batch, images=float(batch * steps))
             for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-                group["lr"] = rate * self.plan.schedule(progress)
+                group["lr"] = rate * share
 
     def part(self, weight: float, *, first: bool, last: bool) -> None:
         """Turn to a part of the batch, that has ``weight`` of its rows; the last one moves."""
@@ -216,11 +205,7 @@ class Descent:
         """Take what `state_dict` gave."""
         if self.optimizer is not None:
             self.optimizer.load_state_dict(state["optimizer"])
-            self._ready(self.optimizer.optimizer)
+            adamw = self.plan.optimizer == "adamw"
+            keep_order(self.optimizer.optimizer, fused=not self.scales if adamw else self.late)
             if state["scaler"]:
                 self.fabric.strategy.precision.load_state_dict(state["scaler"])
-
-
-def trainable(*modules: nn.Module) -> list[Tensor]:
-    """List the parameters of ``modules`` that want gradients."""
-    return [p for module in modules for p in module.parameters() if p.requires_grad]

@@ -16,6 +16,7 @@ from adaptune.engine.batches import DataOnDevice, cut_batch, to_device
 from adaptune.engine.descent import Descent
 from adaptune.engine.method import Method
 from adaptune.engine.nonfinite import NonFiniteError, PendingChecks, first_nonfinite
+from adaptune.engine.optimizers import refuse_plan
 from adaptune.engine.plan import Plan
 from adaptune.engine.warmup import uncompile, warm_up
 from adaptune.runtime.memory import keep_freed_memory
@@ -72,11 +73,13 @@ def fit(
         begin: Called once everything is in place, before anything is handed back or trained.
 
     Raises:
-        ValueError: If the state is that of another network or method.
+        ValueError: If the state is that of another network or method, or the method's rates fit
+            no such optimiser or decay.
         NonFiniteError: If a term of the objective or a gradient stops being finite, unless the plan
             skips such steps.
     """
     fabric = fabric or Fabric(accelerator="cpu", devices=1)
+    refuse_plan(method, plan)
     kept = plan.layout == "auto" and state is not None
     method.net.layout = state.get("layout", "channels_last") if kept and state else plan.layout
     to_device(method, fabric)
@@ -181,7 +184,8 @@ def _steps(
         method.train()
     for batch in data.batches(needs, number, done.step):
         progress = (number + done.step / max(steps, 1)) / plan.epochs
-        descend.at(progress, rows=len(batch.labeled) + len(batch.unlabeled))
+        rows = len(batch.labeled) + len(batch.unlabeled)
+        descend.at(progress, rows=rows, steps=steps * plan.epochs)
         torch.manual_seed(seed_for(plan.seed, number, done.step, rank))
         try:
             done.count(_step(method, replace(batch, progress=progress), plan, descend))

@@ -12,6 +12,12 @@ from adaptune.types import Between, Group, Layout
 AVERAGES = ("average", "average_decay", "average_from", "interpolate")
 """What decides which weights are validated, tested and saved; see `engine/averaging.py`."""
 
+POWER = ("power_a", "power_b", "cooldown")
+"""What the power schedule alone looks at."""
+
+USUAL = {"sgd": 1.0, "adamw": 0.01}
+"""What a method's default rates, and their ranges, are times; signatures give those of SGD."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -19,9 +25,10 @@ class Plan:
 
     Args:
         epochs: Passes over the training data.
-        momentum: Momentum of stochastic gradient descent.
-        weight_decay: Weight decay, in the gradient.
-        warmup: The share of the run in which rates rise, before they fall along a cosine to zero.
+        momentum: Momentum of stochastic gradient descent; AdamW's first beta.
+        weight_decay: Weight decay: SGD's in the gradient, of all that learns; AdamW's beside it, of
+            no norm, no bias and nothing that the network's library leaves out.
+        warmup: The share of the run in which rates rise, before they follow the schedule.
         clip: The largest norm of the gradient; by default it is not bounded.
         accumulate: Parts that a batch is cut into, whose gradients add up to one step; it takes
             less memory. Batch norms in train mode see one part at a time.
@@ -39,6 +46,16 @@ class Plan:
             stays what it is.
         interpolate: How far what is validated, tested and saved lies on the line from the weights
             that training started from to those it came to, or their average (WiSE-FT).
+        optimizer: What takes the steps: sgd with momentum, or adamw, for which a hundredth of a
+            method's rate is the default.
+        layer_decay: What the rate of each layer of the body is times that of the layer above it, by
+            timm's groups of layers; 1 is off.
+        schedule: How rates go after the warm-up: to zero along a cosine, or linear, or by a power
+            of the images seen, or constant.
+        power_a: The power schedule's a, in multiples of a method's rate: of that rate it is the
+            share ``batch size * a * images ** b``, at most 1.
+        power_b: The power schedule's b.
+        cooldown: The last share of the run, in which the power schedule falls straight to zero.
     """
 
     epochs: int = 10
@@ -57,6 +74,12 @@ class Plan:
     average_decay: float = 0.999
     average_from: float = 0.5
     interpolate: float = 1.0
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    layer_decay: Annotated[float, Between(0.5, 1.0)] = 1.0
+    schedule: Literal["cosine", "power", "constant", "linear"] = "cosine"
+    power_a: float = 1.0
+    power_b: float = -0.51
+    cooldown: float = 0.1
 
     def __post_init__(self) -> None:
         check_range("--epochs", self.epochs, 1, MOST)
@@ -70,6 +93,10 @@ class Plan:
         check_range("--average-decay", self.average_decay, 0, 1, below=True)
         check_range("--average-from", self.average_from, 0, 1)
         check_range("--interpolate", self.interpolate, 0, 1)
+        check_range("--layer-decay", self.layer_decay, 0, 1, above=True)
+        check_range("--power-a", self.power_a, 0, above=True)
+        check_range("--power-b", self.power_b, -1, 0)
+        check_range("--cooldown", self.cooldown, 0, 1)
 
     def __repr__(self) -> str:
         told = ", ".join(f"{name}={value!r}" for name, value in self.settings().items())
@@ -81,45 +108,98 @@ class Plan:
         return self.average != "none" or self.interpolate < 1
 
     def settings(self) -> dict[str, Any]:
-        """Give what stands in configs: all fields, those of averages only where there is one.
+        """Give what stands in configs: all fields, those of later versions only where they count.
 
-        So runs and studies without one are told from others by the words that they were begun with.
+        So runs and studies without them are told from others by the words that they were begun
+        with.
 
         >>> "average" in Plan().settings(), Plan(interpolate=0.5).settings()["average"]
         (False, 'none')
+        >>> sorted(Plan(optimizer="adamw").settings().keys() - Plan().settings().keys())
+        ['optimizer']
         """
+        quiet = {name for name in ("optimizer", "layer_decay", "schedule") if self._is_usual(name)}
+        quiet |= set() if self.averages else set(AVERAGES)
+        quiet |= set() if self.schedule == "power" else set(POWER)
         own = {one.name: getattr(self, one.name) for one in fields(self)}
-        quiet = () if self.averages else AVERAGES
         return {name: value for name, value in own.items() if name not in quiet}
 
-    def schedule(self, progress: float) -> float:
+    def _is_usual(self, name: str) -> bool:
+        return bool(getattr(self, name) == getattr(type(self), name))
+
+    def share(self, progress: float, *, batch: int = 1, images: float = 1.0) -> float:
         """Give the share of the full rate at ``progress`` (0 to 1) of the run.
 
-        >>> [round(Plan().schedule(p), 2) for p in (0.0, 0.5, 1.0)]
+        The power schedule alone asks how large a ``batch`` is and how many ``images`` the run sees.
+
+        >>> [round(Plan().share(p), 2) for p in (0.0, 0.5, 1.0)]
         [1.0, 0.5, 0.0]
-        >>> Plan(warmup=0.5).schedule(0.25)
+        >>> Plan(warmup=0.5).share(0.25)
         0.5
-        >>> [round(Plan(average="swa").schedule(p), 2) for p in (0.0, 0.5, 1.0)]
+        >>> [round(Plan(average="swa").share(p), 2) for p in (0.0, 0.5, 1.0)]
         [1.0, 0.5, 0.5]
+        >>> [Plan(schedule="linear", warmup=0.5).share(p) for p in (0.25, 0.75)]
+        [0.5, 0.5]
+        >>> power = Plan(schedule="power", power_b=-0.5)
+        >>> [round(power.share(p, batch=32, images=1e5), 3) for p in (0.0, 0.5, 0.95, 1.0)]
+        [1.0, 0.143, 0.053, 0.0]
         """
         if self.average == "swa":
             progress = min(progress, max(self.average_from, self.warmup))
         if progress < self.warmup:
-            return progress / self.warmup
-        return 0.5 * (1 + math.cos(math.pi * (progress - self.warmup) / (1 - self.warmup)))
+            return progress / self.warmup * self._after_warmup(self.warmup, batch, images)
+        return self._after_warmup(progress, batch, images)
+
+    def _after_warmup(self, progress: float, batch: int, images: float) -> float:
+        after, whole = progress - self.warmup, 1 - self.warmup
+        match self.schedule:
+            case "cosine":
+                return 0.5 * (1 + math.cos(math.pi * after / whole))
+            case "linear":
+                return 1 - after / whole
+            case "constant":
+                return 1.0
+            case "power":
+                flat = 1 - self.cooldown
+                seen = batch + min(progress, flat) * images
+                falls = (1 - progress) / self.cooldown if progress > flat else 1.0
+                return falls * power_share(seen, batch, self.power_a, self.power_b)
 
     def rate(self, group: Group) -> float:
         """Give a group's full rate.
 
         With momentum m the effective rate is ``rate / (1 - m)``, and plain descent is stable up to
-        ``2 / curvature``.
+        ``2 / curvature``. Of AdamW no such rate is known: it divides each step by the gradients'
+        own size, so neither a curvature nor a shorter gradient bounds what it does.
+
+        Raises:
+            ValueError: If a rate that is told by a curvature cannot be had.
 
         >>> from torch import nn
         >>> round(Plan(momentum=0.9).rate(Group(nn.Identity(), rate=1.0, curvature=20.0)), 6)
         0.01
         """
+        if self.optimizer == "adamw" and not (group.curvature is None and group.trust == math.inf):
+            raise ValueError(
+                "a conditioned head learns at a rate that is derived for SGD, and of AdamW none "
+                "is known: give --head published or one-rate and an --lr of AdamW, or leave out "
+                "--optimizer"
+            )
         if group.curvature is None:
             return group.rate
         if not group.curvature > 0:
             raise ValueError("no rate fits training images that all look alike: give more of them")
         return group.rate * (1 - self.momentum) * 2 / group.curvature
+
+
+def power_share(images: float, batch: int, a: float, b: float) -> float:
+    """Give the power schedule's share of the full rate after so many images.
+
+    With the full rate r it is the paper's min(r, batch * (a r) * images^b), over r: so a is the
+    paper's in multiples of r, and counts images where the paper counts tokens. Its prefix is the
+    same however long a run is. Source: Power Scheduler (Shen et al., 2024).
+
+    >>> power_share(100, 4, 1.0, -0.5), power_share(10_000, 4, 1.0, -0.5)
+    (0.4, 0.04)
+    """
+    return min(1.0, batch * a * images**b)

@@ -47,7 +47,7 @@ def stream(
     Args:
         method: What adapts; it stays where this puts it, and as adapted as it is in the end.
         batches: The rows, in the order in which they are answered.
-        plan: How steps are taken; its epochs, warm-up and parts of batches do not count here.
+        plan: How steps are taken; its epochs, schedule and parts of batches do not count here.
         fabric: Device and precision; by default the CPU in float32.
         episodic: Put the method back after each answer, so that each is as if it were the first.
 
@@ -58,7 +58,7 @@ def stream(
     fabric = fabric or Fabric(accelerator="cpu", devices=1)
     method.net.layout = plan.layout
     to_device(method, fabric)
-    plan = replace(plan, warmup=0.0)
+    plan = replace(plan, warmup=0.0, schedule="constant")
     descend = Descent(method, plan, fabric)
     begun, mode = Snapshot(method, descend) if episodic else None, method.training
     method.eval()
