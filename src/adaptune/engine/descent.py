@@ -168,7 +168,7 @@ class Descent:
         check = StepCheck(names, values, fault, *known)
         if self.late:
             self.blocked = torch.maximum(self.blocked, check.broken)
-            self.optimizer.optimizer.found_inf = self.blocked
+            self.optimizer.optimizer.found_inf = self.blocked.reshape(())
             self.checks.append(check)
         else:
             check.refuse(self.method)

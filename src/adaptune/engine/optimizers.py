@@ -103,7 +103,7 @@ def keep_order(optimizer: torch.optim.Optimizer, *, fused: bool) -> None:
     for group in optimizer.param_groups:
         group["fused"] = fused or None
         for one in group["params"]:
-            state = optimizer.state[one] if one in optimizer.state else {}
+            state = optimizer.state.get(one, {})
             for name, known in state.items():
                 if torch.is_tensor(known) and known.shape == one.shape and name != "step":
                     state[name] = torch.empty_like(one).copy_(known)
