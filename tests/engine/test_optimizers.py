@@ -10,6 +10,7 @@ import torch
 from lightning_fabric import Fabric
 from toy import CLASSES, domains, network
 
+from adaptune.commands.settings import settings_by_method
 from adaptune.engine.descent import Descent
 from adaptune.engine.loop import _in_parts, fit
 from adaptune.engine.optimizers import refuse_plan
@@ -19,8 +20,9 @@ from adaptune.methods.ft import FineTune
 from adaptune.methods.gradual_unfreezing import GradualUnfreezing
 from adaptune.networks.layer_groups import layer_shares
 from adaptune.networks.network import Network
+from adaptune.studies.search import space
 from adaptune.tasks.classification import Classification
-from adaptune.types import Group
+from adaptune.types import Between, Group
 
 TASK = Classification(len(CLASSES))
 FABRIC = Fabric(accelerator="cpu", devices=1)
@@ -247,3 +249,13 @@ def test_what_is_usual_stays_out_of_settings():
     assert power.keys() - usual.keys() == {
         *("schedule", "power_a", "power_b", "cooldown", "optimizer", "layer_decay")
     }
+
+
+def test_a_rate_that_is_not_told_is_a_hundredth_for_adamw_and_one_that_is_stays():
+    own, plans = settings_by_method(["ft", "lp-ft"], ["ft.optimizer=adamw", "lp-ft.lr=0.02"])
+    assert own["ft"]["lr"] == 0.0003
+    assert plans["ft"] == {"optimizer": "adamw"}
+    assert own["lp-ft"]["lr"] == 0.02
+    assert settings_by_method(["ft"], ["ft.lr=0.03"], "adamw")[0]["ft"]["lr"] == 0.03
+    assert space("ft", None, "adamw")["lr"] == Between(1e-5, 1e-2)
+    assert space("ft", ["weight_decay"], "adamw") == space("ft", ["weight_decay"])

@@ -127,7 +127,7 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
     """Do what the arguments ask for; give what ``results.json`` holds, and what failed."""
     _check(given)
     names = [name.strip() for name in given.methods.split(",")]
-    options, plans = settings_by_method(names, given.set)
+    options, plans = settings_by_method(names, given.set, given.optimizer)
     folder = make_folder(given.out)
     with Terminal() as terminal:
         sources = open_sources(given, terminal.track)

@@ -15,6 +15,7 @@ from adaptune.commands.open_data import open_data
 from adaptune.commands.options import (
     add_method,
     add_task_choice,
+    find_choice,
     find_method_name,
     print_json,
     record_of,
@@ -66,7 +67,7 @@ def run(words: Sequence[str]) -> None:
     # Settings of runs that were begun by earlier versions have it.
     parser.add_argument("--tensorboard", action="store_true", help=SUPPRESS)
     if name in METHODS:
-        add_method(parser, METHODS[name])
+        add_method(parser, METHODS[name], find_choice(words, "optimizer", Plan.optimizer))
     given = parser.parse_args(words)
     needs = METHODS[name].needs if name in METHODS else Needs()
     required(parser, given, "out")

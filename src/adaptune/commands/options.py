@@ -20,8 +20,8 @@ from adaptune.commands.parser import load_yaml
 from adaptune.commands.parser import record_of as record_of
 from adaptune.data.domains import Loading
 from adaptune.data.listing import Shares
-from adaptune.engine.method import Method, hyperparameters
-from adaptune.engine.plan import Plan
+from adaptune.engine.method import Method, hyperparameters, usual_rates
+from adaptune.engine.plan import USUAL, Plan
 from adaptune.methods import METHODS
 from adaptune.runs.setup import Setup
 from adaptune.runtime.files import to_json
@@ -116,9 +116,11 @@ def add_json(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print results as JSON on stdout")
 
 
-def add_method(parser: Parser, method: type[Method]) -> None:
-    """Add a method's hyper-parameters."""
+def add_method(parser: Parser, method: type[Method], optimizer: str = "sgd") -> None:
+    """Add a method's hyper-parameters; rates begin with what is usual for an optimiser."""
     parser.add_class_arguments(method, skip={"net", "task"})
+    if optimizer != "sgd" and optimizer in USUAL:
+        parser.set_defaults(usual_rates(method, USUAL[optimizer]))
 
 
 def add_task_choice(parser: Parser, words: Sequence[str]) -> str:
@@ -244,14 +246,16 @@ def read_config(file: Path) -> dict[str, Any]:
     return config
 
 
-def method_options(name: str, settings: Sequence[str]) -> dict[str, Any]:
+def method_options(name: str, settings: Sequence[str], optimizer: str = "sgd") -> dict[str, Any]:
     """Read a method's ``OPTION=VALUE`` settings, checked against its signature; defaults fill in.
 
     >>> method_options("ft", ["lr=0.1"])
     {'lr': 0.1, 'batchnorm': 'train'}
+    >>> method_options("ft", [], "adamw")["lr"]
+    0.0003
     """
     parser = Parser(prog=f"--set {name}", exit_on_error=False)
-    add_method(parser, METHODS[name])
+    add_method(parser, METHODS[name], optimizer)
     try:
         return dict(parser.parse_args(as_words(settings)).as_dict())
     except ArgumentError as error:

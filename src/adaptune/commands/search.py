@@ -16,6 +16,7 @@ from adaptune.commands.open_data import open_data
 from adaptune.commands.options import (
     add_method,
     add_task_choice,
+    find_choice,
     find_method_name,
     make_folder,
     print_json,
@@ -104,7 +105,7 @@ def run(words: Sequence[str]) -> None:
     )
     add_task_choice(parser, words)
     if name in METHODS:
-        add_method(parser, METHODS[name])
+        add_method(parser, METHODS[name], find_choice(words, "optimizer", Plan.optimizer))
     given = parser.parse_args(words)
     if name in TRAINING and name not in SEARCHED:
         raise ValueError(
@@ -148,7 +149,7 @@ class Found:
 def _searched(given: Namespace, terminal: Terminal) -> Found:
     """Run one search over the method's ranges."""
     options = {key: given[key] for key in hyperparameters(METHODS[given.method])}
-    over = space(given.method, given.over)
+    over = space(given.method, given.over, given.optimizer)
     study = _study(given, "", options, over, given.budget, terminal)
     trials = _share(study, given.jobs, terminal)
     best = best_of(trials)

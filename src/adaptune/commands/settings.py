@@ -21,8 +21,12 @@ PLANNED = {one.name for one in fields(Plan)} - {"seed"}
 """What a method's own plan may say; seeds are a comparison's."""
 
 
-def settings_by_method(names: Sequence[str], given: Sequence[str]) -> tuple[Settings, Settings]:
+def settings_by_method(
+    names: Sequence[str], given: Sequence[str], optimizer: str = Plan.optimizer
+) -> tuple[Settings, Settings]:
     """Read ``METHOD.OPTION=VALUE``: all settings of each method, and what is said of its plan.
+
+    Rates that are not told are those that are usual for the method's ``optimizer``.
 
     Raises:
         ValueError: If there is no such method or option.
@@ -46,10 +50,11 @@ def settings_by_method(names: Sequence[str], given: Sequence[str]) -> tuple[Sett
             )
         of_plan = _option(rest) in PLANNED - hyperparameters(METHODS[name]).keys()
         (planned if of_plan else own)[name].append(rest)
-    return (
-        {name: method_options(name, settings) for name, settings in own.items()},
-        {name: _plan_options(name, settings) for name, settings in planned.items()},
-    )
+    plans = {name: _plan_options(name, settings) for name, settings in planned.items()}
+    return {
+        name: method_options(name, settings, plans[name].get("optimizer", optimizer))
+        for name, settings in own.items()
+    }, plans
 
 
 def _plan_options(name: str, settings: Sequence[str]) -> dict[str, Any]:

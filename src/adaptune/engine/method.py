@@ -148,10 +148,28 @@ def hyperparameters(kind: type) -> dict[str, inspect.Parameter]:
     }
 
 
-def ranges(kind: type) -> dict[str, Between]:
+def usual_rates(kind: type, times: float) -> dict[str, float]:
+    """Give the defaults of what are learning rates, ``lr`` and ``..._lr``, so many times larger.
+
+    >>> from adaptune.methods.ft import FineTune
+    >>> usual_rates(FineTune, 0.01)
+    {'lr': 0.0003}
+    """
+    return {
+        name: float(f"{one.default * times:.6g}")
+        for name, one in hyperparameters(kind).items()
+        if _is_rate(name)
+    }
+
+
+def _is_rate(name: str) -> bool:
+    return name == "lr" or name.endswith("_lr")
+
+
+def ranges(kind: type, times: float = 1.0) -> dict[str, Between]:
     """Read where a search looks for each option of a method or task, or field of a record.
 
-    What has no range is left out.
+    What has no range is left out; those of learning rates are ``times`` higher.
 
     >>> from adaptune.methods.ft import FineTune
     >>> ranges(FineTune)
@@ -164,7 +182,8 @@ def ranges(kind: type) -> dict[str, Between]:
     for name, hint in hints.items():
         for extra in getattr(hint, "__metadata__", ()):
             if isinstance(extra, Between):
-                found[name] = extra
+                scale = times if _is_rate(name) else 1.0
+                found[name] = Between(extra.low * scale, extra.high * scale)
     return found
 
 

@@ -16,7 +16,10 @@ POWER = ("power_a", "power_b", "cooldown")
 """What the power schedule alone looks at."""
 
 USUAL = {"sgd": 1.0, "adamw": 0.01}
-"""What a method's default rates, and their ranges, are times; signatures give those of SGD."""
+"""What a method's default rates, and their ranges, are times; signatures give those of SGD.
+
+A rate that is told is taken as it is. See `usual_rates`.
+"""
 
 
 @dataclass(frozen=True)

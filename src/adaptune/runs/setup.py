@@ -17,8 +17,8 @@ from adaptune.data.inputs.image import Augment
 from adaptune.data.missing import missing_parts
 from adaptune.engine.evaluate import Evaluation, evaluate, sample_outputs
 from adaptune.engine.loop import Epoch, fit
-from adaptune.engine.method import Method, refuse_head, refuse_options, refuse_task
-from adaptune.engine.plan import Plan
+from adaptune.engine.method import Method, refuse_head, refuse_options, refuse_task, usual_rates
+from adaptune.engine.plan import USUAL, Plan
 from adaptune.networks.backbones import open_backbone, resized
 from adaptune.networks.network import Network
 from adaptune.ops.rejection import UNKNOWN_ABOVE, calibrate_threshold
@@ -228,7 +228,7 @@ def open_session(
 
     Args:
         method: The method's class.
-        options: Its hyper-parameters.
+        options: Its hyper-parameters; a rate that is left out is the optimiser's usual one.
         data: Images, as the network wants them or not yet.
         setting: Backbone, preprocessing, device.
         plan: How long to train; its seed decides the network's random weights.
@@ -242,6 +242,8 @@ def open_session(
     """
     task = task or setting.build_task(data)
     refuse_task(method, type(task))
+    if plan.optimizer != "sgd":
+        options = usual_rates(method, USUAL[plan.optimizer]) | dict(options)
     refuse_options(method, options)
     _refuse_lack(method, data, setting)
     for said in missing_parts(data.classes, data.sets, data.labels):

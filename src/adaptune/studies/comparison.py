@@ -73,7 +73,16 @@ def plan_tuning(
         Tuning(
             folder / domain / name.replace(" ", "-"),
             domain,
-            Search(name, method, own, space(method), without_tests(data), setting, plan, budget),
+            Search(
+                name,
+                method,
+                own,
+                space(method, None, plan.optimizer),
+                without_tests(data),
+                setting,
+                plan,
+                budget,
+            ),
         )
         for domain, data in domains.items()
         for name, (method, own, plan) in variants.items()

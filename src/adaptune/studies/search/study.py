@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from adaptune.data.domains import DomainData
 from adaptune.engine.method import hyperparameters, ranges
-from adaptune.engine.plan import Plan
+from adaptune.engine.plan import USUAL, Plan
 from adaptune.methods import METHODS
 from adaptune.ops.rejection import UNKNOWN_ABOVE
 from adaptune.report.terminal import Terminal
@@ -81,8 +81,12 @@ class Search:
         return options, replace(self.plan, **plan)  # type: ignore[arg-type]
 
 
-def space(method: str, names: Sequence[str] | None = None) -> dict[str, Between]:
+def space(
+    method: str, names: Sequence[str] | None = None, optimizer: str = Plan.optimizer
+) -> dict[str, Between]:
     """Read what can be searched from the signatures of a method and of the plan.
+
+    Rates lie where it is usual for an optimiser.
 
     Without names, everything that the method gives a range is searched.
 
@@ -92,7 +96,7 @@ def space(method: str, names: Sequence[str] | None = None) -> dict[str, Between]
     >>> list(space("daft")), list(space("ft", ["lr", "weight_decay"]))
     (['lr', 'k'], ['lr', 'weight_decay'])
     """
-    own = ranges(METHODS[method])
+    own = ranges(METHODS[method], USUAL[optimizer])
     known = ranges(Plan) | own
     for name in names or ():
         if name not in known:
