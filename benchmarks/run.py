@@ -145,7 +145,7 @@ def run(
     for domain, seed in itertools.product(bench.domains, protocol["seeds"]):
         own = tuned.get(domain, {})
         for name, one in bench.variants.items():
-            values = _options(one)
+            values = _options(one, bench.planned(name))
             values |= own[bench.tuned_as(name)].values if bench.tuned_as(name) in own else {}
             values |= grid.get(domain, {}).get(name, {})
             rates = RATES if protocol.get("rates") else ()
@@ -183,7 +183,7 @@ def run(
 def _tuned(bench: Bench, jobs: int, terminal: Terminal) -> dict[str, dict[str, Tuned]]:
     """Tune each variant with the same budget on each domain, unless it says otherwise."""
     tuned = {
-        name: (one["method"], _options(one), bench.planned(name))
+        name: (one["method"], _options(one, bench.planned(name)), bench.planned(name))
         for name, one in bench.variants.items()
         if bench.tuned_as(name) == name
     }
@@ -205,7 +205,7 @@ def _searched(bench: Bench, jobs: int, terminal: Terminal) -> dict[str, dict[str
         for point in itertools.product(*grid.values()):
             values = dict(zip(grid, point, strict=True))
             said = " ".join(f"{value:.2g}" for value in point)
-            options = _options(bench.variants[name]) | values
+            options = _options(bench.variants[name], bench.planned(name)) | values
             cell = bench.cell(domain, name, f"{name} {said}", options, seed)
             cells[domain, cell.name] = (name, values, cell)
     found, _ = run_cells([cell for *_, cell in cells.values()], jobs=jobs, terminal=terminal)
@@ -221,9 +221,10 @@ def _merit(one: RunResults) -> float:
     return one.measure.merit(number(one.val))
 
 
-def _options(variant: Mapping[str, Any]) -> dict[str, Any]:
+def _options(variant: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
     own = {key: value for key, value in variant.items() if key not in OWN}
-    return method_options(variant["method"], [f"{key}={value}" for key, value in own.items()])
+    said = [f"{key}={value}" for key, value in own.items()]
+    return method_options(variant["method"], said, plan.optimizer)
 
 
 def some(rows: RowSource, number: int, seed: int) -> FileRows:
