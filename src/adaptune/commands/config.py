@@ -27,6 +27,7 @@ def config_of(given: Namespace, *, leave_out: Sequence[str]) -> dict[str, Any]:
     """Give arguments as settings that ``--config`` reads back, from any folder."""
     plan = record_of(Plan, given)
     left = {"config", "json", *leave_out, *(vars(plan).keys() - plan.settings().keys())}
+    left |= {"shots_seed"} if given.get("shots") is None else set()
     kept = {key: value for key, value in given.as_dict().items() if key not in left}
     if given.get("data"):
         kept["data"] = absolute_path(given.data)

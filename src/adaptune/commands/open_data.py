@@ -39,6 +39,8 @@ KINDS: dict[str, Any] = {
     "val_share": float | int,
     "test_share": float | int,
     "ood_images": str,
+    "shots": int,
+    "shots_seed": int,
     "tile": int,
     "overlap": int,
 }

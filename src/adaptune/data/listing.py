@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from adaptune.data.names import compose
+from adaptune.runtime.limits import MOST, SEEDS, check_range
 from adaptune.types import Split
 
 
@@ -100,11 +101,16 @@ class Shares:
         test_share: The share of the images kept for testing.
         ood_images: Which images of other domains are tested: "unseen" leaves out those whose file
             name an image in training or validation has, "all" takes every one.
+        shots: How many images of each class to train on, in each labelled domain; by default all.
+            Validation and tests stay what they are.
+        shots_seed: Which images these are; fewer of one seed are among more of it.
     """
 
     val_share: float = 0.1
     test_share: float = 0.2
     ood_images: Literal["unseen", "all"] = "unseen"
+    shots: int | None = None
+    shots_seed: int = 0
 
     def __post_init__(self) -> None:
         if not (0 <= self.val_share < 1 and 0 <= self.test_share < 1 - self.val_share):
@@ -112,6 +118,8 @@ class Shares:
                 f"the shares for validation ({self.val_share}) and test ({self.test_share}) must "
                 "be at least 0 and leave something to train on"
             )
+        check_range("--shots", self.shots, 1, MOST)
+        check_range("--shots-seed", self.shots_seed, *SEEDS)
 
 
 def split_position(subject: str) -> float:
@@ -163,3 +171,29 @@ def split_by_subject(listing: Listing, shares: Shares) -> Listing:
         return replace(example, split=split)
 
     return replace(listing, examples=tuple(map(decide, examples)), notes=notes)
+
+
+def few_shots(listing: Listing, shots: int, seed: int) -> Listing:
+    """Keep so many training examples of each class, drawn by a stable hash of seed and subject.
+
+    Of one seed the draws are nested. What is not trained on of a class is left out.
+
+    >>> photos = tuple(Example(Path(f"{n}.png"), "cat", "train") for n in range(9))
+    >>> [len(few_shots(Listing("p", photos, ("cat",)), k, 0).examples) for k in (1, 3, 20)]
+    [1, 3, 9]
+    """
+    by_class: dict[str, list[Example]] = {}
+    for one in listing.of("train"):
+        by_class.setdefault(one.label, []).append(one)
+    kept: set[int] = set()
+    for found in by_class.values():
+        drawn = sorted(
+            found, key=lambda one: (split_position(f"{seed} {one.subject}"), str(one.path))
+        )
+        kept |= {id(one) for one in drawn[:shots]}
+    examples = tuple(one for one in listing.examples if one.split != "train" or id(one) in kept)
+    said = (
+        f"{listing.name}: trained on {len(kept)} of {len(listing.of('train'))} training images, "
+        f"at most {shots} a class (--shots-seed {seed} drew them)"
+    )
+    return replace(listing, examples=examples, notes=(*listing.notes, said))

@@ -14,7 +14,7 @@ from adaptune.data.labels import LabelReader, Labels, NoLabels, labels_of
 from adaptune.data.labels.classes import classes_of
 from adaptune.data.labels.mask_table import MaskTable, read_mask_table
 from adaptune.data.labels.masks import counted_table
-from adaptune.data.listing import Example, Listing, Shares, split_by_subject
+from adaptune.data.listing import Example, Listing, Shares, few_shots, split_by_subject
 from adaptune.data.loading import EmptyRows, Loading, RowSource
 from adaptune.data.names import normal_name, refuse_taken
 from adaptune.data.readers.scenes import SceneReader
@@ -157,6 +157,10 @@ def domains_of(
     kept, notes = _kept(meaning, [split_by_subject(one, shares) for one in found.trained])
     hidden = _unseen(shares, kept)
     tests, said = _tested(meaning, found, hidden)
+    if shares.shots is not None:
+        _refuse_shots(labels)
+        kept = [few_shots(one, shares.shots, shares.shots_seed) for one in kept]
+        notes += [one.notes[-1] for one in kept]
     several = len(kept) > 1
     sets: dict[Split, RowSource] = {
         split: _files([e for one in kept for e in one.of(split)], meaning, loading)
@@ -177,6 +181,19 @@ def domains_of(
         target=Target(found.target.name, target, target),
         answers=_answers(labels, meaning, found.target) if oracle else NoAnnotator(),
     )
+
+
+def _refuse_shots(labels: LabelKind) -> None:
+    """Refuse a few images of each class where an image has no class.
+
+    Raises:
+        ValueError: If that is so.
+    """
+    if labels != "class":
+        raise ValueError(
+            f"--shots counts images of a class, and labels are {labels}s: leave it out, or put "
+            "the few images into a folder of their own"
+        )
 
 
 def _meaning(
