@@ -34,6 +34,7 @@ from adaptune.methods.shot import SHOT as SHOT
 from adaptune.methods.soma import SoMA as SoMA
 from adaptune.methods.tent import Tent as Tent
 from adaptune.methods.tram import TRAM as TRAM
+from adaptune.methods.udim import UDIM as UDIM
 
 METHODS: dict[str, type[Method]] = {
     "ft": FineTune,
@@ -48,6 +49,7 @@ METHODS: dict[str, type[Method]] = {
     "tram": TRAM,
     "ibn": IBN,
     "drm": DRM,
+    "udim": UDIM,
     "dann": DANN,
     "gdcan": GDCAN,
     "mcd": MCD,
