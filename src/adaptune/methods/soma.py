@@ -47,7 +47,7 @@ class SoMA(Method):
         *,
         lr: Rate = 0.01,
         rank: int = 16,
-        frozen: float = 1 / 3,
+        frozen: float = 0.334,
         decay: Annotated[float, Between(1e-4, 0.5)] = 0.05,
         batchnorm: BatchNormPolicy = "eval",
     ) -> None:

@@ -71,9 +71,9 @@ def add_minor_components(body: nn.Module, names: Sequence[str], *, rank: int) ->
     """Let the smallest singular components of layers learn, and freeze all else but their biases.
 
     A weight W, (O, I) or a kernel (O, I, h, w) as (O, I h w), is U S V'. Its ``rank`` smallest
-    components become an adapter, B = U_r sqrt(S_r) and A = sqrt(S_r) V_r', and W - B A is frozen, so
-    that at first nothing changes. Of a layer with fewer components all learn. The SVD is whole, and
-    of float64: one by random projections finds the largest. Source: SoMA (Yun et al., 2024).
+    components become an adapter, B = U_r sqrt(S_r) and A = sqrt(S_r) V_r', and W - B A is frozen,
+    so that at first nothing changes. Of a layer with fewer components all learn. The SVD is whole,
+    in float64: one by random projections finds the largest. Source: SoMA (Yun et al., 2024).
 
     Raises:
         ValueError: If peft is not installed.
