@@ -8,10 +8,17 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from adaptune.commands.masks import add_tiles
-from adaptune.commands.open_data import mask_folders, open_run_data, task_of, tiles_of
+from adaptune.commands.open_data import (
+    mask_folders,
+    metric_task,
+    open_run_data,
+    task_of,
+    tiles_of,
+)
 from adaptune.commands.options import (
     Parser,
     add_json,
+    add_label_distances,
     add_masks,
     add_open_set,
     fabric_on,
@@ -20,6 +27,7 @@ from adaptune.commands.options import (
 from adaptune.data.domains import Loading
 from adaptune.data.words import named_folders
 from adaptune.engine.evaluate import evaluate, sample_outputs
+from adaptune.metrics.label_distance import describe_rules
 from adaptune.networks.network import Network
 from adaptune.ops.rejection import UNKNOWN_ABOVE, calibrate_threshold, describe_threshold
 from adaptune.report.terminal import Terminal
@@ -60,6 +68,7 @@ def run(words: Sequence[str]) -> None:
     )
     add_masks(parser)
     add_tiles(parser)
+    add_label_distances(parser)
     add_json(parser)
     given = parser.parse_args(list(words))
     check_range("--unknown-above", given.unknown_above, 0, 1, above=True, below=True)
@@ -69,12 +78,14 @@ def run(words: Sequence[str]) -> None:
     fabric = fabric_on(given.device)
     with Terminal() as terminal:
         tiles = tiles_of(folder, given.tile, given.overlap)
-        task = task_of(net, tiles)
+        metric = metric_task(given.label_distances, net) if given.label_distances else None
+        task = metric or task_of(net, tiles)
         usual = AT_ONCE_OF_MASKS if task.places else AT_ONCE
         loading = Loading(batch_size=given.batch_size or usual, track=terminal.track)
         masks, table = mask_folders(given.labels), given.label_table
+        named, answers = named_folders(given.data), metric.answers if metric else ()
         data = open_run_data(
-            folder, net, loading, named_folders(given.data), masks=masks, table=table, tiles=tiles
+            folder, net, loading, named, masks=masks, table=table, tiles=tiles, answers=answers
         )
         for note in data.notes:
             terminal.say(f"note: {note}")
@@ -87,6 +98,8 @@ def run(words: Sequence[str]) -> None:
             scores[name] = evaluate(net, rows, task, fabric=fabric).scores
         for path, reason in data.problems.items():
             terminal.say(f"left out {path}: {reason}")
+        for name, one in scores.items() if metric else ():
+            terminal.say(f"note: {name}: {describe_rules(one)}")
         terminal.scores(folder.name, scores)
     if given.json:
         told = {"network": str(folder), "scores": scores, "problems": data.problems}

@@ -12,6 +12,7 @@ from jsonargparse import Namespace
 from adaptune.commands.options import read_config
 from adaptune.commands.parser import record_of
 from adaptune.data.domains import DomainData, Loading, Track
+from adaptune.data.label_distances import read_label_distances
 from adaptune.data.labels import Labels, labels_of
 from adaptune.data.labels.classes import classes_of
 from adaptune.data.labels.mask_table import read_mask_table
@@ -24,6 +25,7 @@ from adaptune.ops.windows import WHOLE, Tiles
 from adaptune.runs.folder import best_network
 from adaptune.runs.setup import Setup
 from adaptune.tasks import TASKS
+from adaptune.tasks.by_distance import ByDistance
 from adaptune.tasks.classification import Classification
 from adaptune.tasks.segmentation import Segmentation
 from adaptune.tasks.task import Task
@@ -144,17 +146,19 @@ def open_run_data(
     masks: Mapping[str, Path] | None = None,
     table: str | None = None,
     tiles: Tiles = WHOLE,
+    answers: Sequence[str] = (),
 ) -> DomainData:
     """Open a run's own data, or the data that is named; keep trained subjects out of tests.
 
     Masks and their table are the run's, with those that are given besides; ``tiles`` say how images
-    of test sets are looked at.
+    of test sets are looked at. Classes are the network's, or the ``answers`` that begin with them.
 
     Raises:
         ValueError: If the run does not know its data any more and nothing is named.
     """
     config = _settings(folder / "config.yaml")
     labels = _labels(config, net, masks or {}, table)
+    labels["classes"] = tuple(answers) or labels["classes"]
     common = {"loading": loading, "open_set": net.threshold < 1, **labels}
     if _is_there(config):
         others = named or named_folders(config.get("ood", []))
@@ -171,6 +175,22 @@ def open_run_data(
             f"{folder} does not know its data any more: name some with --data NAME=DIR"
         )
     return data.with_input(net.preprocess, tiles=tiles)
+
+
+def metric_task(file: str, net: Network) -> ByDistance:
+    """Give the task of answering by the distances between labels that a file holds.
+
+    Raises:
+        ValueError: If the file is none, or the network's answers are masks or may be unknown.
+    """
+    if isinstance(net.preprocess, WholeImage) or net.threshold < 1:
+        what = "says unknown by a threshold" if net.threshold < 1 else "labels every place"
+        raise ValueError(
+            f"--label-distances choose one answer an image by all classes' probabilities, and this "
+            f"network {what}: leave it out"
+        )
+    known = read_label_distances(Path(file), net.classes)
+    return ByDistance(len(net.classes), known.names, known.table)
 
 
 def mask_labels(folder: Path, net: Network, table: str | None) -> Labels:

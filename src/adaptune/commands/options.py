@@ -116,6 +116,18 @@ def add_json(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print results as JSON on stdout")
 
 
+def add_label_distances(parser: Parser) -> None:
+    """Let a command answer by a metric on labels."""
+    parser.add_argument(
+        "--label-distances",
+        type=str,
+        metavar="FILE",
+        help="answer what has the least mean squared distance to the truth (Loki), by a CSV of "
+        "distances between labels: a square, a tree child,parent or a graph from,to, also with "
+        "labels that are none of the network's classes",
+    )
+
+
 def add_method(parser: Parser, method: type[Method], optimizer: str = "sgd") -> None:
     """Add a method's hyper-parameters; rates begin with what is usual for an optimiser."""
     parser.add_class_arguments(method, skip={"net", "task"})

@@ -10,8 +10,14 @@ from jsonargparse import Namespace
 from lightning_fabric import Fabric
 
 from adaptune.commands.masks import add_tiles, places_of, save_mask, save_probabilities
-from adaptune.commands.open_data import tiles_of
-from adaptune.commands.options import Parser, add_json, fabric_on, print_json
+from adaptune.commands.open_data import metric_task, tiles_of
+from adaptune.commands.options import (
+    Parser,
+    add_json,
+    add_label_distances,
+    fabric_on,
+    print_json,
+)
 from adaptune.commands.outputs import make_folder, writable_file
 from adaptune.commands.predictions import COLUMNS, PredictionLines
 from adaptune.data.domains import Loading
@@ -29,6 +35,7 @@ from adaptune.runs.folder import best_network
 from adaptune.runs.masks import MaskMaker
 from adaptune.runtime.limits import MOST
 from adaptune.tasks.classification import Classification
+from adaptune.tasks.task import Task
 
 
 def run(words: Sequence[str]) -> None:
@@ -55,18 +62,21 @@ def run(words: Sequence[str]) -> None:
         help="of masks: write the classes' probabilities too, a NumPy file (classes, height, "
         "width) of float16 beside each mask",
     )
+    add_label_distances(parser)
     add_json(parser)
     given = parser.parse_args(list(words))
     files, notes = image_files(given.files)
     if not files:
         raise ValueError("; ".join([f"no image files in {', '.join(given.files)}", *notes]))
     net = Network.load(best_network(Path(given.run)))
+    metric = given.label_distances
+    task = metric_task(metric, net) if metric else Classification(len(net.classes))
     fabric = fabric_on(given.device)
     to_device(net.eval(), fabric)
     if isinstance(net.preprocess, WholeImage):
         _write_masks(given, files, notes, net, fabric)
     else:
-        _write_lines(given, files, notes, net, fabric)
+        _write_lines(given, files, notes, net, fabric, task)
 
 
 def _write_masks(
@@ -102,7 +112,12 @@ def _write_masks(
 
 
 def _write_lines(
-    given: Namespace, files: Sequence[Path], notes: Sequence[str], net: Network, fabric: Fabric
+    given: Namespace,
+    files: Sequence[Path],
+    notes: Sequence[str],
+    net: Network,
+    fabric: Fabric,
+    task: Task,
 ) -> None:
     named = "predictions.csv" if given.out is None else given.out
     place = writable_file(named, "predictions.csv")
@@ -116,7 +131,7 @@ def _write_lines(
             terminal.say(f"note: {note}")
         loading = Loading(given.batch_size, track=terminal.track)
         reader = StreamReader(files, input_of(net.preprocess), loading)
-        lines = PredictionLines(files, net, Classification(len(net.classes)), reader.problems)
+        lines = PredictionLines(files, net, task, reader.problems)
         writer = csv.writer(out)
         writer.writerow(COLUMNS)
         for batch in reader.batches("predicting"):

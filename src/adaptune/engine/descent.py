@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -104,6 +105,9 @@ class Descent:
         if isinstance(rule, Sharp):
             with uncounted(self.method):
                 self._sharpen(rule, done, evaluate, params)
+                if rule.beside is not None:
+                    more = self._slope(rule.beside, params)
+                    done = replace(done, terms=done.terms | more.terms)
         if self.last:
             self._move(params)
         return done

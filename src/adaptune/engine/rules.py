@@ -25,7 +25,9 @@ class Sharp:
     ``radius`` is a number, or a mean over the rows of the batch, that is made from the objective
     as it was before the climb: without gradients, with the same random numbers and precision as
     the objective, and without moving running statistics. ``adaptive`` measures the climb of each
-    weight by the weight's size. Sources: SAM (Foret et al., 2021), ASAM (Kwon et al., 2021).
+    weight by the weight's size. ``beside`` is a further objective, whose gradient is taken where
+    the weights are and added: the climb knows nothing of it, and running statistics do not follow
+    its passes. Sources: SAM (Foret et al., 2021), ASAM (Kwon et al., 2021).
 
     >>> Sharp(0.05).distance(Objective({"task": torch.tensor(3.0)}, torch.zeros(1, 2)))
     tensor(0.0500)
@@ -33,6 +35,7 @@ class Sharp:
 
     radius: float | Callable[[Objective], Tensor]
     adaptive: bool = False
+    beside: Callable[[], Objective] | None = None
 
     def distance(self, done: Objective) -> Tensor:
         """Say how far to climb from where ``done`` was evaluated: a scalar."""

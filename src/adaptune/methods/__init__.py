@@ -31,8 +31,10 @@ from adaptune.methods.samda import SAMDA as SAMDA
 from adaptune.methods.sfda2 import SFDA2 as SFDA2
 from adaptune.methods.sfda_seg import SFDASeg as SFDASeg
 from adaptune.methods.shot import SHOT as SHOT
+from adaptune.methods.soma import SoMA as SoMA
 from adaptune.methods.tent import Tent as Tent
 from adaptune.methods.tram import TRAM as TRAM
+from adaptune.methods.udim import UDIM as UDIM
 
 METHODS: dict[str, type[Method]] = {
     "ft": FineTune,
@@ -42,10 +44,12 @@ METHODS: dict[str, type[Method]] = {
     "l2-sp": L2SP,
     "gradual-unfreezing": GradualUnfreezing,
     "lora": LoRA,
+    "soma": SoMA,
     "sam": SAM,
     "tram": TRAM,
     "ibn": IBN,
     "drm": DRM,
+    "udim": UDIM,
     "dann": DANN,
     "gdcan": GDCAN,
     "mcd": MCD,

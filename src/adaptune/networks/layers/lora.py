@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 
 def add_lora(body: nn.Module, *, rank: int, alpha: float) -> list[str]:
@@ -21,19 +23,82 @@ def add_lora(body: nn.Module, *, rank: int, alpha: float) -> list[str]:
     Raises:
         ValueError: If peft is not installed, or there is no such layer.
     """
+    names = adaptable_layers(body)
+    _inject(body, dict.fromkeys(names, rank), alpha / rank)
+    return names
+
+
+def _inject(body: nn.Module, ranks: dict[str, int], scale: float = 1.0) -> None:
+    """Put an adapter of a rank of its own on each layer that is named, and freeze all else."""
     if importlib.util.find_spec("peft") is None:
         raise ValueError("low-rank adapters need peft: pip install 'adaptune[peft]'")
+    from peft import LoraConfig, inject_adapter_in_model
+
+    own = {f"^{re.escape(name)}": rank for name, rank in ranks.items()}
+    alphas = {name: scale * rank for name, rank in own.items()}
+    most = max(ranks.values())
+    inject_adapter_in_model(
+        LoraConfig(
+            r=most,
+            lora_alpha=scale * most,
+            target_modules="|".join(map(re.escape, ranks)),
+            rank_pattern=own,
+            alpha_pattern=alphas,
+        ),
+        body,
+    )
+
+
+def adaptable_layers(body: nn.Module) -> list[str]:
+    """Name the layers that can have an adapter, in order.
+
+    Raises:
+        ValueError: If there is none.
+
+    >>> adaptable_layers(nn.Sequential(nn.Linear(4, 2), nn.ReLU(), nn.Linear(2, 2)))
+    ['0', '2']
+    """
     names = [name for name, layer in body.named_modules() if name and adaptable(layer)]
     if not names:
         raise ValueError(
             "low-rank adapters go on linear layers and convolutions of one group, and the network "
             "has none below its head: take another backbone"
         )
-    from peft import LoraConfig, inject_adapter_in_model
-
-    targets = "|".join(map(re.escape, names))
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=alpha, target_modules=targets), body)
     return names
+
+
+def add_minor_components(body: nn.Module, names: Sequence[str], *, rank: int) -> None:
+    """Let the smallest singular components of layers learn, and freeze all else but their biases.
+
+    A weight W, (O, I) or a kernel (O, I, h, w) as (O, I h w), is U S V'. Its ``rank`` smallest
+    components become an adapter, B = U_r sqrt(S_r) and A = sqrt(S_r) V_r', and W - B A is frozen,
+    so that at first nothing changes. Of a layer with fewer components all learn. The SVD is whole,
+    in float64: one by random projections finds the largest. Source: SoMA (Yun et al., 2024).
+
+    Raises:
+        ValueError: If peft is not installed.
+    """
+    _inject(body, {name: min(rank, *_matrix(body, name).shape) for name in names})
+    for name in names:
+        layer: Any = body.get_submodule(name)
+        base, (key,) = layer.get_base_layer(), layer.lora_A
+        a, b = layer.lora_A[key].weight, layer.lora_B[key].weight
+        left, sizes, right = torch.linalg.svd(
+            base.weight.detach().flatten(1).double(), full_matrices=False
+        )
+        root = sizes[-len(a) :].sqrt()
+        with torch.no_grad():
+            b.copy_((left[:, -len(a) :] * root).view_as(b))
+            a.copy_((root[:, None] * right[-len(a) :]).view_as(a))
+            base.weight.sub_((b.flatten(1) @ a.flatten(1)).view_as(base.weight))
+        if base.bias is not None:
+            base.bias.requires_grad_(True)
+
+
+def _matrix(body: nn.Module, name: str) -> Tensor:
+    weight: Any = body.get_submodule(name).weight
+    flat: Tensor = weight.flatten(1)
+    return flat
 
 
 def adaptable(layer: nn.Module) -> bool:
