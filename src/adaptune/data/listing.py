@@ -14,12 +14,16 @@ from adaptune.types import Split
 
 @dataclass(frozen=True)
 class Part:
-    """Where an image lies within another file: its name there, its first byte and how many."""
+    """Where an image lies within another file: its name there, its first byte and how many.
+
+    Of a remote object, or a part of one, ``version`` is what its store calls these contents.
+    """
 
     file: Path
     member: str
     offset: int
     size: int
+    version: str = ""
 
 
 @dataclass(frozen=True)

@@ -20,13 +20,15 @@ TableRows = list[tuple[str, list[str]]]
 """The values of each row, and where it stands."""
 
 
-def read_manifest(file: Path, name: str, *, masks: bool = False) -> dict[str, Listing]:
+def read_manifest(
+    file: Path, name: str, *, masks: bool = False, folder: Path | None = None
+) -> dict[str, Listing]:
     """List the images of a table ``path,label[,domain,split]``, one listing a domain.
 
-    Paths are relative to the table. Without a domain column all rows are one domain, ``name``.
-    Domains come in the order in which the table first names them. Blanks around labels are no part
-    of them. Rows that name what a program left behind are counted in a note. Labels that are
-    ``masks`` may stand in a column of that name, ``mask``, and be left out.
+    Paths are relative to the table, or to a ``folder``. Without a domain column all rows are one
+    domain, ``name``. Domains come in the order in which the table first names them. Blanks around
+    labels are no part of them. Rows that name what a program left behind are counted in a note.
+    Labels that are ``masks`` may stand in a column of that name, ``mask``, and be left out.
 
     Raises:
         ValueError: If the table is missing or damaged, lacks a column, holds no row, has rows of
@@ -52,7 +54,7 @@ def read_manifest(file: Path, name: str, *, masks: bool = False) -> dict[str, Li
         elif left is not None:
             passed.setdefault(domain, Passed()).leave(left)
         else:
-            domains.setdefault(domain, []).append(_example(file.parent, row))
+            domains.setdefault(domain, []).append(_example(folder or file.parent, row))
             if row["label"] != row["label"].strip():
                 blank.setdefault(domain, []).append(where)
     if wrong:
