@@ -12,7 +12,7 @@ from adaptune.data.names import compose
 from adaptune.types import Split
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Part:
     """Where an image lies within another file: its name there, its first byte and how many.
 
@@ -26,7 +26,7 @@ class Part:
     version: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Example:
     """An image file, its class by name, and the split that its source gave it, if any.
 
