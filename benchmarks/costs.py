@@ -123,6 +123,21 @@ def growth(results: Results) -> str:
     return markdown(head, rows)
 
 
+def manifests(results: Results) -> str:
+    """What listing tables of so many rows takes."""
+    rows = [
+        [
+            f"{one['manifest rows']:,}",
+            f"{one['file']:.1f}",
+            f"{one['seconds']:.1f}",
+            f"{one['held']:.0f}",
+            f"{one['peak']:.0f}",
+        ]
+        for one in results["rows"]
+    ]
+    return markdown(["rows", "MB of the file", "seconds", "MB held", "MB at the peak"], rows)
+
+
 def ratios(results: Results) -> str:
     """Seconds of ours over those of the bare work, pair by pair."""
     rows = [

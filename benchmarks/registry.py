@@ -125,6 +125,7 @@ MEASUREMENTS = (
     Measurement("speed", "ours over the bare work, in pairs", PACKAGES, "speed"),
     Measurement("probe-speed", "the linear probe beside scikit-learn", PACKAGES, "probe_speed"),
     Measurement("exports", "exported networks beside themselves", "made", "exports"),
+    Measurement("manifests", "Parquet manifests of a million rows", "made", "manifests"),
     Measurement("growth", "how time and memory grow with the data", "made", "growth"),
     Measurement(
         "own-size", "masks scored at their own size, beside forward passes", "made", "own_size"

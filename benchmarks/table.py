@@ -46,6 +46,7 @@ KINDS: dict[str, Callable[[Results], str]] = {
         costs.kills,
         costs.probes,
         costs.growth,
+        costs.manifests,
         costs.ratios,
         costs.sampled,
         costs.steps,

@@ -19,7 +19,16 @@ from adaptune.studies.advice import Facts, Rule, advise
 FLAGS = {"--advise", "--json", "--oracle", "--open-set", "--rates"}
 """Options of a comparison without a value."""
 
-COMPARING = {"--methods", "--seeds", "--set", "--domains", "--tune", "--untuned", "--jobs"}
+COMPARING = {
+    "--methods",
+    "--seeds",
+    "--set",
+    "--domains",
+    "--tune",
+    "--untuned",
+    "--jobs",
+    "--executor",
+}
 """Options that `adaptune fit` has no use for, beside flags."""
 
 OF_DATA = {"--source", "--classes", "--domain", "--val-share", "--test-share"}

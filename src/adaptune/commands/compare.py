@@ -13,6 +13,7 @@ from jsonargparse import Namespace
 from adaptune.commands.advice import give_advice
 from adaptune.commands.choices import MOST_JOBS, MOST_SEEDS, MOST_TRIALS
 from adaptune.commands.config import config_of, config_text, yaml_text
+from adaptune.commands.executor import add_executor, found_by_workers
 from adaptune.commands.in_turn import OWN as OWN_DOMAIN
 from adaptune.commands.in_turn import Source, check_domains, open_sources
 from adaptune.commands.options import (
@@ -37,7 +38,10 @@ from adaptune.studies.comparison import RATES, Tuned, plan_tuning, robustness, s
 from adaptune.studies.grid import Cell, Failure, run_cells
 from adaptune.studies.oracle import oracle_gaps, with_agreement
 
-OWN = ("out", "methods", "seeds", "set", "domains", "tune", "untuned", "rates", "jobs", "advise")
+OWN = (
+    *("out", "methods", "seeds", "set", "domains", "tune", "untuned", "rates"),
+    *("jobs", "executor", "advise"),
+)
 """Options that a single run has no use for."""
 
 
@@ -97,6 +101,7 @@ def run(words: Sequence[str]) -> None:
         between=(1, MOST_JOBS),
         help="runs at a time, each in a process",
     )
+    add_executor(parser)
     parser.add_argument(
         "--advise",
         action="store_true",
@@ -126,6 +131,7 @@ def run(words: Sequence[str]) -> None:
 def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
     """Do what the arguments ask for; give what ``results.json`` holds, and what failed."""
     _check(given)
+    given = found_by_workers(given) if given.executor else given
     names = [name.strip() for name in given.methods.split(",")]
     options, plans = settings_by_method(names, given.set, given.optimizer)
     folder = make_folder(given.out)
@@ -143,12 +149,14 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
             trials = plan_tuning(
                 variants, domains, setting_of(given), budget=given.tune, folder=folder / "tuning"
             )
-            tuned = tune(trials, jobs=given.jobs, terminal=terminal)
+            tuned = tune(trials, jobs=given.jobs, terminal=terminal, executor=given.executor)
             for domain, one in tuned.items():
                 for name, chosen in one.items():
                     terminal.say(f"{domain}, {name}: {_listed(chosen.values)}")
         cells = list(_cells(given, sources, options, plans, tuned))
-        found, failures = run_cells(cells, jobs=given.jobs, terminal=terminal)
+        found, failures = run_cells(
+            cells, jobs=given.jobs, terminal=terminal, executor=given.executor
+        )
         if given.rates:  # that some rates are too high is what the sweep is to find out
             failures = [one for one in failures if not one.reason.startswith("FloatingPointError")]
         if not found:
@@ -166,7 +174,10 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
             results["tuned"] = tuned
         if given.rates:
             results["rates"] = robustness(found)
-        write_text(folder / "config.yaml", config_text(given, leave_out=("out", "jobs", "advise")))
+        write_text(
+            folder / "config.yaml",
+            config_text(given, leave_out=("out", "jobs", "executor", "advise")),
+        )
         write_text(folder / "results.json", json.dumps(to_json(results), indent=1) + "\n")
         page = write_comparison_report(folder)
         terminal.results(found, results["summary"])

@@ -19,7 +19,7 @@ from adaptune.data.labels.mask_table import read_mask_table
 from adaptune.data.listing import Shares
 from adaptune.data.loading import EmptyRows
 from adaptune.data.opening import open_domains, other_domains
-from adaptune.data.words import named_folders, read_place
+from adaptune.data.words import is_there, named_folders, read_place
 from adaptune.networks.network import Network, WholeImage
 from adaptune.ops.windows import WHOLE, Tiles
 from adaptune.runs.folder import best_network
@@ -213,7 +213,7 @@ def open_source_data(folder: Path, net: Network, loading: Loading) -> DomainData
 
 
 def _is_there(config: Mapping[str, Any]) -> bool:
-    return "data" in config and Path(config["data"]).exists()
+    return "data" in config and is_there(config["data"])
 
 
 def _labels(

@@ -40,7 +40,8 @@ def training_parser(command: str, description: str, *, skip: frozenset[str]) -> 
         nargs="?",
         type=str,
         default=SUPPRESS,  # any other default would take the place of what --config says
-        help="a folder of class folders, a CSV or Parquet manifest, tars, or hf:FOLDER_OR_NAME",
+        help="a folder of class folders, a CSV or Parquet manifest, tars, or hf:FOLDER_OR_NAME; "
+        "all but the last may lie in a remote store, as s3://BUCKET/FOLDER",
     )
     parser.add_argument("--out", type=str, help="the folder that results go to")
     add_ood(parser)

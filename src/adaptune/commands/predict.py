@@ -24,8 +24,8 @@ from adaptune.data.domains import Loading
 from adaptune.data.files import image_files
 from adaptune.data.inputs import input_of
 from adaptune.data.inputs.image import read_image
-from adaptune.data.inputs.pixels import UnreadableError
 from adaptune.data.names import printable
+from adaptune.data.sample import UnreadableError
 from adaptune.data.stream_reader import StreamReader
 from adaptune.engine.batches import to_device
 from adaptune.engine.evaluate import logits_of

@@ -12,6 +12,7 @@ from jsonargparse import Namespace
 
 from adaptune.commands.choices import MOST_JOBS, MOST_TRIALS, SEARCHED, TRAINING, as_choices
 from adaptune.commands.config import config_of, yaml_text
+from adaptune.commands.executor import add_executor, found_by_workers
 from adaptune.commands.open_data import open_data
 from adaptune.commands.options import (
     add_method,
@@ -34,6 +35,7 @@ from adaptune.results.score import Measure
 from adaptune.results.trial import Trial, best_of
 from adaptune.runtime.files import to_json, write_text
 from adaptune.runtime.machine import describe_machine
+from adaptune.studies.cluster import count_workers
 from adaptune.studies.comparison import without_tests
 from adaptune.studies.grid import Failure, spread
 from adaptune.studies.search import Search, search, space
@@ -43,7 +45,7 @@ HEAD_RATES = (10.0, 3.0, 1.0, 0.3, 0.1)
 FIRST_HEAD_RATE = 1.0
 """The head's rate while the paper's first step looks for the body's."""
 
-OWN = ("out", "budget", "over", "storage", "study", "jobs", "paper")
+OWN = ("out", "budget", "over", "storage", "study", "jobs", "executor", "paper")
 """Options that a single run has no use for."""
 
 
@@ -98,6 +100,7 @@ def run(words: Sequence[str]) -> None:
         between=(1, MOST_JOBS),
         help="trials at a time, each in a process",
     )
+    add_executor(parser)
     parser.add_argument(
         "--paper",
         action="store_true",
@@ -113,6 +116,7 @@ def run(words: Sequence[str]) -> None:
             f"compare DATA --from RUN --target DIR --methods {name} --tune {given.budget} tunes it"
         )
     required(parser, given, "data", "out")
+    given = found_by_workers(given) if given.executor else given
     folder = make_folder(given.out)
     with Terminal() as terminal:
         found = _paper(given, terminal) if given.paper else _searched(given, terminal)
@@ -151,7 +155,7 @@ def _searched(given: Namespace, terminal: Terminal) -> Found:
     options = {key: given[key] for key in hyperparameters(METHODS[given.method])}
     over = space(given.method, given.over, given.optimizer)
     study = _study(given, "", options, over, given.budget, terminal)
-    trials = _share(study, given.jobs, terminal)
+    trials = _share(study, given, terminal)
     best = best_of(trials)
     return Found(best.values, best, trials)
 
@@ -166,10 +170,10 @@ def _paper(given: Namespace, terminal: Terminal) -> Found:
     options = {key: given[key] for key in hyperparameters(METHODS["daft"])}
     options |= {"head": "published", "head_lr": FIRST_HEAD_RATE, "batchnorm": "eval"}
     first = _study(given, "-body", options, {"lr": BODY_RATES}, len(BODY_RATES), terminal)
-    trials = _share(first, given.jobs, terminal)
+    trials = _share(first, given, terminal)
     options |= {"lr": best_of(trials).values["lr"], "batchnorm": "converted"}
     second = _study(given, "-head", options, {"head_lr": HEAD_RATES}, len(HEAD_RATES), terminal)
-    more = _share(second, given.jobs, terminal)
+    more = _share(second, given, terminal)
     best = best_of(more)
     return Found({**options, **best.values}, best, [*trials, *more])
 
@@ -184,16 +188,24 @@ def _study(
 ) -> Study:
     plan = record_of(Plan, given)
     data = open_data(given, seed=plan.seed, track=terminal.track)
-    data = without_tests(data) if given.jobs > 1 else data.without_tests()
+    data = without_tests(data) if given.jobs > 1 or given.executor else data.without_tests()
     name = given.study or f"{given.method}-{Path(given.data).stem}"
     setting = setting_of(given)
     what = Search(name + part, given.method, options, over, data, setting, plan, budget)
     return Study(what, Path(given.out), given.storage)
 
 
-def _share(study: Study, jobs: int, terminal: Terminal) -> list[Trial]:
-    """Let several processes work on one study."""
-    parts = spread(_work, [study] * jobs, jobs=jobs, terminal=terminal, label="processes")
+def _share(study: Study, given: Namespace, terminal: Terminal) -> list[Trial]:
+    """Let several processes work on one study, here or by the workers of an executor."""
+    executor = given.executor
+    parts = spread(
+        _work,
+        [study] * (count_workers(executor) if executor else given.jobs),
+        jobs=given.jobs,
+        terminal=terminal,
+        label="processes",
+        executor=executor,
+    )
     for _, done in parts:
         if isinstance(done, Failure):
             raise ValueError(f"{done.cell} failed: {done.reason}")

@@ -30,6 +30,9 @@ Pixels = NDArray[np.uint8]
 
 A mask is (H, W, 1)."""
 
+Place = tuple[Path, int, str]
+"""Where an image lies: its file, its first byte there, and the version of a remote object."""
+
 Fresh = tuple[str, Pixels]
 """An image that was decoded and waits to be kept, under its key."""
 
@@ -78,17 +81,16 @@ class Store(ABC):
     def lack(self) -> str:
         """Say what there is too little of, if that is so."""
 
-    def found(self, file: Path, offset: int, made: str, read: Callable[[], Tensor]) -> Tensor:
+    def found(self, place: Place, made: str, read: Callable[[], Tensor]) -> Tensor:
         """Give an image (3, H, W), or a mask (1, H, W), as it was kept, or read it to be kept.
 
         Args:
-            file: Where it lies, from byte ``offset`` on.
-            offset: 0, unless the file holds several.
+            place: Where it lies.
             made: What was made of it.
             read: Reads and makes it.
         """
         try:
-            key = key_of(file, offset, made)
+            key = key_of(*place, made)
         except OSError:
             return read()  # which says what is wrong with the file
         pixels = self.get(key)
@@ -135,7 +137,7 @@ class NoCache(Store):
 
     kind = "none"
 
-    def found(self, file: Path, offset: int, made: str, read: Callable[[], Tensor]) -> Tensor:
+    def found(self, place: Place, made: str, read: Callable[[], Tensor]) -> Tensor:
         """Read an image."""
         return read()
 
@@ -235,21 +237,30 @@ def store_of(kind: Cache) -> Store:
     (True, 'none')
     """
     if kind == "disk":
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        return DiskCache(Path(home) / "adaptune" / "images")
+        return DiskCache(cache_home() / "images")
     return MemoryCache() if kind == "ram" else NoCache()
 
 
-def key_of(file: Path, offset: int, made: str) -> str:
+def cache_home() -> Path:
+    """Give the folder below which this machine's disk caches lie."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adaptune"
+
+
+def key_of(file: Path, offset: int, version: str, made: str) -> str:
     """Name an image by its file, the size and times of that, and what was made of it.
+
+    Of a remote object a ``version`` stands for size and times.
 
     Raises:
         OSError: If there is no such file.
 
     >>> here = Path(__file__)
-    >>> key_of(here, 0, "resized") == key_of(here, 0, "resized") != key_of(here, 1, "resized")
+    >>> key_of(here, 0, "", "small") == key_of(here, 0, "", "small") != key_of(here, 1, "", "small")
     True
     """
+    if version:
+        told = repr((str(file), version, offset, made, *VERSIONS))
+        return blake2b(told.encode(errors="surrogateescape"), digest_size=16).hexdigest()
     status = file.stat()
     said = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, offset, made, *VERSIONS)
     name = os.fsencode(os.path.abspath(file))  # noqa: PTH100 - Path.absolute leaves .. in

@@ -11,11 +11,12 @@ from typing import Any
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from adaptune.data.cache import Cache, Store, key_of, store_of
+from adaptune.data.cache import Cache, Place, Store, key_of, store_of
 from adaptune.data.inputs import Input
 from adaptune.data.labels import LabelReader
 from adaptune.data.listing import Example, Part
 from adaptune.data.names import printable
+from adaptune.data.objects import UnreachableError
 from adaptune.data.sample import Sample, Unreadable, seeded
 
 
@@ -69,15 +70,16 @@ class FileRows(Dataset[Sample | Unreadable]):
         try:
             x, y = self._fixed(example), self._label(example)
         except OSError as error:
-            return Unreadable(printable(example.path), str(error))
+            gone = isinstance(error, UnreachableError)
+            return Unreadable(printable(example.path), str(error), stops=gone)
         with seeded(seed):
             return *self.input.varied(x, y), row
 
     def _fixed(self, example: Example) -> Tensor:
         if not self.input.made:
             return self.input.fixed(example)
-        file, offset = _place(example.path, example.part)
-        return self.store.found(file, offset, self.input.made, partial(self.input.fixed, example))
+        place = _place(example.path, example.part)
+        return self.store.found(place, self.input.made, partial(self.input.fixed, example))
 
     def _label(self, example: Example) -> Tensor:
         """Give the label; one of a file is kept as long as that and the example's own are."""
@@ -87,11 +89,11 @@ class FileRows(Dataset[Sample | Unreadable]):
             made = f"{self.meaning.made} of {key_of(*_place(example.path, example.part), '')}"
         except OSError:
             return self.meaning.read(example)  # which says what is wrong
-        file, offset = _place(Path(example.label), example.label_part)
+        place = _place(Path(example.label), example.label_part)
         return self.store.found(
-            file, offset, made, lambda: self.meaning.read(example).unsqueeze(0)
+            place, made, lambda: self.meaning.read(example).unsqueeze(0)
         ).squeeze(0)
 
 
-def _place(path: Path, part: Part | None) -> tuple[Path, int]:
-    return (part.file, part.offset) if part else (path, 0)
+def _place(path: Path, part: Part | None) -> Place:
+    return (part.file, part.offset, part.version) if part else (path, 0, "")

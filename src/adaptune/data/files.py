@@ -12,6 +12,7 @@ from pathlib import Path, PurePath
 from PIL import Image
 
 from adaptune.data.names import first_few, printable, sort_key
+from adaptune.data.words import address_of, is_remote
 
 KINDS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """What is opened, whatever its name ends in; some other kinds would start programs."""
@@ -186,12 +187,20 @@ def image_files(given: Iterable[Path | str]) -> tuple[list[Path], list[str]]:
     A file that is named is taken whatever it is called. Beside the files comes what was passed
     over, in sentences.
 
+    Raises:
+        ValueError: If one lies in a remote store.
+
     >>> image_files([".hidden.txt"])
     ([PosixPath('.hidden.txt')], [])
     """
     files: list[Path] = []
     notes: list[str] = []
     for path in map(Path, given):
+        if is_remote(path):
+            raise ValueError(
+                f"{address_of(path)} lies in a remote store, and images that are answered one by "
+                "one are files of this machine: copy them, or give evaluate --data NAME=ADDRESS"
+            )
         if path.is_dir():
             passed = Passed()
             files += images_below(path, passed)

@@ -13,17 +13,21 @@ from adaptune.runtime.limits import MOST, SEEDS, check_range
 from adaptune.types import Split
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Part:
-    """Where an image lies within another file: its name there, its first byte and how many."""
+    """Where an image lies within another file: its name there, its first byte and how many.
+
+    Of a remote object, or a part of one, ``version`` is what its store calls these contents.
+    """
 
     file: Path
     member: str
     offset: int
     size: int
+    version: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Example:
     """An image file, its class by name, and the split that its source gave it, if any.
 

@@ -25,6 +25,10 @@ class Unreadable:
     stops: bool = False
 
 
+class UnreadableError(OSError):
+    """A file that is not read as an image; its message says why and what to do."""
+
+
 class WrongItemError(Exception):
     """An item of a data set that is not what it should be; no run goes on without it."""
 

@@ -11,8 +11,9 @@ from adaptune.data.names import normal_name, on_disk
 from adaptune.data.readers.arrow import is_hosted, read_arrow
 from adaptune.data.readers.folder import is_flat, read_flat, read_folder
 from adaptune.data.readers.manifest import SUFFIXES, read_manifest
+from adaptune.data.readers.remote import read_remote
 from adaptune.data.readers.tars import is_tars, read_tars
-from adaptune.data.words import read_place, read_word
+from adaptune.data.words import is_remote, read_place, read_word
 
 ListingReader = Callable[[Path, str], list[Listing]]
 """Lists what lies in a place, one listing a domain, of which a single one has the name given."""
@@ -75,18 +76,24 @@ def find_domains(
 
 
 def read_source(path: Path, name: str) -> list[Listing]:
-    """List what a folder, a manifest, tars or ``hf:`` data sets hold, one listing a domain.
+    """List what a folder, a manifest, tars, ``hf:`` or ``s3://`` places hold, one listing a domain.
 
     A manifest's only domain is called ``name``; of several, each has a name of its own below it.
     """
     path, name, table = on_disk(path), normal_name(name), normal_name(path.stem)
+    if is_remote(path):
+        return named_domains(read_remote(path, name), name, table)
     if is_hosted(path):
         return [read_arrow(path, name)]
     if is_tars(path):
         return [read_tars(path, name)]
     if path.suffix.lower() not in SUFFIXES:
         return [read_folder(path, name)]
-    domains = list(read_manifest(path, name).values())
+    return named_domains(list(read_manifest(path, name).values()), name, table)
+
+
+def named_domains(domains: list[Listing], name: str, table: str) -> list[Listing]:
+    """Name the domains of a place: a single one as it is asked for, several below that name."""
     if len(domains) == 1:
         return [replace(domains[0], name=name)]
     if name == table:
@@ -137,9 +144,12 @@ def _target(word: str, read: ListingReader) -> Listing:
     path = said.path
     own = path.stem if path.suffix.lower() in SUFFIXES else path.resolve().name
     name = said.name or normal_name(own)
-    if read is read_source and path.is_dir() and is_flat(path):
+    if read is read_source and is_remote(path):
+        found = read_remote(path, name, flat=True)
+    elif read is read_source and path.is_dir() and is_flat(path):
         return read_flat(path, name)
-    found = read(path, name)
+    else:
+        found = read(path, name)
     if len(found) > 1:
         raise ValueError(
             f"{path} holds {len(found)} domains and one is adapted to: give each a table of its own"

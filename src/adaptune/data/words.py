@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,28 @@ from adaptune.data.names import normal_name, on_disk, refuse_taken
 
 HOSTED = "hf:"
 """What stands before a data set of Hugging Face: a folder, or a name on its hub."""
+
+
+REMOTE = re.compile(r"(?!hf:)([a-z][a-z0-9+.-]+):/+")
+"""How the address of a remote store begins, as a word or as a path of it: s3:// or s3:/."""
+
+
+def is_remote(place: Path | str) -> bool:
+    """Tell whether a place lies in a store that fsspec opens.
+
+    >>> is_remote("s3://photos/cat"), is_remote(Path("s3://photos/cat")), is_remote("hf:/photos")
+    (True, True, False)
+    """
+    return REMOTE.match(str(place)) is not None
+
+
+def address_of(place: Path | str) -> str:
+    """Write a remote place as stores read it.
+
+    >>> address_of(Path("s3://photos/cat"))
+    's3://photos/cat'
+    """
+    return REMOTE.sub(lambda found: f"{found[1]}://", str(place), count=1)
 
 
 @dataclass(frozen=True)
@@ -38,7 +61,7 @@ def read_word(word: str) -> NamedPlace:
 def read_place(word: str) -> NamedPlace:
     """Read DIR or NAME=DIR; where the whole word is a place, it is that, whatever it looks like."""
     said = read_word(word)
-    return said if said.place and not _is_place(word) else NamedPlace("", word)
+    return said if said.place and not is_there(word) else NamedPlace("", word)
 
 
 def named_folders(words: Sequence[str]) -> dict[str, Path]:
@@ -69,6 +92,8 @@ def absolute_path(place: Path | str) -> str:
     ('hf:nobody/nothing', '/data/art')
     """
     word = str(place)
+    if is_remote(word):
+        return address_of(word)
     if not word.startswith(HOSTED):
         return str(Path(place).absolute())
     folder = Path(word.removeprefix(HOSTED))
@@ -87,8 +112,9 @@ def absolute_word(word: str) -> str:
 
 def absolute_place(word: str) -> str:
     """Write what `read_place` reads so that it can be found from any folder."""
-    return str(Path(word).absolute()) if _is_place(word) else absolute_word(word)
+    return absolute_path(word) if is_there(word) else absolute_word(word)
 
 
-def _is_place(word: str) -> bool:
-    return on_disk(Path(word)).exists()
+def is_there(word: str) -> bool:
+    """Tell whether a word is a place: a path that exists, or the name of what lies elsewhere."""
+    return word.startswith(HOSTED) or is_remote(word) or on_disk(Path(word)).exists()

@@ -207,6 +207,8 @@ def _images(rows: RowSource) -> Iterator[bytes]:
 
 
 def _part_bytes(path: Path, part: Part | None) -> bytes:
+    if part and part.version:
+        return part.version.encode()
     return _bytes(part.file, part.offset, part.size) if part else _bytes(path)
 
 

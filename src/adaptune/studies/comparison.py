@@ -95,7 +95,9 @@ def without_tests(data: DomainData) -> DomainData:
     return data.tracked(quietly).without_tests()
 
 
-def tune(plans: Sequence[Tuning], *, jobs: int, terminal: Terminal) -> dict[str, dict[str, Tuned]]:
+def tune(
+    plans: Sequence[Tuning], *, jobs: int, terminal: Terminal, executor: str = ""
+) -> dict[str, dict[str, Tuned]]:
     """Run the searches; give the values chosen and all trials, by domain and method.
 
     Where no trial came to an end, since all diverged, the first one's are taken, which are the
@@ -105,7 +107,8 @@ def tune(plans: Sequence[Tuning], *, jobs: int, terminal: Terminal) -> dict[str,
         ValueError: If one failed; what the others found is kept in their folders.
     """
     found: dict[str, dict[str, Tuned]] = {}
-    for number, trials in spread(_tune, plans, jobs=jobs, terminal=terminal, label="searches"):
+    parts = spread(_tune, plans, jobs=jobs, terminal=terminal, label="searches", executor=executor)
+    for number, trials in parts:
         if isinstance(trials, Failure):
             raise ValueError(f"{trials.cell} failed: {trials.reason}")
         one = plans[number]

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -27,6 +28,7 @@ from adaptune.runs.folder import Run
 from adaptune.runs.setup import Setup
 from adaptune.runs.testing import Baseline
 from adaptune.runtime.files import to_json
+from adaptune.studies.cluster import work_on_cluster
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -107,24 +109,26 @@ def run_cell(cell: Cell, terminal: Terminal) -> RunResults:
 
 
 def run_cells(
-    cells: Sequence[Cell], *, jobs: int, terminal: Terminal
+    cells: Sequence[Cell], *, jobs: int, terminal: Terminal, executor: str = ""
 ) -> tuple[list[RunResults], list[Failure]]:
     """Run cells; give results in their order, and what failed. One that fails stops no other.
 
-    Cells of one domain whose configs are the same are one run, whatever their names.
+    Cells of one domain whose configs are the same are one run, whatever their names. Those that an
+    ``executor`` runs have folders and data where all its workers find them; see `spread`.
     """
     _BASELINE.clear()  # other data may have come under the same names
     twins: dict[tuple[str, str], list[int]] = {}
     for number, cell in enumerate(cells):
         twins.setdefault((cell.domain, cell.config), []).append(number)
     once = [
-        cell if jobs == 1 else replace(cell, data=cell.data.tracked(quietly))
+        cell if jobs == 1 and not executor else replace(cell, data=cell.data.tracked(quietly))
         for cell in (cells[number] for number, *_ in twins.values())
     ]
     made: dict[int, RunResults] = {}
     failures = []
     same = list(twins.values())
-    for which, done in spread(run_cell, once, jobs=jobs, terminal=terminal, label="runs"):
+    parts = spread(run_cell, once, jobs=jobs, terminal=terminal, label="runs", executor=executor)
+    for which, done in parts:
         if isinstance(done, Failure):
             failures.append(done)
             continue
@@ -152,21 +156,36 @@ def spread(
     jobs: int,
     terminal: Terminal,
     label: str,
+    executor: str = "",
 ) -> Iterator[tuple[int, Made | Failure]]:
-    """Do ``work`` on every item, in this process or in ``jobs`` others; give each as it ends.
+    """Do ``work`` on every item, in this process, in ``jobs`` others or by an ``executor``.
+
+    Each is given as it ends. An executor is ``dask://HOST:PORT``, a scheduler whose workers take
+    the items, however many they are.
 
     ``work`` must live in a module, and with several jobs it and the items are sent to processes
     that share the machine's cores between them.
     """
-    if jobs == 1:
+    if jobs == 1 and not executor:
         for number, item in enumerate(items):
             terminal.say(f"{number + 1} of {len(items)}: {item}")
             yield number, _said(terminal, item, _attempt(work, item, terminal))
         return
     left = dict(enumerate(items))
-    for number, done in terminal.track(_pooled(work, left, jobs, terminal), label, len(items)):
+    parts = _clustered(work, left, executor) if executor else _pooled(work, left, jobs, terminal)
+    for number, done in terminal.track(parts, label, len(items)):
         terminal.say(f"{len(items) - len(left)} of {len(items)} done: {items[number]}")
         yield number, _said(terminal, items[number], done)
+
+
+def _clustered(
+    work: Callable[[Item, Terminal], Made], left: dict[int, Item], executor: str
+) -> Iterator[tuple[int, Made | Failure]]:
+    """Work on what is ``left``, by number, by an executor, taking out what is done."""
+    for number, done in work_on_cluster(partial(_elsewhere, work), dict(left), executor):
+        item = left.pop(number)
+        failed = isinstance(done, Exception)
+        yield number, Failure(str(item), f"{type(done).__name__}: {done}") if failed else done
 
 
 def _pooled(

@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from torchvision.transforms import InterpolationMode, v2
 
 from adaptune.data.files import KINDS, kinds_of
-from adaptune.data.inputs.pixels import UnreadableError, pixels_of, stored_as, without_large_texts
+from adaptune.data.inputs.pixels import pixels_of, stored_as, without_large_texts
 from adaptune.data.listing import Example, Part
-from adaptune.data.sample import WrongItemError, shown
+from adaptune.data.objects import read_part
+from adaptune.data.sample import UnreadableError, WrongItemError, shown
 from adaptune.networks.network import Preprocess
 
 Augment = Literal["none", "flip", "crop"]
@@ -72,10 +73,8 @@ def explaining(file: Path, part: Part | None = None) -> Iterator[None]:
         OSError: If that is so.
     """
     try:
-        status = file.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadableError(SPECIAL)
-        if not (part.size if part else status.st_size):
+        size = part.size if part and part.version else _size(file, part)
+        if not size:
             raise UnreadableError(EMPTY)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # decoders warn of oddities that change no pixel
@@ -84,6 +83,13 @@ def explaining(file: Path, part: Part | None = None) -> Iterator[None]:
         raise
     except Exception as error:  # decoders of broken files raise whatever they stumble over
         raise UnreadableError(_reason(error, file)) from error
+
+
+def _size(file: Path, part: Part | None) -> int:
+    status = file.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise UnreadableError(SPECIAL)
+    return part.size if part else status.st_size
 
 
 def _read(path: Path, part: Part | None) -> Tensor:
@@ -103,6 +109,8 @@ def bytes_of(path: Path, part: Part | None) -> bytes:
     """Read a file, or part of one."""
     if part is None:
         return path.read_bytes()
+    if part.version:
+        return read_part(part)
     with part.file.open("rb") as opened:
         opened.seek(part.offset)
         return opened.read(part.size)

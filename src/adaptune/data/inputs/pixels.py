@@ -10,6 +10,8 @@ from PIL import ExifTags, Image
 from torch import Tensor
 from torchvision.transforms import v2
 
+from adaptune.data.sample import UnreadableError
+
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -29,10 +31,6 @@ TEXTS = (b"iCCP", b"iTXt", b"tEXt", b"zTXt")
 
 ROOM = 2**20
 """Bytes of texts that are kept of a PNG that has too many."""
-
-
-class UnreadableError(OSError):
-    """A file that is not read as an image; its message says why and what to do."""
 
 
 def pixels_of(opened: Image.Image, stored: str = "") -> Tensor:

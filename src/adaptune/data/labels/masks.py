@@ -17,12 +17,12 @@ from torch import Tensor
 
 from adaptune.data.files import kinds_of
 from adaptune.data.inputs.image import bytes_of, explaining, opened_image, size_of
-from adaptune.data.inputs.pixels import UnreadableError, stored_as
+from adaptune.data.inputs.pixels import stored_as
 from adaptune.data.labels.mask_table import IGNORE, MOST_CLASSES, STRAY, MaskTable
 from adaptune.data.listing import Example, Listing, Part, unseen
 from adaptune.data.names import printable
 from adaptune.data.readers.scenes import missing_masks
-from adaptune.data.sample import shown
+from adaptune.data.sample import UnreadableError, shown
 
 INDEXED = ("P", "L", "1", "I", "I;16", "I;16B", "I;16L")
 """Pillow's words for pixels that are single numbers."""

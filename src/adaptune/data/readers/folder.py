@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Protocol
 
 from adaptune.data.files import Passed, end_of, images_below, is_image, is_passed
 from adaptune.data.listing import Example, Listing
@@ -22,7 +23,40 @@ SPLITS: dict[str, Split] = {
 }
 
 
-def read_folder(root: Path, name: str) -> Listing:
+class Tree(Protocol):
+    """How folders are looked into, wherever they are; what is passed over goes to ``passed``."""
+
+    def folders_in(self, root: Path, passed: Passed) -> list[Path]:
+        """List the folders in one."""
+
+    def images_below(self, folder: Path, passed: Passed) -> list[Path]:
+        """List what is called an image in a folder, however deep."""
+
+    def images_in(self, folder: Path) -> list[Path]:
+        """List what is called an image right in a folder."""
+
+
+class DiskTree:
+    """Folders of this machine."""
+
+    def folders_in(self, root: Path, passed: Passed) -> list[Path]:
+        """List the folders in one, which has to be open."""
+        return folders_in(root, passed)
+
+    def images_below(self, folder: Path, passed: Passed) -> list[Path]:
+        """List what is called an image in a folder, however deep."""
+        return images_below(folder, passed)
+
+    def images_in(self, folder: Path) -> list[Path]:
+        """List what is called an image right in a folder, which has to be open."""
+        names = [e.name for e in _entries(folder) if is_image(e.name) and not is_passed(e.name)]
+        return [path for name in names if not (path := folder / name).is_dir()]
+
+
+DISK = DiskTree()
+
+
+def read_folder(root: Path, name: str, tree: Tree = DISK) -> Listing:
     """List the images below ``root``: ``CLASS/...`` or ``train/CLASS/...``, ``val/``, ``test/``.
 
     A split's folder holds folders and no image, so a class may be called ``train``. Folders that
@@ -34,22 +68,22 @@ def read_folder(root: Path, name: str) -> Listing:
         ValueError: If the folder is missing or closed, or holds no class folder with an image.
     """
     passed = Passed()
-    below = folders_in(root, passed)
-    splits = {folder: SPLITS[folder.name.casefold()] for folder in below if _is_split(folder)}
+    below = tree.folders_in(root, passed)
+    splits = {one: SPLITS[one.name.casefold()] for one in below if _is_split(one, tree)}
     parts: list[tuple[Split | None, list[Path]]] = [(None, below)]
     beside: list[str] = []
     if "train" in splits.values() or (splits and len(splits) == len(below)):
-        parts = [(split, folders_in(part, passed)) for part, split in splits.items()]
+        parts = [(split, tree.folders_in(part, passed)) for part, split in splits.items()]
         beside = [printable(folder.name) for folder in below if folder not in splits]
     examples: list[Example] = []
     empty: list[str] = []
     for split, folders in parts:
         for folder in folders:
-            files = images_below(folder, passed)
+            files = tree.images_below(folder, passed)
             examples += [Example(path, normal_name(folder.name), split) for path in files]
             if not files:
                 empty.append(printable(folder.relative_to(root)))
-    direct = _images_in(root)
+    direct = tree.images_in(root)
     notes = passed.counts(name)
     notes += [f"{name}: class folders without images: {', '.join(empty)}"] if empty else []
     notes += [f"{name}: folders beside train passed over: {', '.join(beside)}"] if beside else []
@@ -102,17 +136,18 @@ def _as_splits(below: list[Path], splits: Collection[Path], name: str) -> list[s
     ]
 
 
-def is_flat(root: Path) -> bool:
+def is_flat(root: Path, tree: Tree = DISK) -> bool:
     """Tell whether a folder holds images and no folder that does: there is no class to read."""
-    if not _images_in(root):
+    if not tree.images_in(root):
         return False
-    return not any(images_below(folder, Passed()) for folder in folders_in(root, Passed()))
+    below = tree.folders_in(root, Passed())
+    return not any(tree.images_below(folder, Passed()) for folder in below)
 
 
-def read_flat(root: Path, name: str) -> Listing:
+def read_flat(root: Path, name: str, tree: Tree = DISK) -> Listing:
     """List the images in a folder without class folders; their label is ""."""
     passed = Passed()
-    files = images_below(root, passed)
+    files = tree.images_below(root, passed)
     notes = passed.notes(name)
     return Listing(name, tuple(Example(path, "") for path in files), (), tuple(notes))
 
@@ -159,14 +194,8 @@ def folders_in(root: Path, passed: Passed) -> list[Path]:
     return sorted(found, key=sort_key)
 
 
-def _images_in(folder: Path) -> list[Path]:
-    """List what is called an image right in a folder, which has to be open."""
-    names = [e.name for e in _entries(folder) if is_image(e.name) and not is_passed(e.name)]
-    return [path for name in names if not (path := folder / name).is_dir()]
-
-
-def _is_split(folder: Path) -> bool:
+def _is_split(folder: Path, tree: Tree) -> bool:
     """Tell whether a folder is one of the splits: it is called so and holds folders, no image."""
     if folder.name.casefold() not in SPLITS:
         return False
-    return not _images_in(folder) and bool(folders_in(folder, Passed()))
+    return not tree.images_in(folder) and bool(tree.folders_in(folder, Passed()))

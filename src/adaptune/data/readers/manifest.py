@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path, PurePath
-from typing import Any
 
 from adaptune.data.files import Passed, is_left
 from adaptune.data.listing import Example, Listing
 from adaptune.data.names import CONTROL, class_order, first_few, normal_name, on_disk, printable
 from adaptune.data.readers.folder import SPLITS
+from adaptune.data.readers.parquet import open_parquet
 
 SUFFIXES = (".csv", ".parquet")
 KNOWN = ("path", "label", "domain", "split")
@@ -19,32 +20,37 @@ LAYOUT = "path,label[,domain,split]"
 TableRows = list[tuple[str, list[str]]]
 """The values of each row, and where it stands."""
 
+RowReader = Callable[[Sequence[str]], Iterator[tuple[str, dict[str, str], int]]]
+"""Gives rows of columns that are called so: where each stands, what is known, how many values."""
 
-def read_manifest(file: Path, name: str, *, masks: bool = False) -> dict[str, Listing]:
+
+def read_manifest(
+    file: Path, name: str, *, masks: bool = False, folder: Path | None = None
+) -> dict[str, Listing]:
     """List the images of a table ``path,label[,domain,split]``, one listing a domain.
 
-    Paths are relative to the table. Without a domain column all rows are one domain, ``name``.
-    Domains come in the order in which the table first names them. Blanks around labels are no part
-    of them. Rows that name what a program left behind are counted in a note. Labels that are
-    ``masks`` may stand in a column of that name, ``mask``, and be left out.
+    Paths are relative to the table, or to a ``folder``. Without a domain column all rows are one
+    domain, ``name``. Domains come in the order in which the table first names them. Blanks around
+    labels are no part of them. Rows that name what a program left behind are counted in a note.
+    Labels that are ``masks`` may stand in a column of that name, ``mask``, and be left out.
 
     Raises:
         ValueError: If the table is missing or damaged, lacks a column, holds no row, has rows of
             another length than its header, leaves out a path or a label, or names a split that is
             none of train, val and test. All bad rows are counted and the first few named.
     """
-    columns, rows = _table(file)
+    columns, count, rows = _table(file)
     if masks and "label" not in columns:
         columns = ["label" if column == "mask" else column for column in columns]
-    _check(file, columns, rows, {"path"} if masks else {"path", "label"})
+    _check(file, columns, count, {"path"} if masks else {"path", "label"})
+    labels = cache(normal_name)  # one text for each class, however many rows
     domains: dict[str, list[Example]] = {}
     passed: dict[str, Passed] = {}
     blank: dict[str, list[str]] = {}
     wrong = []
-    for where, values in rows:
-        row = {key: value for key, value in zip(columns, values, strict=False) if key in KNOWN}
+    for where, row, length in rows(columns):
         row = {"label": "", **row} if masks else row
-        complaint = _complaint(row, len(values), len(columns), masks=masks)
+        complaint = _complaint(row, length, len(columns), masks=masks)
         domain = normal_name(row.get("domain", "")) or name
         left = next(filter(is_left, PurePath(row.get("path", "")).parts), None)
         if complaint:
@@ -52,7 +58,7 @@ def read_manifest(file: Path, name: str, *, masks: bool = False) -> dict[str, Li
         elif left is not None:
             passed.setdefault(domain, Passed()).leave(left)
         else:
-            domains.setdefault(domain, []).append(_example(file.parent, row))
+            domains.setdefault(domain, []).append(_example(folder or file.parent, row, labels))
             if row["label"] != row["label"].strip():
                 blank.setdefault(domain, []).append(where)
     if wrong:
@@ -71,9 +77,11 @@ def read_manifest(file: Path, name: str, *, masks: bool = False) -> dict[str, Li
     }
 
 
-def _example(folder: Path, row: Mapping[str, str]) -> Example:
+def _example(folder: Path, row: Mapping[str, str], labels: Callable[[str], str]) -> Example:
     split = SPLITS.get(row.get("split", "").strip().casefold())
-    return Example(on_disk(folder / row["path"]), normal_name(row["label"]), split)
+    path = folder / row["path"]
+    plain = row["path"].isascii()  # asked of the row, since a path keeps the text that it gives
+    return Example(path if plain else on_disk(path), labels(row["label"]), split)
 
 
 def _notes(domain: str, passed: Passed, blank: Sequence[str]) -> tuple[str, ...]:
@@ -81,9 +89,9 @@ def _notes(domain: str, passed: Passed, blank: Sequence[str]) -> tuple[str, ...]
     return (*passed.counts(domain), *([said] if blank else []))
 
 
-def _check(file: Path, columns: list[str], rows: TableRows, needed: set[str]) -> None:
+def _check(file: Path, columns: list[str], count: int, needed: set[str]) -> None:
     """Refuse a table that is empty, lacks a column or has one twice."""
-    if not rows:
+    if not count:
         raise ValueError(f"{file} has no rows: expected the columns {LAYOUT}")
     lacking = needed - set(columns)
     if lacking:
@@ -111,16 +119,40 @@ def _complaint(row: Mapping[str, str], values: int, columns: int, *, masks: bool
     return ""
 
 
-def _table(file: Path) -> tuple[list[str], TableRows]:
-    """Read a table as columns and rows of strings; an absent value is empty."""
+def _table(file: Path) -> tuple[list[str], int, RowReader]:
+    """Open a table: its columns, how many rows there are, and what reads these."""
     if not file.is_file():
         raise ValueError(f"no manifest at {printable(file)}: expected a CSV or Parquet file")
     try:
-        return read_csv(file) if file.suffix.lower() == ".csv" else _parquet(file)
+        return _csv(file) if file.suffix.lower() == ".csv" else _parquet(file)
     except OSError as error:
         raise ValueError(
             f"{file} could not be opened ({error.strerror}): check the disk and your rights"
         ) from error
+
+
+def _csv(file: Path) -> tuple[list[str], int, RowReader]:
+    head, rows = read_csv(file)
+
+    def read(columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str], int]]:
+        for where, values in rows:
+            pairs = zip(columns, values, strict=False)
+            yield where, {key: value for key, value in pairs if key in KNOWN}, len(values)
+
+    return head, len(rows), read
+
+
+def _parquet(file: Path) -> tuple[list[str], int, RowReader]:
+    table = open_parquet(file)
+
+    def read(columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str], int]]:
+        called = dict(zip(table.columns, columns, strict=True))
+        wanted = {own for own, name in called.items() if name in KNOWN}
+        names = [called[own] for own in table.columns if own in wanted]
+        for number, values in enumerate(table.rows(wanted)):
+            yield f"row {number}", dict(zip(names, values, strict=True)), len(columns)
+
+    return table.columns, table.count, read
 
 
 def read_csv(file: Path) -> tuple[list[str], TableRows]:
@@ -144,39 +176,3 @@ def read_csv(file: Path) -> tuple[list[str], TableRows]:
     if any("\0" in column for column in columns):
         raise ValueError(f"{file} is not UTF-8 text: save it as CSV in UTF-8")
     return columns, rows
-
-
-def _parquet(file: Path) -> tuple[list[str], TableRows]:
-    try:
-        import pandas
-
-        table = pandas.read_parquet(file, engine="pyarrow", page_checksum_verification=True)
-        filled = table.astype(object).where(table.notna(), "")
-    except ImportError as error:
-        raise ValueError(
-            "Parquet manifests need pandas and pyarrow: pip install 'adaptune[manifest]'"
-        ) from error
-    except Exception as error:  # damaged bytes make it raise whatever it stumbles over
-        raise ValueError(
-            f"{file} could not be read as Parquet, being cut off, damaged or of another kind: "
-            "write the table again"
-        ) from error
-    records = enumerate(filled.itertuples(index=False, name=None))
-    rows = [(f"row {number}", list(map(_text, values))) for number, values in records]
-    return list(map(str, filled.columns)), rows
-
-
-def _text(value: Any) -> str:
-    """Write a value of a Parquet table as a CSV of the same table would have it.
-
-    Whole numbers become fractions where a column has gaps, and are whole again here; text without
-    an encoding is UTF-8, and what is none of it stays visible.
-
-    >>> _text(1.0), _text(1.5), _text(b"cat"), _text(True)
-    ('1', '1.5', 'cat', 'True')
-    """
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "surrogateescape")
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)

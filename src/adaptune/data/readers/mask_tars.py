@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from adaptune.data.files import Passed
 from adaptune.data.listing import Example, Listing, Part
 from adaptune.data.names import compose, first_few, printable
-from adaptune.data.readers.tars import read_shard, shards_in, split_of_shard
+from adaptune.data.readers.tars import Shard, read_shard, shards_in, split_of_shard
 
 MARKS = ("mask", "seg", "label", "labels")
 """What stands before the ending of a mask, as in ``0001.seg.png``."""
@@ -36,14 +36,23 @@ def read_mask_tars(source: Path, name: str) -> Listing:
     Raises:
         ValueError: If there is no image, or a tar is damaged or compressed.
     """
-    passed, found = Passed(), _Found()
-    for file in shards_in(source):
-        shard = read_shard(file, passed)
+    passed = Passed()
+    return scenes_of(source, name, [read_shard(file, passed) for file in shards_in(source)], passed)
+
+
+def scenes_of(source: Path, name: str, shards: Sequence[Shard], passed: Passed) -> Listing:
+    """List the scenes of tars whose headers were read.
+
+    Raises:
+        ValueError: If there is no image.
+    """
+    found = _Found()
+    for shard in shards:
         groups: defaultdict[str, list[Part]] = defaultdict(list)
         for part in shard.images.values():
             groups[_key(part)].append(part)
         for parts in groups.values():
-            _take(parts, found, file)
+            _take(parts, found, shard.file)
     notes = passed.notes(name)
     if found.several:
         notes.append(

@@ -13,7 +13,9 @@ from adaptune.data.names import compose, first_few, normal_name, on_disk, printa
 from adaptune.data.readers.folder import SPLITS, folders_in
 from adaptune.data.readers.manifest import SUFFIXES, read_manifest
 from adaptune.data.readers.mask_tars import MASKED, read_mask_tars
+from adaptune.data.readers.remote import read_remote_scenes
 from adaptune.data.readers.tars import is_tars
+from adaptune.data.words import is_remote
 from adaptune.types import Split
 
 IMAGES, MASKS = ("images", "image"), ("masks", "labels", "annotations")
@@ -37,6 +39,8 @@ class SceneReader:
             ValueError: If there is no image, or the masks lie nowhere.
         """
         path, name = on_disk(path), normal_name(name)
+        if is_remote(path):
+            return [read_remote_scenes(path, name)]
         if is_tars(path):
             return [read_mask_tars(path, name)]
         if path.suffix.lower() in SUFFIXES:

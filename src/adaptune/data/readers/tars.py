@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from adaptune.data.files import Passed, is_image, is_passed
 from adaptune.data.listing import Example, Listing, Part
@@ -63,8 +65,19 @@ def read_tars(source: Path, name: str) -> Listing:
     Raises:
         ValueError: If there is no tar, one is damaged or compressed, or no sample has a class.
     """
-    passed, found = Passed(), Found()
-    shards = [read_shard(file, passed) for file in shards_in(source)]
+    passed = Passed()
+    return samples_of(
+        source, name, [read_shard(file, passed) for file in shards_in(source)], passed
+    )
+
+
+def samples_of(source: Path, name: str, shards: Sequence[Shard], passed: Passed) -> Listing:
+    """List the samples of tars whose headers were read.
+
+    Raises:
+        ValueError: If no sample has a class.
+    """
+    found = Found()
     captions = any(shard.classes for shard in shards)
     for shard in shards:
         _sort(shard, shard.classes if captions else shard.texts, found)
@@ -89,12 +102,15 @@ def shards_in(source: Path) -> list[Path]:
     return sorted(files, key=sort_key)
 
 
-def read_shard(file: Path, passed: Passed) -> Shard:
-    """Read the headers of a tar; of members of one name the last is what a tar holds."""
+def read_shard(file: Path, passed: Passed, opened_as: IO[bytes] | None = None) -> Shard:
+    """Read the headers of a tar; of members of one name the last is what a tar holds.
+
+    A tar that is no file of this machine is given ``opened_as`` one.
+    """
     shard = Shard(file)
     whole: dict[str, tarfile.TarInfo] = {}
     try:
-        with tarfile.open(file, "r:") as opened:
+        with tarfile.open(file, "r:", opened_as) as opened:
             for member in opened:
                 path = PurePosixPath(member.name)
                 left = next((part for part in path.parts if is_passed(part)), None)
