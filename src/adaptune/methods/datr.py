@@ -32,8 +32,8 @@ class DATR(Method):
     the target alone, or both domains in other ways. Labels of the target are given in eval mode by
     the network as it was before the epoch, so by these statistics: those of both domains suit
     neither, and from one map to another such labels were worse after an epoch than before. The
-    paper's networks have no batch norms there. The first ``supervised`` epochs learn from the source
-    alone, though batch norms see both; 0 is for a network that knows it (``--from``).
+    paper's networks have no batch norms there. The first ``supervised`` epochs learn from the
+    source alone, though batch norms see both; 0 is for a network that knows it (``--from``).
 
     Terms are those of the released code, whose networks are SegFormers: there the blocks of the
     last stage attend so, here one more block does, which begins without effect, as a network may
