@@ -3,8 +3,9 @@
 The protocol is ``benchmarks/protocols/settings.toml`` unless ``--protocol`` says another; results
 go to ``benchmarks/results`` under its name. Its ``source`` is a module of ``benchmarks/sources``
 that lists domains and pairs them, by default emoji vendors. One that names no ``classes`` has those
-that all domains share, and a variant may have fewer ``seeds``. Finished runs below ``--work`` are
-not run again, so an interrupted benchmark goes on.
+that all domains share, and a variant may have fewer ``seeds``. A part may have ``few`` labelled
+images of the target to learn from, which the seed draws. Finished runs below ``--work`` are not run
+again, so an interrupted benchmark goes on.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Bench:
         part, protocol = self.part(name), self.protocol
         pairs = part.get("pairs", protocol["pairs"])
         for (*sources, target), seed in itertools.product(pairs, protocol["seeds"]):
-            data = self.data(part, sources, target).seeded(seed)
+            data = self.data(part, sources, target, seed).seeded(seed)
             for variant, said in part["variants"].items():
                 if seed in said.get("seeds", protocol["seeds"]):
                     yield self.cell(name, (*sources, target), seed, variant, options(said), data)
@@ -111,6 +112,7 @@ class Bench:
         values = method_options(method, [f"{key}={value}" for key, value in said.items()])
         of = {"method": method, **values, "domains": list(domains), "classes": list(data.classes)}
         known = vars(setting) | plan.settings() | {"batch_size": data.loading.batch_size}
+        known |= {"few": part["few"]} if "few" in part else {}
         folder = self.folder(name, place, variant, seed)
         config = yaml_text(of | known)
         return Cell(folder, variant, place, method, values, data, setting, plan, config)
@@ -150,8 +152,10 @@ class Bench:
         own: int = said.pop("epochs", part.get("epochs", self.protocol["plan"]["epochs"]))
         return own
 
-    def data(self, part: Mapping[str, Any], sources: Sequence[str], target: str) -> DomainData:
-        """Open what a part may see of a pair."""
+    def data(
+        self, part: Mapping[str, Any], sources: Sequence[str], target: str, seed: int = 0
+    ) -> DomainData:
+        """Open what a part may see of a pair; the seed draws a few labelled images."""
         classes = self.protocol.get("classes") or shared_classes(list(self.vendors.values()))
         known = classes[: self.protocol["known"]] if part.get("open") else classes
         return self.pair(
@@ -162,6 +166,7 @@ class Bench:
             adapts=part.get("adapts", False),
             others=classes[len(known) :],
             begun="start" in part,
+            **({"few": part["few"], "seed": seed} if "few" in part else {}),
             loading=Loading(**self.protocol["loading"]),
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import importlib.util
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -67,16 +68,30 @@ def pair(
     adapts: bool,
     others: Sequence[str] = (),
     begun: bool = False,
+    few: int = 0,
+    seed: int = 0,
     loading: Loading,
 ) -> DomainData:
     """Give a labelled map, and another's tiles that the first is not trained on, all tested.
 
     The arguments are those of `benchmarks.sources.pairs.pair`; there are no other classes.
+
+    Args:
+        few: How many labelled tiles of the target are learnt from too, as a last domain, or alone
+            where a finished network is started from.
+        seed: What draws these, from those of the strip that nothing else is learnt or tested on.
     """
     del others
     first, *more = (known[name] for name in sources)
     there = tuple(replace(one, split=None) for one in known[target].of("test"))
     goal = replace(known[target], examples=there)
+    if few:
+        own = drawn(known[target], few, seed)
+        if begun:
+            beside = (*first.of("val"), *first.of("test"))
+            first = replace(first, examples=(*own.examples, *beside))
+        else:
+            more.append(own)
     found = Found(first, tuple(more))
     data = domains_of(
         replace(found, target=goal) if adapts else replace(found, others=(goal,)),
@@ -84,9 +99,31 @@ def pair(
         classes=classes,
         loading=loading,
     )
-    if not begun:
+    if few or not begun:
         return data
     return replace(data, sets={"test": data.sets["test"]}, augmented=EmptyRows(), parts={})
+
+
+def drawn(domain: Listing, count: int, seed: int) -> Listing:
+    """Draw some of a map's tiles to validate on, as a few that somebody labelled to train on.
+
+    They are drawn of those that show most classes, since nobody would label the open sea.
+
+    Raises:
+        ValueError: If there are fewer.
+    """
+    strip = list(domain.of("val"))
+    if len(strip) < count:
+        raise ValueError(f"{domain.name} has {len(strip)} tiles to draw {count} labelled ones from")
+    random.Random(seed).shuffle(strip)
+    strip.sort(key=lambda one: -len(_shown(Path(one.label))))
+    own = tuple(replace(one, split="train") for one in strip[:count])
+    return replace(domain, name=f"{domain.name} (few)", examples=own)
+
+
+def _shown(mask: Path) -> set[int]:
+    with Image.open(mask) as opened:
+        return set(opened.tobytes())
 
 
 def tiles(place: Path, out: Path) -> dict[str, Path]:

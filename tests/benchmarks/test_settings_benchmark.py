@@ -170,8 +170,7 @@ def test_every_method_of_a_new_setting_is_in_a_protocol_of_at_least_six_pairs():
         parts = [*one["parts"].values(), *one["streams"].values()]
         measured |= {own["method"] for part in parts for own in part["variants"].values()}
         assert len({tuple(two) for two in one["pairs"]}) >= 6
-    apart = {"supervised", "few-shot"}
-    assert {name for name, one in METHODS.items() if one.setting not in apart} <= measured
+    assert {name for name, one in METHODS.items() if one.setting != "supervised"} <= measured
 
 
 def test_a_pair_of_maps_shares_no_tile_and_is_tested_on_all_that_is_adapted_to(tmp_path):
@@ -196,3 +195,15 @@ def test_a_pair_of_maps_shares_no_tile_and_is_tested_on_all_that_is_adapted_to(t
     assert theirs == {"02-00", "03-00"} == {path.stem for path in both.ood["relief"].paths}
     assert not len(opened(adapts=False).target)
     assert set(opened(adapts=True, begun=True).sets) == {"test"}
+
+    strip = {path.stem for path in opened().sets["val"].paths}
+    few = opened(few=1, seed=3)
+    assert few.parts["train"] == (1, 1)
+    assert few.sets["train"].paths[1].parts[-4:-2] == ("relief", "images")
+    assert {few.sets["train"].paths[1].stem} <= strip
+    assert len(few.ood["relief"]) == 2
+    alone = opened(few=1, begun=True)
+    assert [path.stem for path in alone.sets["train"].paths] == ["01-00"]
+    assert not alone.parts
+    with pytest.raises(ValueError, match="1 tiles to draw 2"):
+        opened(few=2)

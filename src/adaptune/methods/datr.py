@@ -29,9 +29,11 @@ class DATR(Method):
     Unsupervised Domain Adaptation for Panoramic Semantic Segmentation (Zheng et al., 2023).
 
     In train mode what batch norms normalise by is said by ``passes``, and running statistics follow
-    both domains, under ``apart`` the target alone. Labels of the target are given in eval mode by
-    the network as it was before the epoch. The first ``supervised`` epochs learn from the source
-    alone, though batch norms see both; 0 is for a network that knows it (``--from``).
+    the target alone, or both domains in other ways. Labels of the target are given in eval mode by
+    the network as it was before the epoch, so by these statistics: those of both domains suit
+    neither, and from one map to another such labels were worse after an epoch than before. The
+    paper's networks have no batch norms there. The first ``supervised`` epochs learn from the
+    source alone, though batch norms see both; 0 is for a network that knows it (``--from``).
 
     Terms are those of the released code, whose networks are SegFormers: there the blocks of the
     last stage attend so, here one more block does, which begins without effect, as a network may
@@ -63,7 +65,7 @@ class DATR(Method):
         *,
         lr: Rate = 0.01,
         batchnorm: BatchNormPolicy = "train",
-        passes: Passes = "separate",
+        passes: Passes = "apart",
         kernel: int = 13,
         supervised: int = 1,
         aggregation: float = 1.0,
