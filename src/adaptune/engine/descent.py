@@ -56,7 +56,7 @@ class Descent:
         self.checks: list[StepCheck] = []
         self.part(1.0, first=True, last=True)
 
-    def _optimizer(self, parts: list[Moved]) -> torch.optim.Optimizer:
+    def _optimizer(self, parts: list[Moved]) -> Any:
         return optimizer_of(parts, self.plan, late=self.late, scales=self.scales)
 
     def at(self, progress: float, rows: int = 1, steps: int = 1) -> None:

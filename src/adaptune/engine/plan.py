@@ -205,4 +205,4 @@ def power_share(images: float, batch: int, a: float, b: float) -> float:
     >>> power_share(100, 4, 1.0, -0.5), power_share(10_000, 4, 1.0, -0.5)
     (0.4, 0.04)
     """
-    return min(1.0, batch * a * images**b)
+    return float(min(1.0, batch * a * images**b))

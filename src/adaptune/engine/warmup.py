@@ -15,9 +15,9 @@ from torch import Tensor
 
 from adaptune.batchnorm.layers import batchnorms
 from adaptune.engine.batches import DataOnDevice, batch_to_device, cut_batch, layout_of, to_device
-from adaptune.engine.descent import trainable
 from adaptune.engine.method import Method
 from adaptune.engine.nonfinite import lone_values_explained
+from adaptune.engine.optimizers import trainable
 from adaptune.engine.plan import Plan
 from adaptune.runtime.processes import any_process, broadcast_from_first
 from adaptune.runtime.processes import rank_and_world as process

@@ -111,4 +111,5 @@ class UDIM(Method):
         steep = torch.stack([one.norm() for one in slopes if one is not None]).norm()
         [way] = torch.autograd.grad(loss + self.rho * steep, [x])
         lengths = way.flatten(1).norm(dim=1).clamp_min(torch.finfo(way.dtype).tiny)
-        return (x + self.eta * way / lengths.view(-1, *[1] * (way.dim() - 1))).detach()
+        moved: Tensor = x + self.eta * way / lengths.view(-1, *[1] * (way.dim() - 1))
+        return moved.detach()

@@ -60,7 +60,7 @@ def undecayed(module: nn.Module) -> set[Tensor]:
     >>> sorted(one.numel() for one in left)
     [2, 2, 2]
     """
-    told = {one for one in module.parameters() if one.ndim <= 1}
+    told: set[Tensor] = {one for one in module.parameters() if one.ndim <= 1}
     for part in module.modules():
         names = getattr(part, "no_weight_decay", None)
         if callable(names):

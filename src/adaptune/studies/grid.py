@@ -184,8 +184,10 @@ def _clustered(
     """Work on what is ``left``, by number, by an executor, taking out what is done."""
     for number, done in work_on_cluster(partial(_elsewhere, work), dict(left), executor):
         item = left.pop(number)
-        failed = isinstance(done, Exception)
-        yield number, Failure(str(item), f"{type(done).__name__}: {done}") if failed else done
+        if isinstance(done, Exception):
+            yield number, Failure(str(item), f"{type(done).__name__}: {done}")
+        else:
+            yield number, done
 
 
 def _pooled(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import IO, cast
 
 from adaptune.data.files import Passed, is_image, is_passed
 from adaptune.data.listing import Example, Listing
@@ -151,7 +152,7 @@ def _shards(place: Path, objects: Sequence[StoredObject], passed: Passed) -> lis
 
 def _shard(one: StoredObject, passed: Passed) -> Shard:
     with opened_by_ranges(one.part) as opened:
-        shard = read_shard(one.path, passed, opened)
+        shard = read_shard(one.path, passed, cast(IO[bytes], opened))
     shard.images = {name: replace(part, version=one.version) for name, part in shard.images.items()}
     return shard
 
