@@ -59,9 +59,7 @@ def test_thirty_answers_by_keyboard_survive_two_kills(sketches, tmp_path):
                     server, address = start(tmp_path)
                     page.emulate_media(color_scheme="dark")
                     page.goto(address)
-                    page.wait_for_selector(
-                        f"#image[alt='image {number + 1} of 30']:not([hidden])"
-                    )
+                    page.wait_for_selector(f"#image[alt='image {number + 1} of 30']:not([hidden])")
                     page.screenshot(path=shots / f"dark-{number}.png")
                 if number == 5:
                     page.keyboard.press("2")
