@@ -22,7 +22,7 @@ LAYERS = [
     ["data", "engine"],
     ["methods", "selection", "report", "integrations"],
     ["runs"],
-    ["studies"],
+    ["studies", "serving"],
     ["commands"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -53,4 +53,5 @@ for axis, row in zip(axes.flat, sorted(data.queried), strict=True):
     axis.axis("off")
 
 # %%
-# [Labels on request](../settings.md#labels-on-request) says how people answer.
+# [Labels on request](../settings.md#labels-on-request) says how people answer, and
+# [pages in a browser](../labelling.md) where.

@@ -15,6 +15,8 @@ COMMANDS = {
     "evaluate": "measure a finished run on more data",
     "choose": "say which of several finished runs to take for images without labels",
     "predict": "label image files with a finished run, into a CSV",
+    "label": "answer in a browser what a run asks people",
+    "try": "show a finished run images in a browser, and see what it says",
     "stream": "label images as they come, adapting to them without labels",
     "convert": "convert a network's batch norms, for your own training loop",
     "export": "write a finished run's network for other software, such as ONNX",

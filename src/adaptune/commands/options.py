@@ -117,6 +117,13 @@ def add_json(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print results as JSON on stdout")
 
 
+def add_port(parser: Parser) -> None:
+    """Let a command that serves a page be told the port."""
+    parser.add_argument(
+        "--port", type=int, default=0, between=(0, 65535), help="the port; by default a free one"
+    )
+
+
 def add_label_distances(parser: Parser) -> None:
     """Let a command answer by a metric on labels."""
     parser.add_argument(

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from adaptune.data.answer_table import AnswerTable
 from adaptune.data.file_rows import FileRows
 from adaptune.data.listing import Example, Listing
 from adaptune.data.loading import RowSource
-from adaptune.data.names import class_finder, compose, first_few, printable
-from adaptune.data.readers.manifest import read_csv
-from adaptune.runtime.files import write_atomically
+from adaptune.data.names import class_finder, first_few
+from adaptune.data.questions import Questions, name_in_table
 from adaptune.runtime.signals import Waiting
-
-COLUMNS = ("path", "label")
 
 NAMED = 30
 """Classes up to which all are named in a sentence."""
@@ -96,7 +93,8 @@ class PeopleAnnotator:
     """Answers are filled in by people, in a CSV with the columns ``path,label``.
 
     The table is read whenever labels are asked for. Images that are not in it are added, without
-    a label; what stands there already stays as it is.
+    a label; what stands there already stays as it is. What is asked stands in a record beside it,
+    ``.json``, until it is answered.
 
     Args:
         table: The CSV.
@@ -109,6 +107,7 @@ class PeopleAnnotator:
         show: Callable[[Path, Sequence[Example], Sequence[str]], None] = show_nothing,
     ) -> None:
         self.table, self.page, self.show = table, table.with_suffix(".html"), show
+        self.record = table.with_suffix(".json")
 
     def __call__(self, rows: Sequence[int], images: RowSource, classes: Sequence[str]) -> list[int]:
         """Look the labels up in the table, by the images' files.
@@ -119,14 +118,20 @@ class PeopleAnnotator:
         """
         if not isinstance(images, FileRows):
             raise ValueError("people cannot be asked for labels of images without files")
-        names = [_name(images.paths[row]) for row in rows]
-        known = self._known({_name(path) for path in images.paths}, classes)
+        names = [name_in_table(images.paths[row]) for row in rows]
+        table = AnswerTable(self.table)
+        known = table.known({name_in_table(path) for path in images.paths}, classes)
         open_ = {name: row for name, row in zip(names, rows, strict=True) if not known.get(name)}
         if open_:
-            self._add([name for name in open_ if name not in known])
+            table.add([name for name in open_ if name not in known])
+            asked = dict(zip(names, rows, strict=True)).values()
+            Questions(tuple(_example(images, row) for row in asked), tuple(classes)).save(
+                self.record
+            )
             self.show(self.page, [_example(images, row) for row in open_.values()], classes)
             raise Waiting(0, self._wish(len(open_), len(set(names)), classes))
-        self.page.unlink(missing_ok=True)
+        for file in (self.page, self.record):
+            file.unlink(missing_ok=True)
         number = {name: row for row, name in enumerate(classes)}
         return [number[known[name]] for name in names]
 
@@ -137,68 +142,12 @@ class PeopleAnnotator:
             wanted = f"the method asks for {asked} labels"
         said = ", ".join(classes) if len(classes) <= NAMED else first_few(list(classes))
         shown = f" ({self.page} shows the images and all classes)" if self.page.is_file() else ""
-        return f"{wanted}: write one of {said} behind each path in {self.table}{shown}"
-
-    def _known(self, names: set[str], classes: Sequence[str]) -> dict[str, str]:
-        """Read what stands in the table: the class of each image, "" where none does yet."""
-        columns, rows = self._rows()
-        find = class_finder(classes)
-        spelled = {compose(name): name for name in names}
-        known: dict[str, str] = {}
-        wrong: list[str] = []
-        for where, values in rows:
-            row = dict(zip(columns, values, strict=False))
-            name, said = row.get("path", ""), row.get("label", "")
-            name = name if name in names else spelled.get(compose(name), name)
-            label = find(said)
-            before = known.get(name, "")
-            if len(values) > len(columns):
-                wrong.append(f"{where} has {len(values)} values: quote values with commas")
-            elif name not in names:
-                wrong.append(f"{where}: no image of the target is called {printable(name)!r}")
-            elif said.strip() and not label:
-                wrong.append(f"{where}: no class is called {printable(said)!r}")
-            elif label and before and label != before:
-                wrong.append(f"{where}: {name} is {label}, and {before} in a line before")
-            known[name] = label or before
-        if wrong:
-            raise ValueError(
-                f"{self.table}, {first_few(wrong, '; ')}: mend it (the classes are "
-                f"{first_few(list(classes))}) and go on with --resume; nothing is lost. An image "
-                "of none of them cannot be labelled: take it out of the target and begin a new run"
-            )
-        return known
-
-    def _rows(self) -> tuple[list[str], list[tuple[str, list[str]]]]:
-        if not self.table.exists():
-            return list(COLUMNS), []
-        columns, rows = read_csv(self.table)
-        if any(columns.count(name) != 1 for name in COLUMNS):
-            raise ValueError(
-                f"{self.table}, line 1: expected the columns {','.join(COLUMNS)}, separated by "
-                f"commas, and found {printable(','.join(columns))!r}: mend it and go on with "
-                "--resume"
-            )
-        return columns, rows
-
-    def _add(self, names: Sequence[str]) -> None:
-        """Add lines to the table, leaving to the byte what stands in it."""
-        if not names:
-            return
-        old = self.table.read_bytes() if self.table.exists() else b"path,label\n"
-        end = "\r\n" if b"\r\n" in old else "\n"
-        columns, _ = self._rows()
-        text = io.StringIO()
-        lines = [[name if column == "path" else "" for column in columns] for name in names]
-        csv.writer(text, lineterminator=end).writerows(lines)
-        gap = "" if old.endswith(b"\n") else end
-        write_atomically(self.table, old + (gap + text.getvalue()).encode())
+        page = f"adaptune label {shlex.quote(str(self.table.parent))}"
+        return (
+            f"{wanted}: write one of {said} behind each path in {self.table}{shown}, or answer "
+            f"in a browser: {page}"
+        )
 
 
 def _example(images: FileRows, row: int) -> Example:
     return replace(images.examples[row], path=images.paths[row].absolute(), split=None)
-
-
-def _name(path: Path) -> str:
-    """Name a file as the table does: wherever the run is gone on with, and printable."""
-    return printable(path.absolute())

@@ -1,0 +1,86 @@
+"""Labelling in a real browser: where Chromium and Playwright are installed."""
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from adaptune.data.listing import Example
+from adaptune.data.questions import Questions
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")]
+
+
+def start(run: Path) -> tuple[subprocess.Popen[str], str]:
+    words = [sys.executable, "-m", "adaptune", "label", str(run)]
+    server = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert server.stdout is not None
+    for line in server.stdout:
+        found = re.search(r"http://\S+", line)
+        if found:
+            return server, found[0]
+    raise AssertionError("the server ended")
+
+
+def count(run: Path) -> int:
+    with (run / "questions.csv").open(newline="") as file:
+        return sum(bool(row["label"]) for row in csv.DictReader(file))
+
+
+def test_thirty_answers_by_keyboard_survive_two_kills(sketches, tmp_path):
+    playwright = pytest.importorskip("playwright.sync_api")
+    files = sorted(sketches.glob("*/*.png"))[::2]
+    classes = ("dots", "rings", "stripes")
+    asked = tuple(Example(file.absolute(), "") for file in files)
+    Questions(asked, classes).save(tmp_path / "questions.json")
+    (tmp_path / "questions.csv").write_text("path,label\n" + "".join(f"{f},\n" for f in files))
+    shots = Path(os.environ.get("SCREENSHOTS", tmp_path))
+    server, address = start(tmp_path)
+    try:
+        with playwright.sync_playwright() as driver:
+            browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+            page = browser.new_page(color_scheme="light")
+            page.goto(address)
+            for number, file in enumerate(files):
+                page.wait_for_selector(f"#image[alt='image {number + 1} of 30']:not([hidden])")
+                if number in (10, 20):
+                    server.kill()
+                    server.wait()
+                    page.keyboard.press("1")
+                    page.wait_for_selector("#said:has-text('does not answer')")
+                    page.screenshot(path=shots / f"killed-{number}.png")
+                    assert count(tmp_path) == number
+                    server, address = start(tmp_path)
+                    page.emulate_media(color_scheme="dark")
+                    page.goto(address)
+                    page.wait_for_selector(f"#image[alt='image {number + 1} of 30']:not([hidden])")
+                    page.screenshot(path=shots / f"dark-{number}.png")
+                if number == 5:
+                    page.keyboard.press("2")
+                    page.wait_for_selector("#status:has-text('6 of 30')")
+                    page.keyboard.press("u")
+                    page.wait_for_selector("#status:has-text('5 of 30')")
+                    page.wait_for_selector("#image[alt='image 6 of 30']:not([hidden])")
+                    page.screenshot(path=shots / "light.png")
+                page.keyboard.press(str(classes.index(file.parent.name) + 1))
+                page.wait_for_selector(f"#status:has-text('{number + 1} of 30')")
+            page.wait_for_selector("#done:not([hidden])")
+            page.set_viewport_size({"width": 390, "height": 800})
+            page.screenshot(path=shots / "done-small.png")
+            root = address.rstrip("/").rpartition("/")[0]
+            assert page.request.get(f"{root}/state").status == 403
+            foreign = {"origin": "http://evil.example"}
+            assert page.request.get(f"{address}state", headers=foreign).status == 403
+            browser.close()
+    finally:
+        server.kill()
+        server.wait()
+    with (tmp_path / "questions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["label"] for row in rows] == [file.parent.name for file in files]
