@@ -14,11 +14,7 @@ from adaptune.engine.evaluate import evaluate
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
-from adaptune.ops.class_features import labels_on_grid
-from adaptune.ops.distortion import feature_distortion, linear_cka
-from adaptune.ops.probe import cross_validated_probe, linear_probe
-from adaptune.ops.windows import bands
-from adaptune.runtime.devices import exact_device, random_numbers_kept, to_float64
+from adaptune.runtime.devices import exact_device, to_float64
 from adaptune.tasks.classification import Classification
 
 TASK = Classification(len(CLASSES))
