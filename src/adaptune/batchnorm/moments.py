@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from adaptune.runtime.devices import exact
 from adaptune.runtime.processes import gather_each
 
 TILE = 1 << 13
@@ -75,6 +76,7 @@ def moments(x: Tensor) -> Moments:
     >>> moments(torch.tensor([[1.0], [3.0]])).mean
     tensor([2.], dtype=torch.float64)
     """
+    x = exact(x)
     channels = x.shape[1]
     count = x.numel() // channels if channels else 0
     if count == 0:
@@ -82,8 +84,6 @@ def moments(x: Tensor) -> Moments:
         return Moments(0, none, none)
     if x.dtype in (torch.float16, torch.bfloat16):
         x = x.float()
-    if x.device.type == "mps":
-        x = x.cpu()  # which has no float64
     if x.device.type != "cpu":
         around = [dim for dim in range(x.dim()) if dim != 1]
         variance, mean = (one.double() for one in torch.var_mean(x, around, correction=0))
@@ -118,11 +118,6 @@ def from_values(average: Moments) -> Moments:
     mean, variance, values = average.mean.chunk(3)
     count = round(float(values[0]) * average.count)
     return Moments(count, mean, variance * max(count - 1, 1))
-
-
-def to_float64(x: Tensor) -> Tensor:
-    """Give ``x`` in float64, on the CPU where its device has none (Apple's)."""
-    return (x.cpu() if x.device.type == "mps" else x).double()
 
 
 def _by_row(x: Tensor) -> tuple[Tensor, Tensor]:

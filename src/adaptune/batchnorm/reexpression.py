@@ -14,9 +14,10 @@ from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
 from adaptune.batchnorm.layers import oddities
-from adaptune.batchnorm.moments import Moments, from_values, merge_across_processes, to_float64
+from adaptune.batchnorm.moments import Moments, from_values, merge_across_processes
 from adaptune.batchnorm.precision import RunningMoments
 from adaptune.batchnorm.report import LayerConversion
+from adaptune.runtime.devices import to_float64
 
 
 def list_layers(model: nn.Module, norms: Mapping[str, _BatchNorm]) -> Iterator[LayerConversion]:

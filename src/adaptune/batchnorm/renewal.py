@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from adaptune.batchnorm.layers import batchnorms, mixed_statistics
-from adaptune.batchnorm.moments import Moments, merge_across_processes, moments, to_float64
+from adaptune.batchnorm.moments import Moments, merge_across_processes, moments
 from adaptune.batchnorm.precision import RunningMoments
+from adaptune.runtime.devices import to_float64
 from adaptune.runtime.inputs import in_eval, in_python
 from adaptune.runtime.processes import broadcast_from_first, gather_objects
 

@@ -21,6 +21,7 @@ from adaptune.engine.evaluate import sample_outputs
 from adaptune.networks.network import Network
 from adaptune.report.terminal import Terminal
 from adaptune.runs.folder import best_network
+from adaptune.runtime.devices import DEVICES
 from adaptune.runtime.limits import MOST
 from adaptune.selection import SCORES, defined, highest
 from adaptune.selection.bag import BAG_SCORES, Bag, bag_scores
@@ -55,7 +56,7 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument(
         "--batch-size", type=int, default=256, between=(1, MOST), help="images at a time"
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="where")
     add_json(parser)
     given = parser.parse_args(list(words))
     required(parser, given, "images")

@@ -33,6 +33,7 @@ from adaptune.ops.rejection import UNKNOWN_ABOVE, calibrate_threshold, describe_
 from adaptune.report.terminal import Terminal
 from adaptune.results.score import Measure, Scores
 from adaptune.runs.folder import best_network
+from adaptune.runtime.devices import DEVICES
 from adaptune.runtime.limits import MOST, check_range
 
 AT_ONCE, AT_ONCE_OF_MASKS = 256, 8
@@ -57,7 +58,7 @@ def run(words: Sequence[str]) -> None:
         between=(1, MOST),
         help=f"images at a time; by default {AT_ONCE}, or {AT_ONCE_OF_MASKS} where there are masks",
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="where")
     add_open_set(parser)
     parser.add_argument(
         "--unknown-above",

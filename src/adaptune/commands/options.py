@@ -24,6 +24,7 @@ from adaptune.engine.method import Method, hyperparameters, usual_rates
 from adaptune.engine.plan import USUAL, Plan
 from adaptune.methods import METHODS
 from adaptune.runs.setup import Setup
+from adaptune.runtime.devices import WHY
 from adaptune.runtime.files import to_json
 from adaptune.tasks import TASKS
 from adaptune.tasks.task import Task
@@ -205,9 +206,9 @@ def fabric_on(device: str) -> Fabric:
     try:
         return Fabric(accelerator=device, devices=1)
     except RuntimeError as error:
+        why = f", or {WHY[device]}" if device in WHY else ""
         raise ValueError(
-            f"torch finds nothing here for --device {device}: give --device auto, or see why "
-            "torch.cuda.is_available() is False"
+            f"torch finds nothing here for --device {device}: give --device auto{why}"
         ) from error
 
 

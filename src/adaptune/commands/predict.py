@@ -33,6 +33,7 @@ from adaptune.networks.network import Network, WholeImage
 from adaptune.report.terminal import Terminal
 from adaptune.runs.folder import best_network
 from adaptune.runs.masks import MaskMaker
+from adaptune.runtime.devices import DEVICES
 from adaptune.runtime.limits import MOST
 from adaptune.tasks.classification import Classification
 from adaptune.tasks.task import Task
@@ -54,7 +55,7 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument(
         "--batch-size", type=int, default=64, between=(1, MOST), help="images at a time"
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="where")
     add_tiles(parser)
     parser.add_argument(
         "--probabilities",

@@ -43,6 +43,7 @@ from adaptune.methods import METHODS
 from adaptune.networks.network import Network, WholeImage
 from adaptune.report.terminal import NAMED, Terminal
 from adaptune.runs.folder import best_network
+from adaptune.runtime.devices import DEVICES
 from adaptune.runtime.signals import Signals, Stopped
 from adaptune.tasks.classification import Classification
 from adaptune.tasks.segmentation import Segmentation
@@ -120,7 +121,7 @@ def _parser(name: str) -> Parser:
         type=str,
         help="the CSV to write, predictions.csv, or of masks the folder, predictions",
     )
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where")
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="where")
     for part, taken in TAKEN.items():
         parser.add_class_arguments(part, skip={one.name for one in fields(part)} - taken)
     if name in STREAMING:

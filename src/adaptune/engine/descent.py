@@ -18,6 +18,7 @@ from adaptune.engine.nonfinite import StepCheck, lone_values_explained
 from adaptune.engine.optimizers import Moved, keep_order, moved_parts, optimizer_of, trainable
 from adaptune.engine.plan import Plan
 from adaptune.engine.rules import SMALLEST, Sharp, climb, climbed, shorten_to_share, uncounted
+from adaptune.runtime.devices import random_numbers_kept
 from adaptune.runtime.processes import gather_each, gradients_of, mean_over_processes_
 from adaptune.runtime.processes import rank_and_world as process
 from adaptune.types import Objective
@@ -149,8 +150,7 @@ class Descent:
         """Compute as the plan says; where asked, what is drawn will be drawn again afterwards."""
         alone = process()[1] == 1 or not self.plan.sync_batchnorm
         together = nullcontext() if alone else synchronized_batch_norm()
-        devices = [self.fabric.device] if self.fabric.device.type == "cuda" else []
-        drawn = torch.random.fork_rng(devices=devices, enabled=redraw)
+        drawn = random_numbers_kept(self.fabric.device, asked=redraw)
         explained = lone_values_explained(holdable=hasattr(self.method, "batchnorm"))
         with self.fabric.autocast(), together, drawn, explained:
             yield

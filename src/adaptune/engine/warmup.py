@@ -19,6 +19,7 @@ from adaptune.engine.method import Method
 from adaptune.engine.nonfinite import lone_values_explained
 from adaptune.engine.optimizers import trainable
 from adaptune.engine.plan import Plan
+from adaptune.runtime.devices import random_numbers_kept, wait_for
 from adaptune.runtime.processes import any_process, broadcast_from_first
 from adaptune.runtime.processes import rank_and_world as process
 from adaptune.types import Batch, Layout
@@ -129,8 +130,7 @@ def leaving_no_trace(method: Method, fabric: Fabric) -> Iterator[None]:
     """Train for a while, then put back what that changes: buffers, modes and random numbers."""
     modes = [(module, module.training) for module in method.modules()]
     buffers = {name: buffer.clone() for name, buffer in method.named_buffers()}
-    devices = [fabric.device] if fabric.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
+    with random_numbers_kept(fabric.device):
         method.train()
         try:
             yield
@@ -154,8 +154,7 @@ def one_pass(method: Method, batch: Batch, fabric: Fabric) -> None:
     with torch.enable_grad(), fabric.autocast(), explained:
         total = torch.stack([method.net(x).float().square().mean() for x in sides]).sum()
     torch.autograd.grad(total, trained_parameters(method), allow_unused=True)
-    if fabric.device.type == "cuda":
-        torch.cuda.synchronize(fabric.device)
+    wait_for(fabric.device)
 
 
 def _seconds(method: Method, batch: Batch, fabric: Fabric, layout: Layout) -> float:

@@ -13,6 +13,7 @@ from adaptune.metrics.tally import Mistake
 from adaptune.ops.rows import need_rows
 from adaptune.results.images import pack
 from adaptune.results.score import Score, Scores
+from adaptune.runtime.devices import exact
 from adaptune.runtime.processes import add_up, gather
 from adaptune.types import Outputs
 
@@ -46,7 +47,7 @@ class ClassTally:
             ValueError: If the outputs are not one prediction a row, or not as many as the task's.
         """
         need_rows(outputs.logits, "a score of classes")
-        logits, y = outputs.logits.float(), outputs.y
+        logits, y = exact(outputs.logits).float(), exact(outputs.y)
         if logits.shape[1] != self.columns:
             raise ValueError(
                 f"a task of {self.classes} classes{' and unknown' * self.unknown} has "

@@ -22,6 +22,7 @@ from adaptune.ops.places import (
 )
 from adaptune.ops.windows import WHOLE, Tiles, bands
 from adaptune.results.score import Score, Scores
+from adaptune.runtime.devices import exact
 from adaptune.runtime.processes import add_up, gather
 from adaptune.types import Outputs
 
@@ -71,7 +72,7 @@ class PlaceTally:
         Raises:
             ValueError: If the outputs are of no places, or not as many as the task's.
         """
-        logits, y = outputs.logits, outputs.y
+        logits, y = exact(outputs.logits), exact(outputs.y)
         if logits.dim() != 4 or logits.shape[1] != self.classes:
             raise ValueError(
                 f"a task of {self.classes} classes at every place has outputs (N, {self.classes}, "

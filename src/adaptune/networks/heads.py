@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptune.ops.conditioning import Spread, largest_moment
+from adaptune.runtime.devices import to_float64
 
 
 class Head(nn.Module, ABC):
@@ -76,10 +77,10 @@ class Readout(nn.Linear, Head):
         >>> torch.allclose(head(x), raw(x), atol=1e-6)
         True
         """
-        weight, bias = weight.double(), bias.double()
+        weight, bias = to_float64(weight), to_float64(bias)
         if self.mean is not None and self.deviation is not None:
-            bias = bias + weight @ self.mean.double()
-            weight = weight * self.deviation.double()
+            bias = bias + weight @ to_float64(self.mean)
+            weight = weight * to_float64(self.deviation)
         self.weight.copy_(weight)
         self.bias.copy_(bias)
 
@@ -137,9 +138,9 @@ class Readout(nn.Linear, Head):
         outputs, width = self.weight.shape
         plain = Readout(width, outputs).to(self.weight.device)
         with torch.no_grad():
-            weight = self.weight.double() / self.deviation.double()
+            weight = to_float64(self.weight) / to_float64(self.deviation)
             plain.weight.copy_(weight)
-            plain.bias.copy_(self.bias.double() - weight @ self.mean.double())
+            plain.bias.copy_(to_float64(self.bias) - weight @ to_float64(self.mean))
         return plain
 
     def convolution(self) -> nn.Conv2d:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptune.ops.rows import rows
+from adaptune.runtime.devices import to_float64
 from adaptune.runtime.inputs import in_eval
 from adaptune.runtime.processes import add_up, join
 from adaptune.types import Labeled
@@ -20,8 +21,8 @@ def labels_on_grid(y: Tensor, size: Sequence[int]) -> Tensor:
     >>> labels_on_grid(torch.arange(16).view(1, 4, 4), (2, 2)).tolist()
     [[[5, 7], [13, 15]]]
     """
-    near = F.interpolate(y.unsqueeze(1).double(), tuple(size), mode="nearest-exact")
-    return near.squeeze(1).long()
+    near = F.interpolate(to_float64(y).unsqueeze(1), tuple(size), mode="nearest-exact")
+    return near.squeeze(1).long().to(y.device)
 
 
 def class_sums(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from adaptune.ops.rows import sample_rows
+from adaptune.runtime.devices import exact_device, to_float64
 from adaptune.runtime.processes import gather
 
 
@@ -59,7 +60,7 @@ def scatter(features: Tensor) -> Scatter:
     >>> scatter(torch.eye(2)).mean.tolist()
     [0.5, 0.5]
     """
-    places = sample_rows(features).double()
+    places = to_float64(sample_rows(features))
     mean = places.mean(0) if len(places) else places.new_zeros(places.shape[1])
     centred = places - mean
     return Scatter(len(places), mean, centred.T @ centred)
@@ -87,12 +88,14 @@ class Spread:
     def pooled(self, device: torch.device | None = None) -> Scatter:
         """Pool what all processes saw, by count; all must ask, and get the same, on ``device``.
 
+        On the CPU where that has no float64.
+
         A process that saw nothing counts for nothing.
 
         Raises:
             ValueError: If no process saw any features.
         """
-        own = self.scatter
+        own, device = self.scatter, device and exact_device(device)
         parts = [torch.empty(0)] * 3
         if own is not None:
             parts = [torch.tensor([own.count]), own.mean[None], own.products[None]]

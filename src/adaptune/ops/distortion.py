@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.conv import _ConvNd
 
 from adaptune.ops.rows import sample_rows
+from adaptune.runtime.devices import exact, to_float64
 
 BINS = 40
 BLOCK = 4096
@@ -66,7 +67,7 @@ def feature_distortion(before: Tensor, after: Tensor) -> Distortion:
             f"features before {tuple(before.shape)} and after {tuple(after.shape)} must be rows of "
             "the same examples, (N, D, ...) with N at least 1"
         )
-    before, after = sample_rows(before), sample_rows(after)
+    before, after = exact(sample_rows(before)), exact(sample_rows(after))
     cosine = torch.cat([F.cosine_similarity(x, y) for x, y in _blocks(before, after)])
     distance = torch.cat([(y - x).norm(dim=1) for x, y in _blocks(before, after)])
     return Distortion(
@@ -84,7 +85,7 @@ def histogram(values: Tensor, low: float, high: float) -> Histogram:
     >>> histogram(torch.tensor([0.0, 1.0]), 0.0, 1.0).counts[-1]
     1
     """
-    counts = torch.histc(values.double().clamp(low, high), BINS, low, high)
+    counts = torch.histc(to_float64(values).clamp(low, high), BINS, low, high)
     edges = torch.linspace(low, high, BINS + 1, dtype=torch.float64)
     return Histogram(tuple(int(n) for n in counts), tuple(float(edge) for edge in edges))
 
@@ -99,6 +100,7 @@ def linear_cka(x: Tensor, y: Tensor) -> float:
     >>> round(linear_cka(x, 5 * x.flip(1)), 6)
     1.0
     """
+    x, y = exact(x), exact(y)
     centres = x.mean(0, dtype=torch.float64), y.mean(0, dtype=torch.float64)
     rows, wide, high = len(x), x.shape[1], y.shape[1]
     if rows * (wide + high) < wide**2 + wide * high + high**2:  # N x N kernels cost less

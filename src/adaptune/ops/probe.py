@@ -13,6 +13,7 @@ from torch import Tensor
 
 from adaptune.ops.logistic import Regression, softmax_path
 from adaptune.ops.principal import BLOCK, Table, blocks, principal_axes
+from adaptune.runtime.devices import exact
 
 SMALL = 1 << 27
 """Multiplications of a matrix product below which one thread is enough."""
@@ -61,9 +62,9 @@ def linear_probe(
     probe; ties go to the stronger penalty. A class that no row has keeps a row of zeros whose bias
     lies under every logit seen in training. For each C the minimum is scikit-learn's (for two
     classes too, whose first row is zero), reached in at most ``iterations`` Newton steps: see
-    `softmax_path`. All work is done on the device of the features, which may be memory-mapped:
-    ``block`` of their values are held in float64 at a time. Source: linear probing as in Kumar et
-    al., 2022, with the protocol of Ha, Jeong and Lee, 2024.
+    `softmax_path`. All work is done on the device of the features (Apple's has no float64: on the
+    CPU), which may be memory-mapped: ``block`` of their values are held in float64 at a time.
+    Source: linear probing as in Kumar et al., 2022, with the protocol of Ha, Jeong and Lee, 2024.
 
     Raises:
         ValueError: If there are fewer than two classes, no validation rows, no C above zero, or
@@ -75,6 +76,7 @@ def linear_probe(
     >>> (x @ probe.weight.T + probe.bias).argmax(1).tolist()
     [0, 0, 1, 1]
     """
+    features, y, val_features, val_y = map(exact, (features, y, val_features, val_y))
     if len(val_y) == 0:
         raise ValueError("linear probing chooses C on validation images and got none")
     present, labels = torch.unique(y, return_inverse=True)
@@ -127,6 +129,7 @@ def cross_validated_probe(
     >>> probe.c
     1.0
     """
+    features, y = exact(features), exact(y)
     part = _dealt(y, folds)
     cs = sorted(set(cs))
     sums = torch.zeros(len(cs), dtype=torch.float64)

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from adaptune.runtime.devices import exact_device
+
 ALIGNED = 32
 """Where windows may begin, in pixels: where the grids of nearly all networks agree."""
 
@@ -125,11 +127,11 @@ def _rows_of(output: Tensor, rows: Span, size: tuple[int, int]) -> Tensor:
     if output.shape[1] == height:
         near = output[:, slice(*rows)]
     else:
-        at = torch.arange(*rows, device=output.device, dtype=torch.float64)
+        at = torch.arange(*rows, device=exact_device(output.device), dtype=torch.float64)
         at = ((at + 0.5) * (output.shape[1] / height) - 0.5).clamp_min(0)
-        above = at.floor().long()
+        above = at.floor().long().to(output.device)
         below = (above + 1).clamp_max(output.shape[1] - 1)
-        share = (at - above).to(output.dtype).view(1, -1, 1)
+        share = at.frac().to(output).view(1, -1, 1)
         near = torch.lerp(output[:, above], output[:, below], share)
     if output.shape[2] == width:
         return near

@@ -73,7 +73,7 @@ class AdaptedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         batch_size: Images in a training batch.
         plan: Further settings of a `Plan`, by name.
         val_share: The share of rows held out to choose the epoch; 0 keeps the last.
-        device: Where to compute: auto, cpu or cuda.
+        device: Where to compute: auto, cpu, cuda or mps.
         workers: Processes that prepare images.
         random_state: The seed of all that is random.
         verbose: Whether progress is shown.

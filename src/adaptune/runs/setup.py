@@ -24,6 +24,7 @@ from adaptune.networks.network import Network
 from adaptune.ops.rejection import UNKNOWN_ABOVE, calibrate_threshold
 from adaptune.results.score import Scores
 from adaptune.runs.folder import best_network
+from adaptune.runtime.devices import WHY, Device
 from adaptune.runtime.limits import check_range
 from adaptune.tasks import TASKS
 from adaptune.tasks.task import Task
@@ -52,7 +53,7 @@ class Setup:
         augment: How training images are varied: not at all, by flips, or by crops and flips.
         stride: Where every place has an output, as in segmentation: how many pixels of the input
             neighbouring features lie apart.
-        device: Where to compute: auto, cpu or cuda.
+        device: Where to compute: auto, cpu, cuda (ROCm too) or mps.
         devices: Processes that train together, one a device (one a core's share on the CPU).
         precision: Arithmetic: 32-true, bf16-mixed or 16-mixed.
         select: What chooses the epoch that is tested: id-validation, last, or a score of unlabelled
@@ -74,7 +75,7 @@ class Setup:
     crop: float | None = None
     augment: Augment = "flip"
     stride: int = 8
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     devices: int = 1
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
     select: str = "id-validation"
@@ -155,9 +156,10 @@ class Setup:
                 precision=self.precision,
             )
         except (RuntimeError, ValueError) as error:
+            why = f", or {WHY[self.device]}" if self.device in WHY else ""
             raise ValueError(
                 f"{self.devices} devices of the kind {self.device!r} cannot be had ({error}): "
-                "give --device cpu, or fewer --devices"
+                f"give --device cpu, or fewer --devices{why}"
             ) from error
         fabric.launch()
         return fabric

@@ -15,6 +15,8 @@ def describe_machine() -> dict[str, Any]:
 
     packages = ("adaptune", "torch", "torchvision", "timm", "scikit-learn")
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    if torch.backends.mps.is_available():
+        gpu = "mps"
     return {
         "cores": os.cpu_count(),
         "architecture": platform.machine(),

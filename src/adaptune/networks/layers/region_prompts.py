@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from adaptune.networks.heads import Head
 from adaptune.networks.regions import Regions, regions_of
 from adaptune.ops.self_support import refined
+from adaptune.runtime.devices import to_float64
 
 AGGREGATED = 0.1
 """How much of what regions tell each other is added."""
@@ -59,8 +60,9 @@ class RegionPrompts(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Give the features with their prompts."""
         features = self.body(x)
-        numbers = self.regions(x).unsqueeze(1).to(torch.float64)
-        own = F.interpolate(numbers, features.shape[2:], mode="nearest-exact").long().flatten(1)
+        numbers = to_float64(self.regions(x)).unsqueeze(1)
+        near = F.interpolate(numbers, features.shape[2:], mode="nearest-exact")
+        own = near.long().flatten(1).to(x.device)
         most = int(own.max()) + 1
         masks = F.one_hot(own.where(own >= 0, most), most + 1)[:, :, :most].to(features.dtype)
         places = features.flatten(2).transpose(1, 2)
