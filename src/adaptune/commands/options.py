@@ -120,9 +120,8 @@ def add_json(parser: Parser) -> None:
 
 def add_port(parser: Parser) -> None:
     """Let a command that serves a page be told the port."""
-    parser.add_argument(
-        "--port", type=int, default=0, between=(0, 65535), help="the port; by default a free one"
-    )
+    told = "the port; by default a free one"
+    parser.add_argument("--port", type=int, default=0, between=(0, 65535), help=told)
 
 
 def add_label_distances(parser: Parser) -> None:
