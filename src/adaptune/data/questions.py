@@ -36,7 +36,9 @@ class Questions:
         """
         try:
             said = json.loads(file.read_text(encoding="utf-8"))
-            images = [Example(Path(one["path"]), "", _part(one["part"])) for one in said["images"]]
+            images = [
+                Example(Path(one["path"]), "", part=_part(one["part"])) for one in said["images"]
+            ]
             return cls(tuple(images), tuple(map(str, said["classes"])))
         except FileNotFoundError:
             return cls((), ())
