@@ -110,7 +110,7 @@ class Bench:
         method = said.pop("method")
         values = method_options(method, [f"{key}={value}" for key, value in said.items()])
         of = {"method": method, **values, "domains": list(domains), "classes": list(data.classes)}
-        known = vars(setting) | plan.settings() | {"batch_size": data.loading.batch_size}
+        known = setting.settings() | plan.settings() | {"batch_size": data.loading.batch_size}
         folder = self.folder(name, place, variant, seed)
         config = yaml_text(of | known)
         return Cell(folder, variant, place, method, values, data, setting, plan, config)
