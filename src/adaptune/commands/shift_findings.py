@@ -1,4 +1,4 @@
-"""What `adaptune doctor` says of domains: how alike their classes are, and how far apart they lie."""
+"""What `adaptune doctor` says of domains: how alike classes are, how far apart sets lie."""
 
 from __future__ import annotations
 
