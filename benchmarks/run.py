@@ -110,7 +110,7 @@ class Bench:
         plan = replace(self.planned(name), seed=seed)
         setting = self.set_up(one.get("setting", {}))
         spec = {"method": one["method"], **values, "scan": one.get("scan")}
-        known = vars(setting) | plan.settings() | {"batch_size": images.loading.batch_size}
+        known = setting.settings() | plan.settings() | {"batch_size": images.loading.batch_size}
         return Cell(
             self.work / domain / f"{label}-{seed}".replace(" ", "-"),
             label,

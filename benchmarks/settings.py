@@ -111,7 +111,7 @@ class Bench:
         method = said.pop("method")
         values = method_options(method, [f"{key}={value}" for key, value in said.items()])
         of = {"method": method, **values, "domains": list(domains), "classes": list(data.classes)}
-        known = vars(setting) | plan.settings() | {"batch_size": data.loading.batch_size}
+        known = setting.settings() | plan.settings() | {"batch_size": data.loading.batch_size}
         known |= {"few": part["few"]} if "few" in part else {}
         folder = self.folder(name, place, variant, seed)
         config = yaml_text(of | known)

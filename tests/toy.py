@@ -12,10 +12,11 @@ from torch.utils.data import TensorDataset
 
 from adaptune.data import DomainData, Loading, from_datasets
 from adaptune.engine.loop import fit
-from adaptune.engine.method import Method, task_kind
+from adaptune.engine.method import Method, task_kind, teachers_of
 from adaptune.engine.plan import Plan
 from adaptune.methods.ft import FineTune
 from adaptune.networks.network import Network
+from adaptune.networks.reference import Reference
 from adaptune.runs.setup import Setup
 from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Labeled, Needs, Split, Unlabeled, empty_unlabeled
@@ -94,6 +95,15 @@ def _trained(seed: int, lr: float, epochs: int) -> Network:
     for _ in fit(method, TwoDomains(), plan):
         pass
     return net
+
+
+def teachers(method: type[Method]) -> list[object]:
+    """Give what a method takes after network and task: nothing, or networks of other seeds."""
+    takes = teachers_of(method)
+    if takes == "none":
+        return []
+    first, second = (Reference(trained(seed), network().preprocess) for seed in (1, 2))
+    return [first] if takes == "one" else [(first, second)]
 
 
 class Toy(Setup):

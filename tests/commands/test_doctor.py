@@ -71,6 +71,21 @@ def test_batch_norms_are_measured_on_demand(photos, tiny, seen):
     assert len(layers) == len(found["conversion"]["states"]) > 0
 
 
+def test_domain_shift_is_measured_where_there_are_domains_and_a_network(
+    photos, sketches, tiny, seen
+):
+    found, said = seen(photos, f"--ood=sketch={sketches}", *tiny)
+    shift = found["shift"]
+    names = ["train", "val", "sketch"]
+    assert list(shift["icv"]) == list(shift["idd"]) == names
+    for one in names:
+        assert shift["icv"][one] > 0
+        assert shift["idd"][one][one] == 0
+        assert shift["idd"][one]["sketch"] == shift["idd"]["sketch"][one]
+    assert "IDD to sketch" in said
+    assert "shift" not in seen(photos, *tiny)[0]
+
+
 def test_a_network_without_batch_norms_is_told_so(photos, seen):
     words = ["--backbone=test_vit", "--weights=none", "--image-size=160", "--batch-size=64"]
     found, _ = seen(photos, *words)

@@ -26,7 +26,9 @@ from adaptune.commands.options import (
     training_parser,
 )
 from adaptune.commands.settings import settings_by_method
+from adaptune.engine.method import teachers_of
 from adaptune.engine.plan import Plan
+from adaptune.methods import METHODS
 from adaptune.report.page import write_comparison_report
 from adaptune.report.terminal import Terminal
 from adaptune.results.run import RunResults
@@ -198,6 +200,13 @@ def _check(given: Namespace) -> None:
     check_domains(given)
     if given.tune and not given.get("data"):
         raise ValueError("--tune judges by ID validation, which needs labelled images: give DATA")
+    names = [name.strip() for name in given.methods.split(",")]
+    learning = [name for name in names if name in METHODS and teachers_of(METHODS[name]) != "none"]
+    if given.teacher and not learning:
+        raise ValueError(
+            f"--teacher is for methods that learn from other networks, and none of "
+            f"{', '.join(names)} does: leave it out"
+        )
     if given.rates and given.tune:
         raise ValueError("--rates tries every rate and --tune looks for one: give one of them")
 
@@ -212,12 +221,15 @@ def _cells(
     """Lay out the runs: domain by domain, seed by seed, method by method."""
     setting, plan = setting_of(given), record_of(Plan, given)
     runs, common = Path(given.out) / "runs", config_of(given, leave_out=OWN)
+    teachers = {"teacher": common.pop("teacher", [])}
     for domain, source in sources.items():
         place = runs / domain if len(sources) > 1 else runs
         chosen = tuned.get(domain, {})
         for seed in range(given.seeds):
             for name, method, own in _variants(given, options, chosen):
                 named = {"method": method, "seed": seed, **own, **plans[method]}
+                learns = setting.for_method(METHODS[method])
+                named |= teachers if learns.teachers else {}
                 yield Cell(
                     place / f"{name}-{seed}".replace(" ", "-"),
                     name,
@@ -225,7 +237,7 @@ def _cells(
                     method,
                     own,
                     source.data.seeded(seed),
-                    setting,
+                    learns,
                     replace(plan, **plans[method], seed=seed),
                     yaml_text({**common, **source.named, **named}),
                 )

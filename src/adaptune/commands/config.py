@@ -33,6 +33,10 @@ def config_of(given: Namespace, *, leave_out: Sequence[str]) -> dict[str, Any]:
         kept["data"] = absolute_path(given.data)
     if given.get("from"):
         kept["from"] = Path(given["from"]).absolute()
+    if "teacher" in kept:
+        kept["teacher"] = [Path(one).absolute() for one in kept["teacher"]]
+        if not kept["teacher"]:
+            del kept["teacher"]
     if given.get("weights") and Path(given.weights).is_file():
         kept["weights"] = Path(given.weights).absolute()
     kept["ood"] = [f"{k}={absolute_path(path)}" for k, path in named_folders(given.ood).items()]

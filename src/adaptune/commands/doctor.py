@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
 from functools import partial
@@ -24,6 +24,7 @@ from adaptune.commands.options import (
     print_json,
     record_of,
 )
+from adaptune.commands.shift_findings import measure_shift, shift_table
 from adaptune.data.domains import DomainData
 from adaptune.data.duplicates import describe_duplicates, find_duplicates
 from adaptune.data.file_rows import FileRows
@@ -137,9 +138,13 @@ def _looked_through(
     wrong += map(ValueError, missing_parts(data.classes, data.sets, data.labels))
     if net is not None:
         data = data.with_input(net.preprocess)
+        if data.ood and data.labels == "class":
+            with _noting(wrong):
+                found["shift"] = measure_shift(net, _by_domain(data))
         with _noting(wrong):
             found["conversion"], norms = _norms(net, data.scan("train"))
-    _read_all(data, wrong, scanned=bool(found.get("conversion", {}).get("batches")))
+    scanned = bool(found.get("conversion", {}).get("batches"))
+    _read_all(data, wrong, seen=found.get("shift", {}).get("icv", {"train": 0} if scanned else {}))
     files = {
         str(name): rows
         for name, rows in (*data.sets.items(), *data.ood.items())
@@ -175,10 +180,18 @@ def _counts(data: DomainData, files: Mapping[str, FileRows]) -> dict[str, dict[s
     }
 
 
-def _read_all(data: DomainData, wrong: list[Exception], *, scanned: bool) -> None:
-    """Read what no scan has read yet; the data notes by themselves what cannot be read."""
-    sets: list[Iterable[Labeled]] = [*data.tests().values(), data.scan("val")]
-    for rows in sets if scanned else [*sets, data.scan("train")]:
+def _by_domain(data: DomainData) -> dict[str, Iterable[Labeled]]:
+    """Give training and validation images, and those of each other domain."""
+    others = {name: rows for name, rows in data.tests().items() if name != "id"}
+    own = {"train": data.scan("train"), "val": data.scan("val")}
+    return {name: rows for name, rows in own.items() if name in data.sets} | others
+
+
+def _read_all(data: DomainData, wrong: list[Exception], *, seen: Collection[str]) -> None:
+    """Read what nothing has seen yet; the data notes by themselves what cannot be read."""
+    for name, rows in {**_by_domain(data), **data.tests()}.items():
+        if name in seen:
+            continue
         with _noting(wrong):
             for _ in rows:
                 pass
@@ -240,6 +253,8 @@ def _tell(terminal: Terminal, data: DomainData, found: dict[str, Any], *, health
             [label, *(str(counts[name].get(label, 0)) for name in names)] for label in data.classes
         ],
     )
+    if "shift" in found:
+        terminal.table("domain shift, in nats", *shift_table(found["shift"]))
     for finding in found["findings"]:
         terminal.say(f"- {finding}")
     for path, reason in found["problems"].items():

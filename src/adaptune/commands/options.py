@@ -29,7 +29,7 @@ from adaptune.runtime.files import to_json
 from adaptune.tasks import TASKS
 from adaptune.tasks.task import Task
 
-SET_ELSEWHERE = {"start", "open_set", "task", "task_options", "stride"}
+SET_ELSEWHERE = {"start", "teachers", "open_set", "task", "task_options", "stride"}
 """Parts of a setup that are options of another name, or of some commands alone."""
 
 
@@ -81,6 +81,15 @@ def training_parser(command: str, description: str, *, skip: frozenset[str]) -> 
             help="answer a method that asks for labels with those of the target, instead of asking "
             "people; for experiments",
         )
+    parser.add_argument(
+        "--teacher",
+        action="extend",
+        nargs="+",
+        type=str,
+        default=[],
+        metavar="RUN",
+        help="finished runs, or saved networks, that a method learns from; they stay as they are",
+    )
     if "open_set" not in skip:
         add_open_set(parser)
     parser.add_argument("--config", action=ActionConfigFile, help="a config.yaml to start from")
@@ -215,7 +224,8 @@ def setting_of(given: Namespace) -> Setup:
     """Say what is adapted, as the arguments do."""
     own = hyperparameters(TASKS[given.task]) if "task" in given else {}
     options = {name: given[name] for name in own}
-    return record_of(Setup, given, start=given.get("from") or "", task_options=options)
+    begun, teachers = given.get("from") or "", tuple(given.get("teacher") or ())
+    return record_of(Setup, given, start=begun, teachers=teachers, task_options=options)
 
 
 def find_method_name(words: Sequence[str], default: str = "daft") -> str:

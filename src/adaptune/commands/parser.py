@@ -20,8 +20,8 @@ NUMBER = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*([eE][-+]?[0-9]+)?|[eE][-+]?[0-
 """Numbers that people write and YAML 1.1 does not know, such as 1e-3."""
 
 NAMES = {
-    *("data", "from", "out", "weights", "ood", "source", "target", "domain", "domains", "classes"),
-    *("methods", "untuned", "set", "over", "study", "storage", "labels", "label_table"),
+    *("data", "from", "teacher", "out", "weights", "ood", "source", "target", "domain", "domains"),
+    *("classes", "methods", "untuned", "set", "over", "study", "storage", "labels", "label_table"),
 }
 """Settings that hold names and places: 1e3, yes and 2020-01-01 are words there."""
 

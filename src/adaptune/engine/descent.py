@@ -17,7 +17,17 @@ from adaptune.engine.method import Method
 from adaptune.engine.nonfinite import StepCheck, lone_values_explained
 from adaptune.engine.optimizers import Moved, keep_order, moved_parts, optimizer_of, trainable
 from adaptune.engine.plan import Plan
-from adaptune.engine.rules import SMALLEST, Sharp, climb, climbed, shorten_to_share, uncounted
+from adaptune.engine.rules import (
+    SMALLEST,
+    PerTerm,
+    Sharp,
+    climb,
+    climbed,
+    flat_gradients,
+    put_gradients_,
+    shorten_to_share,
+    uncounted,
+)
 from adaptune.runtime.devices import random_numbers_kept
 from adaptune.runtime.processes import gather_each, gradients_of, mean_over_processes_
 from adaptune.runtime.processes import rank_and_world as process
@@ -88,13 +98,16 @@ class Descent:
 
         Raises:
             NonFiniteError: If a term of the objective or a gradient is not finite.
-            ValueError: If a batch in parts is descended more than once, or by a rule that climbs.
+            ValueError: If a batch in parts is descended more than once, or by a rule that climbs
+                or merges.
         """
         params = trainable(*modules) if modules else self.params
         rule, whole = self.method.rule, self.first and self.last
         self.calls += 1
-        if not whole and (self.calls > 1 or isinstance(rule, Sharp)):
-            how = "moves more than once a batch" if self.calls > 1 else "climbs before it descends"
+        if not whole and (self.calls > 1 or isinstance(rule, Sharp | PerTerm)):
+            told = "climbs before it descends"
+            told = "merges the gradients of its terms" if isinstance(rule, PerTerm) else told
+            how = "moves more than once a batch" if self.calls > 1 else told
             raise ValueError(
                 f"{type(self.method).__name__} {how}, and gradients of "
                 "parts add up for one move only: give --accumulate 1"
@@ -102,7 +115,10 @@ class Descent:
         if self.first:
             self.optimizer.zero_grad(set_to_none=True)
             self.seen = []
-        done = self._slope(evaluate, params, redraw=isinstance(rule, Sharp))
+        if isinstance(rule, PerTerm):
+            done = self._merge(rule, evaluate, params)
+        else:
+            done = self._slope(evaluate, params, redraw=isinstance(rule, Sharp))
         if isinstance(rule, Sharp):
             with uncounted(self.method):
                 self._sharpen(rule, done, evaluate, params)
@@ -122,6 +138,37 @@ class Descent:
             done = evaluate()
         self.seen += [(name + when, term.detach().sum()) for name, term in done.terms.items()]
         self.fabric.backward(done.total * (self.share * self.weight), inputs=params)
+        return done
+
+    @torch.enable_grad()
+    def _merge(self, rule: PerTerm, evaluate: Evaluate, params: Sequence[Tensor]) -> Objective:
+        """Evaluate an objective once, and leave in the parameters what the rule makes of its terms.
+
+        All processes merge the gradients of the whole batch, and so come to the same.
+        """
+        with self._conditions(redraw=False):
+            done = evaluate()
+        self.seen += [(name, term.detach().sum()) for name, term in done.terms.items()]
+        own = {id(one) for one in trainable(rule.module)}
+        inside = [one for one in params if id(one) in own]
+        beyond = [one for one in params if id(one) not in own]
+        found, reached = dict[str, Tensor](), set[int]()
+        for name, term in done.terms.items():
+            if inside and term.requires_grad:
+                self.fabric.backward(term * self.share, inputs=inside, retain_graph=True)
+            found[name] = flat_gradients(inside) if inside else term.new_zeros(0)
+            reached |= {id(one) for one in inside if one.grad is not None}
+            for one in inside:
+                one.grad = None
+        counted = [one for name, one in done.terms.items() if name not in rule.guides]
+        if beyond:
+            self.fabric.backward(torch.stack(counted).sum() * self.share, inputs=beyond)
+        if inside:
+            with torch.no_grad():
+                mean_over_processes_(found.values())
+                put_gradients_(inside, rule.merged(found))
+            for one in inside:  # what no term reaches stays, as under any rule
+                one.grad = one.grad if id(one) in reached else None
         return done
 
     @torch.no_grad()

@@ -7,13 +7,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, ClassVar, Protocol, get_args, get_type_hints
+from typing import Any, ClassVar, Literal, Protocol, get_args, get_type_hints
 
 from torch import Tensor, nn
 
 from adaptune.batchnorm.conversion import convert_batchnorm
 from adaptune.engine.rules import GradientRule, Plain
 from adaptune.networks.network import Network
+from adaptune.networks.reference import Reference
 from adaptune.runtime.limits import check_range
 from adaptune.tasks.task import Task
 from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Needs, Objective
@@ -133,6 +134,19 @@ def refuse_head(method: type[Method], net: Network) -> None:
                 f"{method.__name__} works on networks whose head is a {wanted.__name__}, and this "
                 f"one's is a {type(net.head).__name__}: start from another network"
             )
+
+
+def teachers_of(method: type[Method]) -> Literal["none", "one", "several"]:
+    """Say how many teachers a method takes, by the annotations of its ``__init__``.
+
+    >>> from adaptune.methods.ft import FineTune
+    >>> teachers_of(FineTune)
+    'none'
+    """
+    hints = get_type_hints(method.__init__)
+    if hints.get("teacher") is Reference:
+        return "one"
+    return "several" if "teachers" in hints else "none"
 
 
 def hyperparameters(kind: type) -> dict[str, inspect.Parameter]:

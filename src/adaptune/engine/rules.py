@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -44,7 +44,34 @@ class Sharp:
         return done.total.detach().new_full((), self.radius)
 
 
-GradientRule = Plain | Sharp
+@dataclass(frozen=True)
+class PerTerm:
+    """The gradients of single terms, merged into one; beyond ``module`` that of their sum.
+
+    ``merge`` is given, by the name of the term, its gradient on the parameters of ``module`` that
+    move, one after the other (P,), averaged over processes, and gives (P,). A term that does not
+    reach them has a gradient of zeros. Terms named in ``guides`` are for the merge alone: nothing
+    else goes down them. What it gives should grow with the gradients, all by one factor, as a
+    weighted sum does, since a scaler of float16 multiplies them. Where a gradient is not finite it
+    is not asked: their sum is not finite either, and the step is refused as any other.
+
+    >>> steeper = lambda found: max(found.values(), key=Tensor.norm)
+    >>> PerTerm(steeper, nn.Linear(1, 1)).merged({"a": torch.ones(2), "b": torch.full((2,), -3.0)})
+    tensor([-3., -3.])
+    """
+
+    merge: Callable[[Mapping[str, Tensor]], Tensor]
+    module: nn.Module
+    guides: tuple[str, ...] = ()
+
+    def merged(self, found: Mapping[str, Tensor]) -> Tensor:
+        """Merge gradients (P,) by the name of their term: (P,), or what is not finite of them."""
+        whole = torch.stack(list(found.values())).sum(0)
+        sound = {name: one.nan_to_num(0.0, 0.0, 0.0) for name, one in found.items()}
+        return torch.where(whole.isfinite().all(), self.merge(sound), whole)
+
+
+GradientRule = Plain | Sharp | PerTerm
 """How a gradient is formed."""
 
 
@@ -111,6 +138,30 @@ def uncounted(model: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.track_running_stats = True
+
+
+def flat_gradients(params: Sequence[Tensor]) -> Tensor:
+    """Give the gradients of parameters one after the other, (P,); zeros where there are none.
+
+    >>> weight = torch.ones(2, requires_grad=True)
+    >>> (3 * weight).sum().backward()
+    >>> flat_gradients([weight, torch.ones(1)])
+    tensor([3., 3., 0.])
+    """
+    parts = (torch.zeros_like(one) if one.grad is None else one.grad for one in params)
+    return torch.cat([one.reshape(-1) for one in parts])
+
+
+def put_gradients_(params: Sequence[Tensor], flat: Tensor) -> None:
+    """Make ``flat`` (P,) the gradients of parameters, each in its parameter's order in memory.
+
+    >>> weight = torch.ones(2, 1)
+    >>> put_gradients_([weight], torch.tensor([3.0, 4.0]))
+    >>> weight.grad.tolist()
+    [[3.0], [4.0]]
+    """
+    for one, part in zip(params, flat.split([one.numel() for one in params]), strict=True):
+        one.grad = torch.empty_like(one).copy_(part.view(one.shape))
 
 
 SMALLEST = 1e-3

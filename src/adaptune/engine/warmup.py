@@ -19,6 +19,7 @@ from adaptune.engine.method import Method
 from adaptune.engine.nonfinite import lone_values_explained
 from adaptune.engine.optimizers import trainable
 from adaptune.engine.plan import Plan
+from adaptune.engine.rules import PerTerm
 from adaptune.runtime.devices import random_numbers_kept, wait_for
 from adaptune.runtime.processes import any_process, broadcast_from_first
 from adaptune.runtime.processes import rank_and_world as process
@@ -108,6 +109,8 @@ def compile_body(method: Method, batch: Batch, fabric: Fabric, plan: Plan) -> st
     body = method.net.body
     if process()[1] > 1 and plan.sync_batchnorm and any(batchnorms(body)):
         return "not compiled: batch norms that see all processes cannot be; --sync-batchnorm false"
+    if isinstance(method.rule, PerTerm):
+        return "not compiled: gradients of single terms pass a network again, which it then cannot"
     began = time.perf_counter()
     body.compile()
     try:

@@ -31,6 +31,7 @@ from adaptune.methods.samda import SAMDA as SAMDA
 from adaptune.methods.sfda2 import SFDA2 as SFDA2
 from adaptune.methods.sfda_seg import SFDASeg as SFDASeg
 from adaptune.methods.shot import SHOT as SHOT
+from adaptune.methods.smos import SMOS as SMOS
 from adaptune.methods.soma import SoMA as SoMA
 from adaptune.methods.tent import Tent as Tent
 from adaptune.methods.tram import TRAM as TRAM
@@ -50,6 +51,7 @@ METHODS: dict[str, type[Method]] = {
     "ibn": IBN,
     "drm": DRM,
     "udim": UDIM,
+    "smos": SMOS,
     "dann": DANN,
     "gdcan": GDCAN,
     "mcd": MCD,

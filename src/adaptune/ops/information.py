@@ -37,6 +37,19 @@ def marginal_entropy(logits: Tensor) -> Tensor:
     return -(logs.exp() * logs).sum()
 
 
+def js_divergence(logits: Tensor, others: Tensor) -> Tensor:
+    """Give the Jensen-Shannon divergence of two softmaxes (N, K, ...) in nats, (N, ...).
+
+    It is 0 of equal ones and at most ln 2.
+
+    >>> js_divergence(torch.tensor([[99.0, 0.0]]), torch.tensor([[0.0, 99.0]]))
+    tensor([0.6931])
+    """
+    ours, theirs = logits.log_softmax(1), others.log_softmax(1)
+    middle = torch.logaddexp(ours, theirs) - math.log(2)
+    return (ours.exp() * (ours - middle) + theirs.exp() * (theirs - middle)).sum(1) / 2
+
+
 def uncertainty(logits: Tensor) -> Tensor:
     """Give the entropy of each prediction (N, K) as a share of the largest, ln K, (N,).
 

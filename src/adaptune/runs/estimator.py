@@ -23,6 +23,7 @@ from adaptune.data.inputs import input_of
 from adaptune.data.inputs.image import Augment
 from adaptune.data.sample import WrongItemError
 from adaptune.engine.batches import layout_of, to_device
+from adaptune.engine.method import teachers_of
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.networks.network import Network
@@ -198,7 +199,11 @@ class AdaptedClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _session(self, train: ArrayImages, val: ArrayImages, target: Any) -> Session:
         """Put together what is trained; see `open_session`."""
-        known = {name for name, kind in METHODS.items() if kind.needs.labeled}
+        known = {
+            name
+            for name, kind in METHODS.items()
+            if kind.needs.labeled and teachers_of(kind) == "none"
+        }
         if self.method not in known:
             raise ValueError(f"method is one of {', '.join(sorted(known))}: got {self.method!r}")
         loading = Loading(self.batch_size, workers=self.workers, seed=self.random_state)

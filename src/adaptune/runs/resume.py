@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from os import PathLike
 from pathlib import Path
@@ -23,6 +23,7 @@ from adaptune.report.terminal import Terminal
 from adaptune.runs.checkpoint import FoundCheckpoint
 from adaptune.runs.folder import Run, best_network
 from adaptune.runs.setup import Setup
+from adaptune.runs.teachers import teacher_digests
 
 FREE = {
     *("epochs", "checkpoint_minutes", "on_nonfinite", "log", "tensorboard"),
@@ -35,7 +36,7 @@ Classes are compared as they came to be, whether they were given or found.
 All others decide what is trained. Of ``epochs`` there must be no fewer than were begun.
 """
 
-PLACES = {"data", "ood", "source", "target", "from", "weights", "labels", "label_table"}
+PLACES = {"data", "ood", "source", "target", "from", "teacher", "weights", "labels", "label_table"}
 """Settings that may change where the same things were moved to another place."""
 
 LOOKED_AT = 32
@@ -51,6 +52,7 @@ def describe_run(
         "classes": list(data.classes),
         "config": config,
         "content": _content(data, setting),
+        **({"teachers": told} if (told := teacher_digests(setting.teachers)) else {}),
     }
 
 
@@ -82,6 +84,7 @@ def find_checkpoint(
         terminal.say(f"{file} is damaged and was passed over")
     known = found.state["of"]
     _refuse_other(found.file, known, own)
+    _refuse_teachers(run.folder, known.get("teachers", []), own.get("teachers", []))
     text = known.get("config") or (run.config.read_text() if run.config.is_file() else "")
     same = known.get("content") == own["content"]
     _refuse_change(run.folder, _settings(text, run.config), _settings(own["config"]), options, same)
@@ -108,6 +111,16 @@ def _refuse_other(file: Path, known: Mapping[str, Any], own: Mapping[str, Any]) 
         f"{file} is of {known['method']} on {len(classes)} classes, and asked for is "
         f"{own['method']} on {len(own['classes'])}: give the run's own settings"
     )
+
+
+def _refuse_teachers(folder: Path, known: Sequence[str], asked: Sequence[str]) -> None:
+    """Refuse teachers that are others than those which the run began with, wherever they lie."""
+    if known != asked:
+        raise ValueError(
+            f"{folder} was begun with {len(known)} teachers whose weights were others, or in "
+            f"another order, than those of the {len(asked)} given: give the run's own to go on, or "
+            "begin another run in another --out"
+        )
 
 
 def _refuse_change(
@@ -190,6 +203,7 @@ def _content(data: DomainData, setting: Setup) -> str:
     begins = [str(best_network(Path(setting.start)) / "network.safetensors")] * bool(setting.start)
     for file in (*begins, setting.weights or ""):
         told.update(_bytes(file))
+    told.update("".join(teacher_digests(setting.teachers)).encode())
     return told.hexdigest()
 
 

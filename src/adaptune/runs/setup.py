@@ -17,13 +17,21 @@ from adaptune.data.inputs.image import Augment
 from adaptune.data.missing import missing_parts
 from adaptune.engine.evaluate import Evaluation, evaluate, sample_outputs
 from adaptune.engine.loop import Epoch, fit
-from adaptune.engine.method import Method, refuse_head, refuse_options, refuse_task, usual_rates
+from adaptune.engine.method import (
+    Method,
+    refuse_head,
+    refuse_options,
+    refuse_task,
+    teachers_of,
+    usual_rates,
+)
 from adaptune.engine.plan import USUAL, Plan
 from adaptune.networks.backbones import open_backbone, resized
 from adaptune.networks.network import Network
 from adaptune.ops.rejection import UNKNOWN_ABOVE, calibrate_threshold
 from adaptune.results.score import Scores
 from adaptune.runs.folder import best_network
+from adaptune.runs.teachers import open_references, refuse_teachers
 from adaptune.runtime.devices import WHY, Device
 from adaptune.runtime.limits import check_range
 from adaptune.tasks import TASKS
@@ -65,6 +73,7 @@ class Setup:
             95% of the ID validation images known; without any, that of the network that is started
             from, or else the paper's 0.55.
         start: A run, or a saved network, to start from instead of a backbone.
+        teachers: Runs, or saved networks, that a method learns from.
         task: What is predicted: the name of one of ``TASKS``.
         task_options: The task's own options.
     """
@@ -82,6 +91,7 @@ class Setup:
     open_set: bool = False
     unknown_above: float | None = None
     start: str = ""
+    teachers: tuple[str, ...] = ()
     task: str = "classification"
     task_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
@@ -111,6 +121,14 @@ class Setup:
                 f"--devices must be from 1 to {MOST_DEVICES} on one machine: got {self.devices}; "
                 "for more machines see torchrun in docs/scale.md"
             )
+
+    def settings(self) -> dict[str, Any]:
+        """Give what it is by name, teachers where there are any."""
+        return {name: value for name, value in vars(self).items() if name != "teachers" or value}
+
+    def for_method(self, method: type[Method]) -> Setup:
+        """Give the same with the teachers that a method takes: none where it learns from none."""
+        return self if teachers_of(method) != "none" else replace(self, teachers=())
 
     def network(self, classes: tuple[str, ...]) -> Network:
         """Build the network, or open the one to start from, with the preprocessing asked for."""
@@ -240,7 +258,7 @@ def open_session(
 
     Raises:
         ValueError: If there are no images to train or validate on, the method lacks what it needs,
-            or it does not work on the task or the network's head.
+            it does not work on the task or the network's head, or teachers are not those it takes.
     """
     task = task or setting.build_task(data)
     refuse_task(method, type(task))
@@ -248,6 +266,7 @@ def open_session(
         options = usual_rates(method, USUAL[plan.optimizer]) | dict(options)
     refuse_options(method, options)
     _refuse_lack(method, data, setting)
+    refuse_teachers(method, setting.teachers)
     for said in missing_parts(data.classes, data.sets, data.labels):
         raise ValueError(said)
     torch.manual_seed(plan.seed)
@@ -259,7 +278,8 @@ def open_session(
     fabric = fabric or setting.fabric()
     refuse_head(method, net)
     on_pretrained(net, data, task, fabric)
-    return Session(method(net, task, **options), data, plan, fabric, calibrates)
+    references = open_references(method, setting.teachers, net)
+    return Session(method(net, task, *references, **options), data, plan, fabric, calibrates)
 
 
 def _refuse_lack(method: type[Method], data: DomainData, setting: Setup) -> None:

@@ -69,25 +69,15 @@ def plan_tuning(
     A variant is a method, its options and a plan. A method without anything to search, such as
     ``lp``, is not tuned.
     """
-    return [
-        Tuning(
-            folder / domain / name.replace(" ", "-"),
-            domain,
-            Search(
-                name,
-                method,
-                own,
-                space(method, None, plan.optimizer),
-                without_tests(data),
-                setting,
-                plan,
-                budget,
-            ),
-        )
-        for domain, data in domains.items()
-        for name, (method, own, plan) in variants.items()
-        if ranges(METHODS[method])
-    ]
+    plans = []
+    for domain, data in domains.items():
+        for name, (method, own, plan) in variants.items():
+            if ranges(METHODS[method]):
+                learns, seen = setting.for_method(METHODS[method]), without_tests(data)
+                found = space(method, None, plan.optimizer)
+                search = Search(name, method, own, found, seen, learns, plan, budget)
+                plans.append(Tuning(folder / domain / name.replace(" ", "-"), domain, search))
+    return plans
 
 
 def without_tests(data: DomainData) -> DomainData:
