@@ -81,7 +81,6 @@ def training_parser(command: str, description: str, *, skip: frozenset[str]) -> 
         )
     parser.add_argument(
         "--teacher",
-        action="extend",
         nargs="+",
         type=str,
         default=[],
@@ -127,7 +126,7 @@ def add_json(parser: Parser) -> None:
 
 def add_method(parser: Parser, method: type[Method]) -> None:
     """Add a method's hyper-parameters."""
-    parser.add_class_arguments(method, skip={"net", "task"})
+    parser.add_class_arguments(method, skip={"net", "task", "teacher", "teachers"})
 
 
 def add_task_choice(parser: Parser, words: Sequence[str]) -> str:

@@ -18,6 +18,7 @@ from adaptune.methods.gprn import GPRN as GPRN
 from adaptune.methods.gradual_unfreezing import GradualUnfreezing as GradualUnfreezing
 from adaptune.methods.ibn import IBN as IBN
 from adaptune.methods.idm import IDM as IDM
+from adaptune.methods.kl_dp import KLDP as KLDP
 from adaptune.methods.l2_sp import L2SP as L2SP
 from adaptune.methods.lftl import LFTL as LFTL
 from adaptune.methods.lora import LoRA as LoRA
@@ -63,6 +64,7 @@ METHODS: dict[str, type[Method]] = {
     "sfda2": SFDA2,
     "glc": GLC,
     "lftl": LFTL,
+    "kl-dp": KLDP,
     "alpha-bn": AlphaBN,
     "tent": Tent,
 }
