@@ -27,6 +27,7 @@ from adaptune.methods.lp_ft import LinearProbeFineTune as LinearProbeFineTune
 from adaptune.methods.mcd import MCD as MCD
 from adaptune.methods.minent import MinEnt as MinEnt
 from adaptune.methods.osuda import OSUDA as OSUDA
+from adaptune.methods.pareto_da import ParetoDA as ParetoDA
 from adaptune.methods.sam import SAM as SAM
 from adaptune.methods.samda import SAMDA as SAMDA
 from adaptune.methods.sfda2 import SFDA2 as SFDA2
@@ -50,6 +51,7 @@ METHODS: dict[str, type[Method]] = {
     "dann": DANN,
     "gdcan": GDCAN,
     "mcd": MCD,
+    "pareto-da": ParetoDA,
     "adaptsegnet": AdaptSegNet,
     "minent": MinEnt,
     "dacs": DACS,
