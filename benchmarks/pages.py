@@ -44,6 +44,11 @@ SETTINGS = {
         "adaptune fit DATA --source NAME=DIR --method {name} --out run",
         "settings",
     ),
+    "teacher": (
+        "Labelled images, a finished run, and others that it learns from.",
+        "adaptune fit DATA --from RUN --teacher RUN --method {name} --out run",
+        "teachers",
+    ),
     "few-shot": (
         "Labelled images, and a few labelled ones of the target, the last that `--source` names.",
         "adaptune fit DATA --source NAME=DIR --method {name} --out run",

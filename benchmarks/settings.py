@@ -3,9 +3,10 @@
 The protocol is ``benchmarks/protocols/settings.toml`` unless ``--protocol`` says another; results
 go to ``benchmarks/results`` under its name. Its ``source`` is a module of ``benchmarks/sources``
 that lists domains and pairs them, by default emoji vendors. One that names no ``classes`` has those
-that all domains share, and a variant may have fewer ``seeds``. A part may have ``few`` labelled
-images of the target to learn from, which the seed draws. Finished runs below ``--work`` are not run
-again, so an interrupted benchmark goes on.
+that all domains share, and a variant may have fewer ``seeds``. A part that has a ``start`` goes on
+from a run of another part, without the source unless it is ``labelled``; its ``teachers`` are such
+runs. A part may have ``few`` labelled images of the target to learn from, which the seed draws.
+Finished runs below ``--work`` are not run again, so an interrupted benchmark goes on.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from adaptune.data.domains import DomainData, Loading
 from adaptune.data.listing import Listing
 from adaptune.data.rotation import shared_classes
 from adaptune.engine.plan import Plan
+from adaptune.methods import METHODS
 from adaptune.report.terminal import Terminal
 from adaptune.results.run import RunResults
 from adaptune.runs.setup import Setup
@@ -103,12 +105,15 @@ class Bench:
     ) -> Cell:
         part = self.part(name)
         place = f"{' and '.join(domains[:-1])} to {domains[-1]}"
-        plan = Plan(**{**self.protocol["plan"], "epochs": self.epochs(part, said), "seed": seed})
-        setting = Setup(**self.protocol["setting"], **part.get("setting", {}))
-        if "start" in part:
-            before, _, its = part["start"].partition("/")
-            setting = replace(setting, start=str(self.folder(before, place, its, seed)))
         method = said.pop("method")
+        plan = Plan(**{**self.protocol["plan"], "epochs": self.epochs(part, said), "seed": seed})
+        setting = Setup(**self.protocol["setting"] | part.get("setting", {}))
+        began, *taught = (
+            str(self.folder(before, place, its, seed)) if before else ""
+            for one in (part.get("start", ""), *part.get("teachers", ()))
+            for before, _, its in [one.partition("/")]
+        )
+        setting = replace(setting, start=began, teachers=tuple(taught)).for_method(METHODS[method])
         values = method_options(method, [f"{key}={value}" for key, value in said.items()])
         of = {"method": method, **values, "domains": list(domains), "classes": list(data.classes)}
         known = setting.settings() | plan.settings() | {"batch_size": data.loading.batch_size}
@@ -165,7 +170,7 @@ class Bench:
             classes=known,
             adapts=part.get("adapts", False),
             others=classes[len(known) :],
-            begun="start" in part,
+            begun="start" in part and not part.get("labelled", False),
             **({"few": part["few"], "seed": seed} if "few" in part else {}),
             loading=Loading(**self.protocol["loading"]),
         )

@@ -119,6 +119,27 @@ def test_a_variant_of_fewer_seeds_is_compared_on_these(found):
     assert {one["pair"]: one["reference"] for one in slow["pairs"]} == reference
 
 
+def test_a_part_with_teachers_names_their_runs_to_those_that_learn_from_them(vendors, tmp_path):
+    protocol = tomllib.loads(PROTOCOL)
+    protocol["parts"]["taught"] = {
+        "start": "supervised/source-only",
+        "labelled": True,
+        "setting": {"image_size": 48},
+        "teachers": ["other/one", "other/two"],
+        "variants": {"ft": {"method": "ft"}, "kl-dp": {"method": "kl-dp", "lr": 0.01}},
+    }
+    bench = Bench(protocol, vendors, tmp_path)
+    plain, taught, *_ = bench.cells("taught")
+    place = "photo-to-sketch"
+    wanted = [str(tmp_path / "other" / place / f"{name}-0") for name in ("one", "two")]
+    assert (list(taught.setting.teachers), plain.setting.teachers) == (wanted, ())
+    assert taught.setting.start == str(tmp_path / "supervised" / place / "source-only-0")
+    assert (taught.setting.image_size, taught.options["lr"]) == (48, 0.01)
+    assert len(taught.data.augmented)
+    assert "teachers:" in taught.config
+    assert "teachers:" not in plain.config
+
+
 def test_a_protocol_that_names_no_classes_has_those_that_all_vendors_share(vendors, tmp_path):
     named = tomllib.loads(PROTOCOL)
     everything = {key: value for key, value in named.items() if key != "classes"}

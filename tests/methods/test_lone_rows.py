@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from torch import nn
-from toy import CLASSES, classifies, images, network
+from toy import CLASSES, classifies, images, network, teachers
 
 from adaptune.data import Loading, from_datasets
 from adaptune.data.annotators import OracleAnnotator
@@ -33,7 +33,8 @@ def trained(name: str, net: Network, count: int, batch_size: int, **plan) -> Non
     data = from_datasets(rows, rows, rows, classes=CLASSES, target=rows, loading=loading)
     data = replace(data, answers=OracleAnnotator(rows.tensors[1].tolist()))
     held = {"batchnorm": plan.pop("batchnorm")} if "batchnorm" in plan else {}
-    method = METHODS[name](net, Classification(len(CLASSES)), **OPTIONS.get(name, {}), **held)
+    kind, options = METHODS[name], OPTIONS.get(name, {}) | held
+    method = kind(net, Classification(len(CLASSES)), *teachers(kind), **options)
     for _ in fit(method, data, Plan(epochs=1, layout="contiguous", **plan)):
         pass
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from toy import TwoDomains, classifies
 
 from adaptune.engine.loop import fit
-from adaptune.engine.method import Method
+from adaptune.engine.method import Method, teachers_of
 from adaptune.engine.plan import Plan
 from adaptune.engine.streaming import stream
 from adaptune.methods import METHODS
@@ -22,7 +22,11 @@ from adaptune.tasks.classification import Classification
 
 CLASSES = tuple("0123456789")
 SOURCE, TARGET = 600, 400
-ADAPTING = [name for name, one in METHODS.items() if one.needs.unlabeled and classifies(one)]
+ADAPTING = [
+    name
+    for name, one in METHODS.items()
+    if one.needs.unlabeled and classifies(one) and teachers_of(one) == "none"
+]
 GAIN = 5.0
 """Points that every method must gain."""
 

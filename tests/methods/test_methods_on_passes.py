@@ -12,14 +12,18 @@ from toy import CLASSES, TwoDomains, classifies, network
 from adaptune.batchnorm.layers import batchnorms
 from adaptune.engine.descent import Descent
 from adaptune.engine.loop import fit
-from adaptune.engine.method import Method
+from adaptune.engine.method import Method, teachers_of
 from adaptune.engine.method import hyperparameters as defaults
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Needs
 
-BOTH = {name: one for name, one in METHODS.items() if one.needs == Needs(unlabeled=True)}
+BOTH = {
+    name: one
+    for name, one in METHODS.items()
+    if one.needs == Needs(unlabeled=True) and teachers_of(one) == "none"
+}
 NAMES = [name for name, method in BOTH.items() if classifies(method)]
 WAYS = ["joint", "separate", "apart"]
 SOURCE, TARGET = 24, 17

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toy import CLASSES, classifies, images, network, tinted, trained
+from toy import CLASSES, classifies, images, network, teachers, tinted, trained
 from two import on_two
 
 from adaptune.data import DomainData, Loading, from_datasets
@@ -59,7 +59,8 @@ def kind(case: str) -> type[Method]:
 def made(case: str, **options: object) -> Method:
     net = network() if kind(case).needs.labeled else trained()
     options = OPTIONS.get(case, {}) | options
-    return kind(case)(net.double(), Classification(len(CLASSES)), **options).double()
+    task, others = Classification(len(CLASSES)), teachers(kind(case))
+    return kind(case)(net.double(), task, *others, **options).double()
 
 
 def copied(method: Method) -> dict[str, torch.Tensor]:
@@ -130,7 +131,7 @@ def test_a_run_is_that_of_one_process_and_the_same_bits_on_both(both, alone, nam
     close(a["state"], wanted["state"], 1e-9)
     moved = [key for key, _ in made(name).named_parameters()]
     moves = any(not torch.equal(wanted["begun"][key], wanted["state"][key]) for key in moved)
-    assert moves == bool(kind(name)(network(), Classification(len(CLASSES))).groups())
+    assert moves == bool(made(name).groups())
 
 
 def test_what_each_process_draws_for_itself_leaves_the_same_network_on_both_that_learnt(both):

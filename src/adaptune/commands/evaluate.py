@@ -9,6 +9,7 @@ from jsonargparse import Namespace
 
 from adaptune.commands.masks import add_tiles
 from adaptune.commands.open_data import (
+    add_label_distances,
     mask_folders,
     metric_task,
     open_run_data,
@@ -18,7 +19,6 @@ from adaptune.commands.open_data import (
 from adaptune.commands.options import (
     Parser,
     add_json,
-    add_label_distances,
     add_masks,
     add_open_set,
     fabric_on,

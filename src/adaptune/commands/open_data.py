@@ -254,3 +254,15 @@ def _settings(file: Path) -> dict[str, Any]:
                 "or move it away and name the data with --data NAME=DIR"
             )
     return settings
+
+
+def add_label_distances(parser: Parser) -> None:
+    """Let a command answer by a metric on labels."""
+    parser.add_argument(
+        "--label-distances",
+        type=str,
+        metavar="FILE",
+        help="answer what has the least mean squared distance to the truth (Loki), by a CSV of "
+        "distances between labels: a square, a tree child,parent or a graph from,to, also with "
+        "labels that are none of the network's classes",
+    )

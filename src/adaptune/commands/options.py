@@ -83,7 +83,6 @@ def training_parser(command: str, description: str, *, skip: frozenset[str]) -> 
         )
     parser.add_argument(
         "--teacher",
-        action="extend",
         nargs="+",
         type=str,
         default=[],
@@ -133,21 +132,9 @@ def add_port(parser: Parser) -> None:
     parser.add_argument("--port", type=int, default=0, between=(0, 65535), help=told)
 
 
-def add_label_distances(parser: Parser) -> None:
-    """Let a command answer by a metric on labels."""
-    parser.add_argument(
-        "--label-distances",
-        type=str,
-        metavar="FILE",
-        help="answer what has the least mean squared distance to the truth (Loki), by a CSV of "
-        "distances between labels: a square, a tree child,parent or a graph from,to, also with "
-        "labels that are none of the network's classes",
-    )
-
-
 def add_method(parser: Parser, method: type[Method], optimizer: str = "sgd") -> None:
     """Add a method's hyper-parameters; rates begin with what is usual for an optimiser."""
-    parser.add_class_arguments(method, skip={"net", "task"})
+    parser.add_class_arguments(method, skip={"net", "task", "teacher", "teachers"})
     if optimizer != "sgd" and optimizer in USUAL:
         parser.set_defaults(usual_rates(method, USUAL[optimizer]))
 

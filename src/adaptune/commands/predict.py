@@ -10,11 +10,10 @@ from jsonargparse import Namespace
 from lightning_fabric import Fabric
 
 from adaptune.commands.masks import add_tiles, places_of, save_mask, save_probabilities
-from adaptune.commands.open_data import metric_task, tiles_of
+from adaptune.commands.open_data import add_label_distances, metric_task, tiles_of
 from adaptune.commands.options import (
     Parser,
     add_json,
-    add_label_distances,
     fabric_on,
     print_json,
 )

@@ -18,6 +18,7 @@ from adaptune.methods.gprn import GPRN as GPRN
 from adaptune.methods.gradual_unfreezing import GradualUnfreezing as GradualUnfreezing
 from adaptune.methods.ibn import IBN as IBN
 from adaptune.methods.idm import IDM as IDM
+from adaptune.methods.kl_dp import KLDP as KLDP
 from adaptune.methods.l2_sp import L2SP as L2SP
 from adaptune.methods.lftl import LFTL as LFTL
 from adaptune.methods.lora import LoRA as LoRA
@@ -26,6 +27,7 @@ from adaptune.methods.lp_ft import LinearProbeFineTune as LinearProbeFineTune
 from adaptune.methods.mcd import MCD as MCD
 from adaptune.methods.minent import MinEnt as MinEnt
 from adaptune.methods.osuda import OSUDA as OSUDA
+from adaptune.methods.pareto_da import ParetoDA as ParetoDA
 from adaptune.methods.sam import SAM as SAM
 from adaptune.methods.samda import SAMDA as SAMDA
 from adaptune.methods.sfda2 import SFDA2 as SFDA2
@@ -55,6 +57,7 @@ METHODS: dict[str, type[Method]] = {
     "dann": DANN,
     "gdcan": GDCAN,
     "mcd": MCD,
+    "pareto-da": ParetoDA,
     "adaptsegnet": AdaptSegNet,
     "minent": MinEnt,
     "dacs": DACS,
@@ -69,6 +72,7 @@ METHODS: dict[str, type[Method]] = {
     "sfda2": SFDA2,
     "glc": GLC,
     "lftl": LFTL,
+    "kl-dp": KLDP,
     "alpha-bn": AlphaBN,
     "tent": Tent,
 }
