@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,14 +27,17 @@ from adaptune.runs.setup import Setup
 from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Labeled, Needs, Split
 
+Optimizer = Literal["sgd", "adamw"]
+
 CLASSES, PIXELS, ROWS, STEPS = 10, 64, 64, 4
 RATE = 1e-4
 """So low that random labels move nothing far."""
 
-PAIRS: dict[str, tuple[Callable[..., Method], torch.memory_format]] = {
-    "ft step / bare loop": (FineTune, torch.channels_last),
-    "daft step / bare loop": (DAFT, torch.channels_last),
-    "fit / bare loop in torch's layout": (DAFT, torch.contiguous_format),
+PAIRS: dict[str, tuple[Callable[..., Method], torch.memory_format, Optimizer]] = {
+    "ft step / bare loop": (FineTune, torch.channels_last, "sgd"),
+    "ft step / bare loop, AdamW": (FineTune, torch.channels_last, "adamw"),
+    "daft step / bare loop": (DAFT, torch.channels_last, "sgd"),
+    "fit / bare loop in torch's layout": (DAFT, torch.contiguous_format, "sgd"),
 }
 """What is compared: a method, trained with the defaults of `fit`, and the bare loop's layout."""
 
@@ -88,15 +91,15 @@ def measured(pairs: int = 5) -> dict[str, dict[str, float]]:
 
 
 def _compared(
-    method: Callable[..., Method], layout: torch.memory_format, pairs: int
+    method: Callable[..., Method], layout: torch.memory_format, optimizer: Optimizer, pairs: int
 ) -> dict[str, float]:
     torch.manual_seed(0)
     data = images()
     net = Setup(image_size=PIXELS).network(tuple(map(str, range(CLASSES))))
     made = method(net, Classification(CLASSES), lr=RATE)
-    epochs = fit(made, data, Plan(epochs=pairs + 2))
+    epochs = fit(made, data, Plan(epochs=pairs + 2, optimizer=optimizer))
     next(epochs)
-    bare = bare_loop(deepcopy(made.net), data, layout)
+    bare = bare_loop(deepcopy(made.net), data, layout, optimizer)
     return in_turn(epochs, bare, pairs, steps=STEPS)
 
 
@@ -122,11 +125,17 @@ def in_turn(
     }
 
 
-def bare_loop(net: nn.Module, data: Fixed, layout: torch.memory_format) -> Iterator[Tensor]:
+def bare_loop(
+    net: nn.Module, data: Fixed, layout: torch.memory_format, kind: Optimizer
+) -> Iterator[Tensor]:
     """Train with nothing but torch, one epoch at a time, on batches that have the layout."""
     net.to(memory_format=layout).train()  # type: ignore[call-overload]
     batches = [(rows.x.contiguous(memory_format=layout), rows.y) for rows in data.rows]
-    optimizer = torch.optim.SGD(net.parameters(), lr=RATE, momentum=0.9)
+    optimizer: torch.optim.Optimizer
+    if kind == "adamw":
+        optimizer = torch.optim.AdamW(net.parameters(), lr=RATE)
+    else:
+        optimizer = torch.optim.SGD(net.parameters(), lr=RATE, momentum=0.9)
     while True:
         for x, y in batches:
             optimizer.zero_grad()

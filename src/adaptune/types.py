@@ -35,8 +35,12 @@ class Between:
     high: float
 
 
-Rate = Annotated[float, Between(1e-3, 1.0)]
-"""A learning rate of stochastic gradient descent."""
+class RateBetween(Between):
+    """Where a search looks for a learning rate of SGD; of other optimisers it lies elsewhere."""
+
+
+Rate = Annotated[float, RateBetween(1e-3, 1.0)]
+"""A learning rate of stochastic gradient descent, whatever the argument is called."""
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,8 @@ def everything() -> dict:
     found = {name: trained(kind) for name, kind in METHODS.items()}
     found |= {f"{name} on masks": trained_on_places(kind) for name, kind in DENSE.items()}
     found["in parts"] = trained(partial(FineTune, batchnorm="eval"), accumulate=3)
+    adamw = {"optimizer": "adamw", "weight_decay": 0.1}
+    found["adamw"] = trained(partial(FineTune, lr=0.003), **adamw)
     found["averaged"] = trained(FineTune, average="ema", average_decay=0.8, interpolate=0.5)
     found["first"] = trained(FineTune, epochs=1, count=15, momentum=0.0)
     found["apart"] = trained(FineTune, sync_batchnorm=False)
@@ -127,7 +129,7 @@ def test_the_first_step_moves_by_the_gradient_of_one_process(both, alone):
 
 
 @pytest.mark.parametrize(
-    "name", [*METHODS, *(f"{n} on masks" for n in DENSE), "in parts", "averaged"]
+    "name", [*METHODS, *(f"{n} on masks" for n in DENSE), "in parts", "adamw", "averaged"]
 )
 def test_a_whole_run_is_that_of_one_process_and_the_same_bits_on_both(both, alone, name):
     for one in both:

@@ -20,6 +20,7 @@ from adaptune.commands.options import (
     add_masks,
     add_method,
     fabric_on,
+    find_choice,
     find_method_name,
     print_json,
     record_of,
@@ -50,7 +51,7 @@ from adaptune.tasks.segmentation import Segmentation
 from adaptune.tasks.task import Task
 
 TAKEN = {
-    Plan: {"momentum", "weight_decay", "clip", "layout", "on_nonfinite", "seed"},
+    Plan: {"optimizer", "momentum", "weight_decay", "clip", "layout", "on_nonfinite", "seed"},
     Loading: {"batch_size", "workers", "cache"},
 }
 """What a stream takes of records that other commands take more of."""
@@ -59,7 +60,8 @@ TAKEN = {
 def run(words: Sequence[str]) -> None:
     """Write each image's line as soon as its batch is answered; score where labels are known."""
     name = find_method_name(words, default="alpha-bn")
-    given = _parser(name).parse_args(list(words))
+    optimizer = find_choice(words, "optimizer", Plan.optimizer)
+    given = _parser(name, optimizer).parse_args(list(words))
     net, fabric = Network.load(best_network(Path(given.run))), fabric_on(given.device)
     dense = isinstance(net.preprocess, WholeImage)
     images, notes = _masked(given) if dense else _flat(given)
@@ -97,7 +99,7 @@ def run(words: Sequence[str]) -> None:
         print_json(told | {"scores": scores, "problems": left_out})
 
 
-def _parser(name: str) -> Parser:
+def _parser(name: str, optimizer: str) -> Parser:
     parser = Parser(
         prog="adaptune stream",
         description="Label a folder of images in the order of their names, batch by batch, with a "
@@ -125,7 +127,7 @@ def _parser(name: str) -> Parser:
     for part, taken in TAKEN.items():
         parser.add_class_arguments(part, skip={one.name for one in fields(part)} - taken)
     if name in STREAMING:
-        add_method(parser, METHODS[name])
+        add_method(parser, METHODS[name], optimizer)
     add_masks(parser)
     add_json(parser)
     return parser

@@ -17,7 +17,16 @@ from adaptune.networks.network import Network
 from adaptune.networks.reference import Reference
 from adaptune.runtime.limits import check_range
 from adaptune.tasks.task import Task
-from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Needs, Objective
+from adaptune.types import (
+    Batch,
+    BatchNormPolicy,
+    Between,
+    Domains,
+    Group,
+    Needs,
+    Objective,
+    RateBetween,
+)
 
 
 class Descend(Protocol):
@@ -163,21 +172,30 @@ def hyperparameters(kind: type) -> dict[str, inspect.Parameter]:
 
 
 def usual_rates(kind: type, times: float) -> dict[str, float]:
-    """Give the defaults of what are learning rates, ``lr`` and ``..._lr``, so many times larger.
+    """Give the defaults of what are learning rates, so many times larger.
+
+    These are ``lr``, ``..._lr`` and what is annotated as a `Rate`.
 
     >>> from adaptune.methods.ft import FineTune
     >>> usual_rates(FineTune, 0.01)
     {'lr': 0.0003}
     """
+    hints = _hints(kind)
     return {
         name: float(f"{one.default * times:.6g}")
         for name, one in hyperparameters(kind).items()
-        if _is_rate(name)
+        if _is_rate(name, hints[name])
     }
 
 
-def _is_rate(name: str) -> bool:
-    return name == "lr" or name.endswith("_lr")
+def _is_rate(name: str, hint: Any) -> bool:
+    told = any(isinstance(extra, RateBetween) for extra in getattr(hint, "__metadata__", ()))
+    return told or name == "lr" or name.endswith("_lr")
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    source: Any = kind.__init__ if issubclass(kind, Method | Task) else kind
+    return get_type_hints(source, include_extras=True)
 
 
 def ranges(kind: type, times: float = 1.0) -> dict[str, Between]:
@@ -189,14 +207,11 @@ def ranges(kind: type, times: float = 1.0) -> dict[str, Between]:
     >>> ranges(FineTune)
     {'lr': Between(low=0.001, high=1.0)}
     """
-    source: Any = kind
-    source = source.__init__ if issubclass(kind, Method | Task) else source
-    hints = get_type_hints(source, include_extras=True)
     found = {}
-    for name, hint in hints.items():
+    for name, hint in _hints(kind).items():
         for extra in getattr(hint, "__metadata__", ()):
             if isinstance(extra, Between):
-                scale = times if _is_rate(name) else 1.0
+                scale = times if _is_rate(name, hint) else 1.0
                 found[name] = Between(extra.low * scale, extra.high * scale)
     return found
 

@@ -23,7 +23,7 @@ class Tent(Method):
 
     Args:
         lr: The rate of batch norms, by default the paper's for ImageNet in batches of 64, with
-            momentum 0.9; on smaller images it takes Adam at 0.001, which is not here.
+            momentum 0.9; on smaller images it takes Adam at 0.001, here ``--optimizer adamw``.
     """
 
     needs: ClassVar[Needs] = Needs(labeled=False, unlabeled=True)
