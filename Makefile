@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-com
 # A process a core; a file stays in one of them, where its tests share what they made.
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: demo test test-slow check docs dist-check clean
+.PHONY: demo test test-slow check docs dist-check bounds-check clean
 
 demo: .venv/.demo
 	$(BIN)/adaptune demo
@@ -32,6 +32,11 @@ docs: .venv/.docs
 dist-check: .venv/bin/python
 	$(PIP) build
 	$(BIN)/python .ci/check_distributions.py
+
+# The lowest versions that pyproject.toml allows, without extras: installed where nothing else is, and tried.
+bounds-check: .venv/bin/python
+	$(PIP) uv
+	$(BIN)/python .ci/lower_bounds.py
 
 clean:
 	rm -rf .venv demo site build dist

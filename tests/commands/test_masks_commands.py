@@ -16,7 +16,7 @@ from scenes import NAMES, draw_scenes
 from torch import nn
 
 from adaptune.commands import main
-from adaptune.commands.options import fabric_on
+from adaptune.commands.devices import fabric_on
 from adaptune.networks.network import Network, WholeImage
 from adaptune.ops.windows import Tiles, cover_axis
 from adaptune.report.masks import palette

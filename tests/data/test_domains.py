@@ -3,7 +3,7 @@
 import pytest
 import torch
 import toy
-from torch.utils.data import Dataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from adaptune.data.datasets import from_datasets
 from adaptune.data.domains import Loading
@@ -118,6 +118,20 @@ def test_reading_leaves_the_random_numbers_of_training_alone(photos):
         tensors(data)
         list(data.scan("val"))
         assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_memory_is_pinned_only_where_a_gpu_was_taken(photos, monkeypatch, there):
+    asked = []
+
+    def noted(*args, pin_memory, **given):  # without a GPU torch would warn of it
+        asked.append(pin_memory)
+        return DataLoader(*args, **given)
+
+    monkeypatch.setattr("adaptune.data.loading.DataLoader", noted)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: there)
+    list(opened(photos).scan("val"))
+    assert asked == [there]
 
 
 def test_a_scan_gives_every_row_once_in_order_and_never_varied(photos):

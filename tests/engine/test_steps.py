@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from functools import partial
 
 import pytest
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 from torch import nn
 from toy import CLASSES, body, domains, network
 
@@ -189,6 +191,37 @@ def test_a_run_begun_on_the_cpu_goes_on_checked_late(request, number):
     for _ in epochs:
         pass
     assert all(bool(value.isfinite().all()) for value in resumed.state_dict().values())
+
+
+def scaled(size: float = 2.0**16) -> Fabric:
+    """Give a fabric of 16-mixed on the CPU, whose scaler of float16 begins at ``size``."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=size)
+    precision = MixedPrecision("16-mixed", device="cpu", scaler=scaler)
+    return Fabric(accelerator="cpu", devices=1, plugins=[precision])
+
+
+def test_steps_whose_gradients_are_scaled_for_float16_are_those_of_float32():
+    plan = Plan(epochs=2, clip=0.5)
+    for one, other in zip(
+        tuned(plan, fabric=scaled()).parameters(), tuned(plan).parameters(), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-2, atol=2e-3)
+
+
+def test_a_scaler_whose_gradients_overflow_leaves_the_step_out_and_its_state_is_kept():
+    method, rows = FineTune(network(), TASK, batchnorm="eval"), domains(64)
+    descend, before = (
+        Descent(method.train(), Plan(), scaled(2.0**40)),
+        deepcopy(method.state_dict()),
+    )
+    batch = next(iter(rows.batches(method.needs, 0)))
+    descend(partial(method.objective, batch))
+    assert all(torch.equal(one, before[name]) for name, one in method.state_dict().items())
+    state = descend.state_dict()
+    assert state["scaler"]["scale"] == 2.0**39
+    resumed = Descent(method, Plan(), scaled())
+    resumed.load_state_dict(state)
+    assert resumed.state_dict()["scaler"] == state["scaler"]
 
 
 def test_gradients_whose_norm_is_not_finite_are_named():

@@ -268,3 +268,10 @@ def test_the_first_process_makes_what_all_get_even_an_error(both):
     for one in both:
         assert one["tensors"]["made"] == "by 0"
         assert one["tensors"]["failed"].startswith("ZeroDivisionError")
+
+
+def test_gloo_exchanges_on_the_cpu_and_nccl_on_the_gpu_of_the_process(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    for backend, device in (("gloo", CPU), ("nccl", torch.device("cuda", 3)), ("mpi", CPU)):
+        monkeypatch.setattr(torch.distributed, "get_backend", lambda backend=backend: backend)
+        assert processes._carrier(torch.ones(2)) == device

@@ -11,8 +11,9 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from adaptune.commands.devices import add_device, fabric_on
 from adaptune.commands.open_data import open_source_data
-from adaptune.commands.options import Parser, add_json, fabric_on, print_json, required
+from adaptune.commands.options import Parser, add_json, print_json, required
 from adaptune.data.domains import Loading
 from adaptune.data.files import image_files
 from adaptune.data.inputs import input_of
@@ -21,7 +22,6 @@ from adaptune.engine.evaluate import sample_outputs
 from adaptune.networks.network import Network
 from adaptune.report.terminal import Terminal
 from adaptune.runs.folder import best_network
-from adaptune.runtime.devices import DEVICES
 from adaptune.runtime.limits import MOST
 from adaptune.selection import SCORES, defined, highest
 from adaptune.selection.bag import BAG_SCORES, Bag, bag_scores
@@ -56,7 +56,7 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument(
         "--batch-size", type=int, default=256, between=(1, MOST), help="images at a time"
     )
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="where")
+    add_device(parser)
     add_json(parser)
     given = parser.parse_args(list(words))
     required(parser, given, "images")

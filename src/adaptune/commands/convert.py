@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import save_file
 
 from adaptune.batchnorm.conversion import convert_batchnorm
+from adaptune.commands.devices import fabric_on
 from adaptune.commands.open_data import loading_of
-from adaptune.commands.options import Parser, add_json, fabric_on, print_json, record_of, required
+from adaptune.commands.options import Parser, add_json, print_json, record_of, required
 from adaptune.commands.outputs import writable_file
 from adaptune.data.domains import Loading
 from adaptune.data.listing import Shares

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jsonargparse import Namespace
 
+from adaptune.commands.devices import add_device, fabric_on
 from adaptune.commands.masks import add_tiles
 from adaptune.commands.open_data import (
     add_label_distances,
@@ -21,7 +22,6 @@ from adaptune.commands.options import (
     add_json,
     add_masks,
     add_open_set,
-    fabric_on,
     print_json,
 )
 from adaptune.data.domains import Loading
@@ -33,7 +33,6 @@ from adaptune.ops.rejection import UNKNOWN_ABOVE, calibrate_threshold, describe_
 from adaptune.report.terminal import Terminal
 from adaptune.results.score import Measure, Scores
 from adaptune.runs.folder import best_network
-from adaptune.runtime.devices import DEVICES
 from adaptune.runtime.limits import MOST, check_range
 
 AT_ONCE, AT_ONCE_OF_MASKS = 256, 8
@@ -58,7 +57,7 @@ def run(words: Sequence[str]) -> None:
         between=(1, MOST),
         help=f"images at a time; by default {AT_ONCE}, or {AT_ONCE_OF_MASKS} where there are masks",
     )
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="where")
+    add_device(parser)
     add_open_set(parser)
     parser.add_argument(
         "--unknown-above",

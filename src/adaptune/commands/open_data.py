@@ -9,7 +9,7 @@ from typing import Any
 
 from jsonargparse import Namespace
 
-from adaptune.commands.options import read_config
+from adaptune.commands.options import Parser, read_config
 from adaptune.commands.parser import record_of
 from adaptune.data.domains import DomainData, Loading, Track
 from adaptune.data.label_distances import read_label_distances

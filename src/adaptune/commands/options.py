@@ -12,7 +12,6 @@ from typing import Any
 
 import yaml
 from jsonargparse import ActionConfigFile, Namespace  # type: ignore[attr-defined]
-from lightning_fabric import Fabric
 
 from adaptune.commands.outputs import make_folder as make_folder
 from adaptune.commands.parser import Parser as Parser
@@ -24,7 +23,6 @@ from adaptune.engine.method import Method, hyperparameters, usual_rates
 from adaptune.engine.plan import USUAL, Plan
 from adaptune.methods import METHODS
 from adaptune.runs.setup import Setup
-from adaptune.runtime.devices import WHY
 from adaptune.runtime.files import to_json
 from adaptune.tasks import TASKS
 from adaptune.tasks.task import Task
@@ -190,21 +188,6 @@ def required(parser: Parser, given: Namespace, *names: str) -> None:
     for name in names:
         if not given.get(name):
             parser.error(f"{name.upper() if name == 'data' else '--' + name} is missing")
-
-
-def fabric_on(device: str) -> Fabric:
-    """Choose where to compute, in one process.
-
-    Raises:
-        ValueError: If this machine has no such device.
-    """
-    try:
-        return Fabric(accelerator=device, devices=1)
-    except RuntimeError as error:
-        why = f", or {WHY[device]}" if device in WHY else ""
-        raise ValueError(
-            f"torch finds nothing here for --device {device}: give --device auto{why}"
-        ) from error
 
 
 def setting_of(given: Namespace) -> Setup:

@@ -9,12 +9,12 @@ from pathlib import Path
 from jsonargparse import Namespace
 from lightning_fabric import Fabric
 
+from adaptune.commands.devices import add_device, fabric_on
 from adaptune.commands.masks import add_tiles, places_of, save_mask, save_probabilities
 from adaptune.commands.open_data import add_label_distances, metric_task, tiles_of
 from adaptune.commands.options import (
     Parser,
     add_json,
-    fabric_on,
     print_json,
 )
 from adaptune.commands.outputs import make_folder, writable_file
@@ -32,7 +32,6 @@ from adaptune.networks.network import Network, WholeImage
 from adaptune.report.terminal import Terminal
 from adaptune.runs.folder import best_network
 from adaptune.runs.masks import MaskMaker
-from adaptune.runtime.devices import DEVICES
 from adaptune.runtime.limits import MOST
 from adaptune.tasks.classification import Classification
 from adaptune.tasks.task import Task
@@ -54,7 +53,7 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument(
         "--batch-size", type=int, default=64, between=(1, MOST), help="images at a time"
     )
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="where")
+    add_device(parser)
     add_tiles(parser)
     parser.add_argument(
         "--probabilities",

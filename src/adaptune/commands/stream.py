@@ -12,6 +12,7 @@ from jsonargparse import Namespace
 from lightning_fabric import Fabric
 
 from adaptune.commands.choices import STREAMING
+from adaptune.commands.devices import add_device, fabric_on
 from adaptune.commands.masks import places_of
 from adaptune.commands.open_data import loading_of, mask_folders, mask_labels
 from adaptune.commands.options import (
@@ -19,7 +20,6 @@ from adaptune.commands.options import (
     add_json,
     add_masks,
     add_method,
-    fabric_on,
     find_choice,
     find_method_name,
     print_json,
@@ -44,7 +44,6 @@ from adaptune.methods import METHODS
 from adaptune.networks.network import Network, WholeImage
 from adaptune.report.terminal import NAMED, Terminal
 from adaptune.runs.folder import best_network
-from adaptune.runtime.devices import DEVICES
 from adaptune.runtime.signals import Signals, Stopped
 from adaptune.tasks.classification import Classification
 from adaptune.tasks.segmentation import Segmentation
@@ -123,7 +122,7 @@ def _parser(name: str, optimizer: str) -> Parser:
         type=str,
         help="the CSV to write, predictions.csv, or of masks the folder, predictions",
     )
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="where")
+    add_device(parser)
     for part, taken in TAKEN.items():
         parser.add_class_arguments(part, skip={one.name for one in fields(part)} - taken)
     if name in STREAMING:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from lightning_fabric import Fabric
 
+from adaptune.commands.devices import add_device, fabric_on
 from adaptune.commands.masks import add_tiles
 from adaptune.commands.open_data import open_run_data, open_source_data, task_of, tiles_of
-from adaptune.commands.options import Parser, add_port, fabric_on
+from adaptune.commands.options import Parser, add_port
 from adaptune.data.domains import DomainData, Loading
 from adaptune.data.file_rows import FileRows
 from adaptune.data.names import printable
@@ -39,7 +40,7 @@ def run(words: Sequence[str]) -> None:
     )
     parser.add_argument("run", type=str, help="a run's folder, or one with a saved network")
     add_port(parser)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where")
+    add_device(parser)
     add_tiles(parser)
     given = parser.parse_args(list(words))
     need_server()
