@@ -272,3 +272,4 @@ def test_its_page_shows_the_worst_and_usual_images_with_their_masks(finished):
     text = (finished / "report.html").read_text()
     assert text.count("data:image/jpeg") == 12
     assert "among the worst: mIoU" in text
+    assert "Surely wrong" not in text
