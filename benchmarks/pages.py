@@ -26,6 +26,7 @@ MEASURED = {
     "settings-long": "20 epochs of all classes",
     "settings-passes": "",
     "earth-methods": "maps of the Earth",
+    "earth-few": "five labelled tiles of another map of the Earth",
 }
 """Protocols of settings, and what they measure in a word where that differs from the first."""
 README = ROOT / "README.md"

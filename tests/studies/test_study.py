@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -332,13 +331,10 @@ def begun_together(storage: str | None, folder: str) -> None:
 @pytest.mark.parametrize("storage", ["sqlite:///{}/new/trials.db", "{}/new/trials.log", None])
 def test_processes_that_begin_a_study_together_all_end_well_and_share_it(tmp_path, storage):
     storage = storage and storage.format(tmp_path)
-    here = Path(__file__).parent
-    script = (
-        f"import sys; sys.path[:0] = {[str(here), str(here.parent)]}\n"
-        f"import test_study; test_study.begun_together({storage!r}, {str(tmp_path)!r})"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    together = AFRESH.Process(target=begun_together, args=(storage, str(tmp_path)))
+    together.start()
+    together.join()
+    assert together.exitcode == 0
     trials = search(wanted(budget=5, epochs=1), folder=tmp_path, storage=storage, terminal=QUIET)
     assert len(trials) == 5
     assert all(trial.state in ("complete", "pruned") for trial in trials)

@@ -13,6 +13,7 @@ from adaptune.engine.method import Descend, Method
 from adaptune.networks.network import Network
 from adaptune.ops.class_features import blended_centres, centre_cosines, labels_on_grid
 from adaptune.ops.pseudo_labels import class_thresholds, sure_labels
+from adaptune.runtime.processes import add_up, join
 from adaptune.tasks.segmentation import Segmentation
 from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Needs, Objective, Rate
 
@@ -124,11 +125,12 @@ class DATR(Method):
         adapts = (self.epoch > 0).to(logits.dtype)
         count = min(map(len, sides))
         known = [y[:count] < self.task.classes for y in labels]
-        apart = (cosines[0][:count] - cosines[1][:count]).square() * known[0] * known[1]
-        both = (known[0] & known[1]).sum().clamp_min(1)
+        both = known[0] & known[1]
+        apart = (both * (cosines[0][:count] - cosines[1][:count]).square()).flatten(1).sum(1)
+        places = add_up(both.sum()).clamp_min(1)
         terms = {
             "task": self.task.loss(logits, source.y),
             "pseudo": adapts * self.task.loss(theirs, said),
-            "aggregation": adapts * self.aggregation * apart.sum() / both,
+            "aggregation": adapts * self.aggregation * join(apart).sum() / places,
         }
         return Objective(terms, logits)

@@ -15,7 +15,7 @@ from adaptune.ops.class_features import labels_on_grid
 from adaptune.ops.pseudo_labels import only_of
 from adaptune.ops.self_support import image_prototypes, prototype_logits, refined, supported_by
 from adaptune.runtime.inputs import in_eval
-from adaptune.runtime.processes import gather
+from adaptune.runtime.processes import gather, join
 from adaptune.tasks.segmentation import Segmentation
 from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Needs, Objective, Rate
 
@@ -39,7 +39,8 @@ class GPRN(Method):
     masks on the features' grid by their centres; regions without a place are left out; the graph's
     layer begins as the identity. There the stem, the first stage and what batch norms multiply by
     are frozen, here all learns. There regions are Segment Anything's and it answers at last, at
-    points of the prediction: `point_prompts` gives those, and nothing is asked.
+    points of the prediction: `point_prompts` gives those, and nothing is asked. Each of several
+    processes makes pairs of its own images.
 
     Args:
         lr: The rate of everything.
@@ -117,14 +118,14 @@ class GPRN(Method):
         own_near, own = self._prototypes(query, y)
         known, y = only_of(known, there), only_of(y, there)
         found, itself = refined(query, near, there), prototype_logits(query, own_near, own)
-        terms = {
-            "refined": self.task.loss(found.twice, y),
-            "query": self.task.loss(found.once, y),
-            "itself": self.task.loss(itself, only_of(y, own)),
-            "support": 0.2 * self.task.loss(prototype_logits(support, near, there), known),
-            "returned": 0.4 * self.task.loss(supported_by(support, near, found, there), known),
+        each = {
+            "refined": self.task.losses(found.twice, y),
+            "query": self.task.losses(found.once, y),
+            "itself": self.task.losses(itself, only_of(y, own)),
+            "support": 0.2 * self.task.losses(prototype_logits(support, near, there), known),
+            "returned": 0.4 * self.task.losses(supported_by(support, near, found, there), known),
         }
-        return Objective(terms, found.twice)
+        return Objective({name: join(one).mean() for name, one in each.items()}, found.twice)
 
     def _prototypes(self, features: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         labels = labels_on_grid(y, features.shape[2:])

@@ -13,6 +13,7 @@ from adaptune.engine.method import Descend, Method
 from adaptune.networks.network import Network
 from adaptune.ops.class_features import Prototypes, cosines, labels_on_grid
 from adaptune.ops.information import entropy, marginal_entropy
+from adaptune.ops.mixing import row_draws
 from adaptune.ops.patches import most_uncertain, pasted, patch_masks
 from adaptune.ops.places import on_grid
 from adaptune.ops.pseudo_labels import IGNORED, sure_labels
@@ -117,12 +118,13 @@ class IDM(Method):
         source, target = batch.labeled, batch.unlabeled
         size = source.y.shape[1:]
         with in_eval(self.net):
-            rows = most_uncertain(self.net(source.x), self.informative)
+            rows = source.x, source.y, source.index
+            x, y, index = most_uncertain(self.net(source.x), self.informative, *rows)
             said = sure_labels(on_grid(self.net(target.x), size), self.sure)
-        other = torch.arange(len(rows), device=rows.device) % len(target)
-        mask = patch_masks(len(rows), size, grid=self.grid, share=self.mixed).to(rows.device)
-        x = pasted(source.x[rows], target.x[other], mask)
-        return x, pasted(source.y[rows], said[other], mask), mask
+        other = torch.arange(len(x), device=x.device) % len(target)
+        draws = row_draws(index, self.grid**2)
+        mask = patch_masks(draws, size, grid=self.grid, share=self.mixed)
+        return pasted(x, target.x[other], mask), pasted(y, said[other], mask), mask
 
     def learn(self, x: Tensor, y: Tensor, target: Tensor) -> Objective:
         """Ask for labels (M, H, W) of ``x``, and for a ``target`` that is like the prototypes."""
@@ -131,7 +133,7 @@ class IDM(Method):
         near = cosines(theirs, self.prototypes.means) / self.temperature
         each = near.softmax(1).flatten(2).mean(2).log()
         terms = {
-            "mixed": self.task.loss(logits, y),
+            "mixed": join(self.task.losses(logits, y)).mean(),
             "certain": self.information * entropy(near).mean(),
             "diverse": -self.information * marginal_entropy(join(each)),
         }

@@ -14,6 +14,7 @@ from adaptune.networks.heads import Readout
 from adaptune.networks.layers.generic_features import GenericFeatures
 from adaptune.networks.network import Network
 from adaptune.ops.dice import dice_losses
+from adaptune.runtime.processes import join
 from adaptune.tasks.segmentation import Segmentation
 from adaptune.types import Batch, BatchNormPolicy, Domains, Group, Labeled, Needs, Objective, Rate
 
@@ -110,8 +111,8 @@ class SAMDA(Method):
         """Ask for the labels of the domain whose turn it is."""
         rows = self._rows(batch.labeled, target=self._third(batch) > 0)
         logits = self.net(rows.x)
-        dice = dice_losses(logits, rows.y).mean()
-        return Objective({"task": self.task.loss(logits, rows.y), "dice": dice}, logits)
+        each = {"task": self.task.losses(logits, rows.y), "dice": dice_losses(logits, rows.y)}
+        return Objective({name: join(one).mean() for name, one in each.items()}, logits)
 
     def _third(self, batch: Batch) -> int:
         return min(2, int(3 * batch.progress))
