@@ -26,7 +26,7 @@ from adaptune.runs.setup import Setup
 
 FREE = {
     *("epochs", "checkpoint_minutes", "on_nonfinite", "log", "tensorboard"),
-    *("device", "devices", "compile", "workers", "cache", "strict"),
+    *("device", "devices", "shard", "compile", "workers", "cache", "strict"),
     *("classes", "tile", "overlap"),
 }
 """Settings that may change: how long to train, where and how fast, what to keep.
