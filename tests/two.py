@@ -1,4 +1,4 @@
-"""Two real processes that meet once and leave what they found."""
+"""Two real processes, or more, that meet once and leave what they found."""
 
 from __future__ import annotations
 
@@ -15,23 +15,34 @@ AFRESH.set_forkserver_preload(["adaptune.runs.experiment", "adaptune.methods", "
 
 
 def on_two(
-    work: Callable[[], dict], folder: Path, *, alone: Callable[[], object] = dict
+    work: Callable[[], dict],
+    folder: Path,
+    *,
+    alone: Callable[[], object] = dict,
+    processes: int = 2,
 ) -> list[dict]:
-    """Give what ``work`` comes to in each of two processes; ``alone`` runs before they meet.
+    """Give what ``work`` comes to in each of the processes; ``alone`` runs before they meet.
 
     Both are functions of a module.
     """
     torch.multiprocessing.start_processes(
-        _one_of_two, (work, alone, str(folder)), nprocs=2, start_method="forkserver"
+        _one_of_them,
+        (work, alone, str(folder), processes),
+        nprocs=processes,
+        start_method="forkserver",
     )
-    return [torch.load(folder / str(rank), weights_only=False) for rank in (0, 1)]
+    return [torch.load(folder / str(rank), weights_only=False) for rank in range(processes)]
 
 
-def _one_of_two(rank: int, work: Callable[[], Any], alone: Callable[[], Any], folder: str) -> None:
+def _one_of_them(
+    rank: int, work: Callable[[], Any], alone: Callable[[], Any], folder: str, processes: int
+) -> None:
     torch.set_num_threads(1)
     alone()
     meeting = f"file://{folder}/meeting"
-    torch.distributed.init_process_group("gloo", init_method=meeting, rank=rank, world_size=2)
+    torch.distributed.init_process_group(
+        "gloo", init_method=meeting, rank=rank, world_size=processes
+    )
     torch.save(work(), f"{folder}/{rank}")
     torch.distributed.barrier()
     torch.distributed.destroy_process_group()

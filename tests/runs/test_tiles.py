@@ -7,7 +7,7 @@ import torch
 from scenes import NAMES
 from torch import nn
 
-from adaptune.commands.options import fabric_on
+from adaptune.commands.devices import fabric_on
 from adaptune.networks.network import Network, WholeImage
 from adaptune.ops.windows import Tiles, cover_axis
 from adaptune.runs.masks import MaskMaker

@@ -13,6 +13,7 @@ from adaptune.batchnorm.layers import batchnorms
 from adaptune.batchnorm.renewal import renew_statistics
 from adaptune.engine.method import Method
 from adaptune.engine.plan import Plan
+from adaptune.runtime.shards import shard_like, whole
 from adaptune.types import Domains, Needs
 
 Item = TypeVar("Item")
@@ -40,11 +41,13 @@ class Averaging:
     sides: batches of both (`training_images`). At A = 0 statistics are those of the start.
 
     It costs a copy of the parameters for the average, one for the start, and, while interpolated
-    weights are handed back, one for these; a checkpoint holds the first two.
+    weights are handed back, one for these; a checkpoint holds the first two. Where a method is
+    trained in shards (``trained``) the first two are sharded, and joined to be handed back.
     """
 
-    def __init__(self, method: Method, plan: Plan) -> None:
+    def __init__(self, method: Method, plan: Plan, trained: Method | None = None) -> None:
         self.method, self.plan, self.count = method, plan, 0
+        self.trained = trained or method
         self.mean = self._copies(statistics=False) if plan.average != "none" else {}
         self.start = self._copies(statistics=True) if plan.interpolate < 1 else {}
         self.own: dict[str, Tensor] = {}
@@ -63,7 +66,7 @@ class Averaging:
             self._follow(1 / (1 + self.count))
 
     def _follow(self, share: float) -> None:
-        weights = self._weights()
+        weights = self._weights(self.trained)
         means = [self.mean[name] for name in weights]
         torch._foreach_lerp_(means, list(weights.values()), share)
         self.count += 1
@@ -76,48 +79,54 @@ class Averaging:
         """
         if self.own or not (self.count or self.start):
             return
-        judged, statistics = self._judged(), self._statistics()
-        for name, tensor in (self._weights() | statistics).items():
+        judged, statistics = self._judged(), self._statistics(self.method)
+        for name, tensor in (self._weights(self.method) | statistics).items():
             self.own[name] = tensor.data
-            tensor.data = judged[name] if name in judged else tensor.clone()
+            tensor.data = whole(judged[name].detach()) if name in judged else tensor.clone()
         if statistics and self.plan.interpolate and self.method.net.batchnorm != "eval":
             renew_statistics(self.method.net.body, lambda: training_images(data, self.method.needs))
 
     def take_back(self) -> None:
         """Put the weights that are trained back in their place, to the bit."""
-        for name, tensor in (self._weights() | self._statistics()).items() if self.own else ():
-            tensor.data = self.own[name]
+        if self.own:
+            own = self._weights(self.method) | self._statistics(self.method)
+            for name, tensor in own.items():
+                tensor.data = self.own[name]
         self.own = {}
 
     def _judged(self) -> Mapping[str, Tensor]:
         """Give the weights to hand back; at the start itself its statistics, too."""
         if not self.plan.interpolate:
             return self.start
-        weights = self.mean if self.count else self._weights()
+        weights = self.mean if self.count else self._weights(self.trained)
         if not self.start:
             return weights
         share = self.plan.interpolate
         return {name: torch.lerp(self.start[name], one, share) for name, one in weights.items()}
 
-    def _weights(self) -> dict[str, Tensor]:
-        return dict(self.method.net.named_parameters())
+    def _weights(self, method: Method) -> dict[str, Tensor]:
+        return dict(method.net.named_parameters())
 
-    def _statistics(self) -> dict[str, Tensor]:
+    def _statistics(self, method: Method) -> dict[str, Tensor]:
         """Give the running statistics of batch norms, by name."""
         found = {
             f"{name}.{what}": getattr(norm, what)
-            for name, norm in batchnorms(self.method.net)
+            for name, norm in batchnorms(method.net)
             for what in ("running_mean", "running_var")
         }
         return {name: one for name, one in found.items() if one is not None}
 
     def _copies(self, *, statistics: bool) -> dict[str, Tensor]:
-        own = self._weights() | (self._statistics() if statistics else {})
+        own = self._weights(self.trained)
+        own |= self._statistics(self.trained) if statistics else {}
         return {name: one.detach().clone() for name, one in own.items()}
 
     def state_dict(self) -> dict[str, Any]:
         """Give what a checkpoint holds beside the weights that are trained."""
-        return {"count": self.count, "mean": dict(self.mean), "start": dict(self.start)}
+        mean, start = (
+            {name: whole(one) for name, one in kept.items()} for kept in (self.mean, self.start)
+        )
+        return {"count": self.count, "mean": mean, "start": start}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -125,16 +134,18 @@ class Averaging:
         self.count = state["count"]
         for kept, known in ((self.mean, state["mean"]), (self.start, state["start"])):
             for name, one in kept.items():
-                one.copy_(known[name])
+                one.copy_(shard_like(known[name], one))
 
 
-def averaging_of(method: Method, plan: Plan, state: Mapping[str, Any] | None) -> Averaging:
+def averaging_of(
+    method: Method, plan: Plan, state: Mapping[str, Any] | None, trained: Method | None = None
+) -> Averaging:
     """Begin an average, or go on with that of a state.
 
     Raises:
         ValueError: If the plan asks for one, and the state knows none.
     """
-    made = Averaging(method, plan)
+    made = Averaging(method, plan, trained)
     if state is not None and plan.averages:
         if "average" not in state:
             raise ValueError(

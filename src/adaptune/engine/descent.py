@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from adaptune.batchnorm.synchronized import synchronized_batch_norm
 from adaptune.engine.method import Method
 from adaptune.engine.nonfinite import StepCheck, lone_values_explained
-from adaptune.engine.optimizers import Moved, keep_order, moved_parts, optimizer_of, trainable
+from adaptune.engine.optimizers import (
+    Moved,
+    joined_moments,
+    keep_order,
+    moved_parts,
+    optimizer_of,
+    sharded_moments,
+    trainable,
+)
 from adaptune.engine.plan import Plan
 from adaptune.engine.rules import (
     SMALLEST,
@@ -31,6 +39,7 @@ from adaptune.engine.rules import (
 from adaptune.runtime.devices import random_numbers_kept
 from adaptune.runtime.processes import gather_each, gradients_of, mean_over_processes_
 from adaptune.runtime.processes import rank_and_world as process
+from adaptune.runtime.shards import is_shard, norms_of
 from adaptune.types import Objective
 
 Evaluate = Callable[[], Objective]
@@ -41,13 +50,15 @@ class Descent:
 
     Whether something is not finite is read before the step on the CPU, where that is free. On a
     GPU a step that must not be taken is left out there, without asking: its ``checks`` are to be
-    read later, and ``late`` says so. A scaler of float16 reads for itself.
+    read later, and ``late`` says so. A scaler of float16 reads for itself. Several processes wait
+    once a step anyway; those that train in shards, whose backward pass averages gradients, read.
     """
 
     def __init__(self, method: Method, plan: Plan, fabric: Fabric) -> None:
         self.method, self.plan, self.fabric = method, plan, fabric
         self.scales = bool(fabric.strategy.precision.state_dict())
-        self.late = fabric.device.type == "cuda" and not self.scales
+        self.is_sharded = any(is_shard(one) for one in method.parameters())
+        self.late = fabric.device.type == "cuda" and not (self.scales or self.is_sharded)
         self.share, self.parts = 1.0, 1
         groups = method.groups()
         parts = moved_parts(method, groups, plan)
@@ -137,7 +148,8 @@ class Descent:
         with self._conditions(redraw=redraw):
             done = evaluate()
         self.seen += [(name + when, term.detach().sum()) for name, term in done.terms.items()]
-        self.fabric.backward(done.total * (self.share * self.weight), inputs=params)
+        inputs = None if self.is_sharded else params  # of these the graph knows joined copies
+        self.fabric.backward(done.total * (self.share * self.weight), inputs=inputs)
         return done
 
     @torch.enable_grad()
@@ -208,11 +220,11 @@ class Descent:
         gradients = gradients_of(params)
         values = torch.stack([value for _, value in self.seen])
         fault = (~values.isfinite().all()).float()
-        mean_over_processes_([fault, *gradients])
+        mean_over_processes_([fault, *(one for one in gradients if not is_shard(one))])
         shortens = self.plan.clip is not None or bool(self.trusts)
         if self.scales and shortens and not bool(fault):
             self.fabric.strategy.precision.unscale_gradients(self.optimizer.optimizer)
-        norms = torch.stack(torch._foreach_norm(gradients)) if gradients else values[:0]
+        norms = norms_of(gradients) if gradients else values[:0]
         moved = [one for one in params if one.grad is not None]
         names = tuple(name for name, _ in self.seen)
         known = (moved, norms) if not self.scales else ([], norms[:0])
@@ -250,12 +262,19 @@ class Descent:
         if self.optimizer is None:
             return {}
         scaler = self.fabric.strategy.precision.state_dict()
-        return {"optimizer": self.optimizer.state_dict(), "scaler": scaler}
+        optimizer = self.optimizer.state_dict()
+        if self.is_sharded:
+            optimizer = {**optimizer, "state": joined_moments(optimizer["state"])}
+        return {"optimizer": optimizer, "scaler": scaler}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take what `state_dict` gave."""
         if self.optimizer is not None:
-            self.optimizer.load_state_dict(state["optimizer"])
+            optimizer = state["optimizer"]
+            if self.is_sharded:
+                own = sharded_moments(optimizer["state"], self.params)
+                optimizer = {**optimizer, "state": own}
+            self.optimizer.load_state_dict(optimizer)
             adamw = self.plan.optimizer == "adamw"
             keep_order(self.optimizer.optimizer, fused=not self.scales if adamw else self.late)
             if state["scaler"]:

@@ -18,6 +18,7 @@ from adaptune.engine.method import Method
 from adaptune.engine.nonfinite import NonFiniteError, PendingChecks, first_nonfinite
 from adaptune.engine.optimizers import refuse_plan
 from adaptune.engine.plan import Plan
+from adaptune.engine.sharding import Sharding, refuse_shards
 from adaptune.engine.warmup import uncompile, warm_up
 from adaptune.runtime.memory import keep_freed_memory
 from adaptune.runtime.processes import any_process, mean_over_processes_
@@ -32,8 +33,9 @@ class Epoch:
 
     ``number`` 0 comes before the first step, with the notes; training epochs count from 1. One
     that is not ``whole`` was paused after ``step`` of its steps. ``skipped`` steps were not taken,
-    because something was not finite. ``state`` is a tree of tensors, numbers and words. ``said``
-    are sentences for people on how steps will be taken.
+    because something was not finite. ``state`` is a tree of tensors, numbers and words; where
+    weights are sharded it is whole on the first process alone, and emptied when the next epoch is
+    asked for. ``said`` are sentences for people on how steps will be taken.
     """
 
     number: int
@@ -80,8 +82,11 @@ def fit(
     """
     fabric = fabric or Fabric(accelerator="cpu", devices=1)
     refuse_plan(method, plan)
+    refuse_shards(method, plan, fabric)
     kept = plan.layout == "auto" and state is not None
     method.net.layout = state.get("layout", "channels_last") if kept and state else plan.layout
+    if plan.shard:
+        method.net.layout = "contiguous"
     to_device(method, fabric)
     data = DataOnDevice(data, method, fabric)
     done = Progress() if state is None else Progress(**state["progress"])
@@ -91,8 +96,10 @@ def fit(
     if state is not None:
         method.take(state["method"])
     said = warm_up(method, data, plan, fabric)
-    descend = Descent(method, plan, fabric)
-    average = averaging_of(method, plan, state)
+    sharding = Sharding(method, fabric, asked=plan.shard)
+    said += sharding.said
+    descend = Descent(sharding.trained, plan, fabric)
+    average = averaging_of(method, plan, state, sharding.trained)
     try:
         if state is not None:
             descend.load_state_dict(state["descent"])
@@ -101,15 +108,16 @@ def fit(
             layout = {"layout": method.net.layout} if descend.params else {}
             begun = _state(done, method, descend, average)
             yield Epoch(0, notes=notes | layout, state=begun, said=tuple(said))
+            sharding.release(begun)
         if descend.params:
-            yield from _epochs(method, data, plan, descend, average, done, pause)
+            yield from _epochs(sharding, data, plan, descend, average, done, pause)
             average.hand_back(data)
     finally:
         uncompile(method)
 
 
 def _epochs(
-    method: Method,
+    sharding: Sharding,
     data: Domains,
     plan: Plan,
     descend: Descent,
@@ -118,9 +126,11 @@ def _epochs(
     pause: Callable[[], bool],
 ) -> Iterator[Epoch]:
     """Train through the epochs that are left, from the step that is next."""
-    unread = PendingChecks(method)
+    method, whole = sharding.trained, sharding.whole
+    unread, state = PendingChecks(method), {}
     for number in range(done.epoch, plan.epochs):
         average.take_back()
+        sharding.release(state)
         method.train()
         with keep_freed_memory():
             for pausing in _steps(method, data, plan, descend, done, unread):
@@ -128,14 +138,18 @@ def _epochs(
                 if pausing and any_process(pause()):
                     _settle(unread, plan, done)
                     average_statistics_(method)
-                    yield _epoch(done, _state(done, method, descend, average), whole=False)
+                    sharding.gather()
+                    state = _state(done, whole, descend, average)
+                    yield _epoch(done, state, whole=False)
+                    sharding.release(state)
         _settle(unread, plan, done)
         average_statistics_(method)
         average.end(number + 1)
         mean_over_processes_(done.sums.values())
         ended = replace(done)
         done.begin(number + 1)
-        state = _state(done, method, descend, average)
+        sharding.gather()
+        state = _state(done, whole, descend, average)
         average.hand_back(data)
         yield _epoch(ended, state, whole=True)
 

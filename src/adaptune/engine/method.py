@@ -47,6 +47,11 @@ class Method(nn.Module, ABC):
     needs: ClassVar[Needs] = Needs()
     setting: ClassVar[str]
     """What data it learns from, in a word or a few, for the list of methods."""
+    can_shard: ClassVar[bool] = False
+    """Whether it asks of its weights what its network's forward pass does, and moves all at once.
+
+    Then they may lie in shards; see `Sharding`.
+    """
     rule: GradientRule = Plain()
     """How gradients are formed, read whenever it descends; not state, so set where it is known."""
     rounds: int = 0

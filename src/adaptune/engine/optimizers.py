@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from torch import Tensor, nn
 from adaptune.engine.method import Method
 from adaptune.engine.plan import Plan
 from adaptune.networks.layer_groups import layer_shares, undecayed
+from adaptune.runtime.processes import is_first
+from adaptune.runtime.shards import shard_like, whole
 from adaptune.types import Group
 
 
@@ -111,6 +114,35 @@ def keep_order(optimizer: torch.optim.Optimizer, *, fused: bool) -> None:
                 state["step"] = state["step"].to(one.device if fused else "cpu")
             if sgd and fused and group["momentum"] and state.get("momentum_buffer") is None:
                 optimizer.state[one]["momentum_buffer"] = torch.zeros_like(one)
+
+
+def joined_moments(state: Mapping[int, Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
+    """Give an optimiser's state with whole moments: on the first process, the others help alone.
+
+    Moments are joined one at a time and wait in the host's memory.
+    """
+    joined: dict[int, dict[str, Any]] = {}
+    for number, moments in state.items():
+        for name, one in moments.items():
+            value = whole(one).cpu() if torch.is_tensor(one) else one
+            if is_first():
+                joined.setdefault(number, {})[name] = value
+    return joined
+
+
+def sharded_moments(
+    state: Mapping[int, Mapping[str, Any]], params: Sequence[Tensor]
+) -> dict[int, dict[str, Any]]:
+    """Give of a state with whole moments what this process holds, of parameters in their order."""
+
+    def own(name: str, value: Any, one: Tensor) -> Any:
+        is_moment = torch.is_tensor(value) and name != "step"
+        return shard_like(value, one) if is_moment else value
+
+    return {
+        number: {name: own(name, value, params[number]) for name, value in moments.items()}
+        for number, moments in state.items()
+    }
 
 
 def trainable(*modules: nn.Module) -> list[Tensor]:

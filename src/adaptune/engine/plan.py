@@ -37,6 +37,8 @@ class Plan:
             less memory. Batch norms in train mode see one part at a time.
         layout: How images lie in memory: what a trial at the start finds faster, or what is given.
         compile: Let torch.compile make the network faster; it takes a C++ compiler.
+        shard: Let each process keep a part of the weights, of their gradients and of the
+            optimiser's moments, for networks that do not fit on one device with these.
         sync_batchnorm: Let batch norms see the batches of all processes as one.
         on_nonfinite: What to do when the loss or a gradient is not finite: stop the run, or skip
             the step and count it.
@@ -69,6 +71,7 @@ class Plan:
     accumulate: int = 1
     layout: Layout = "auto"
     compile: bool = False
+    shard: bool = False
     sync_batchnorm: bool = True
     on_nonfinite: Literal["stop", "skip"] = "stop"
     checkpoint_minutes: float = 10.0
@@ -121,7 +124,11 @@ class Plan:
         >>> sorted(Plan(optimizer="adamw").settings().keys() - Plan().settings().keys())
         ['optimizer']
         """
-        quiet = {name for name in ("optimizer", "layer_decay", "schedule") if self._is_usual(name)}
+        quiet = {
+            name
+            for name in ("optimizer", "layer_decay", "schedule", "shard")
+            if self._is_usual(name)
+        }
         quiet |= set() if self.averages else set(AVERAGES)
         quiet |= set() if self.schedule == "power" else set(POWER)
         own = {one.name: getattr(self, one.name) for one in fields(self)}

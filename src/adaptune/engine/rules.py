@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptune.batchnorm.layers import batchnorms
+from adaptune.runtime.shards import norms_of
 from adaptune.types import Objective
 
 
@@ -180,6 +181,6 @@ def shorten_to_share(
     >>> shorten_to_share([torch.tensor([3.0, 4.0])], lengths, shares, least)
     tensor([0.0500])
     """
-    norms = torch.stack(torch._foreach_norm(list(params))).maximum(least)
+    norms = norms_of(params).maximum(least)
     longest = lengths.clamp_min(torch.finfo(lengths.dtype).tiny)
     return (shares * norms / longest).clamp_max(1.0)

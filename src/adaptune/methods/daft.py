@@ -55,6 +55,7 @@ class DAFT(Method):
     """
 
     setting: ClassVar[str] = "supervised"
+    can_shard: ClassVar[bool] = True
     net: Network[Readout]
 
     def __init__(

@@ -22,6 +22,7 @@ class FineTune(Method):
     """
 
     setting: ClassVar[str] = "supervised"
+    can_shard: ClassVar[bool] = True
 
     def __init__(
         self, net: Network, task: Task, *, lr: Rate = 0.03, batchnorm: BatchNormPolicy = "train"

@@ -26,6 +26,7 @@ class LinearProbeFineTune(Method):
     """
 
     setting: ClassVar[str] = "supervised"
+    can_shard: ClassVar[bool] = True
     task: Labelling
     net: Network[Readout]
 

@@ -27,7 +27,7 @@ from adaptune.runs.teachers import teacher_digests
 
 FREE = {
     *("epochs", "checkpoint_minutes", "on_nonfinite", "log", "tensorboard"),
-    *("device", "devices", "compile", "workers", "cache", "strict"),
+    *("device", "devices", "shard", "compile", "workers", "cache", "strict"),
     *("classes", "tile", "overlap"),
 }
 """Settings that may change: how long to train, where and how fast, what to keep.

@@ -1,0 +1,50 @@
+"""Tensors of which each process holds a part: whether one is so, its whole, the part of a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def is_shard(tensor: Tensor) -> bool:
+    """Tell whether a process holds but a part of a tensor (torch's ``DTensor``).
+
+    >>> is_shard(torch.ones(2))
+    False
+    """
+    return hasattr(tensor, "full_tensor")
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """Give all of a tensor: itself, or what the processes hold of it, joined; then all must ask.
+
+    >>> whole(torch.ones(2))
+    tensor([1., 1.])
+    """
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def shard_like(full: Tensor, model: Tensor) -> Tensor:
+    """Give of a whole what a process holds of ``model``, on its device; all must ask.
+
+    >>> shard_like(torch.ones(2), torch.zeros(2))
+    tensor([1., 1.])
+    """
+    if not is_shard(model):
+        return full
+    from torch.distributed.tensor import distribute_tensor
+
+    told: Any = model
+    return distribute_tensor(full.to(model.device), told.device_mesh, told.placements)
+
+
+def norms_of(tensors: Sequence[Tensor]) -> Tensor:
+    """Give the norm of each tensor, (T,), of shards that of their whole; of none, an error.
+
+    >>> norms_of([torch.tensor([3.0, 4.0]), torch.zeros(2)])
+    tensor([5., 0.])
+    """
+    return whole(torch.stack(torch._foreach_norm(list(tensors))))
