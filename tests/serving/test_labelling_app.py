@@ -1,13 +1,20 @@
 """The labelling page's server: who may ask, and that no answer is lost."""
 
 import csv
+import io
+import tarfile
 from dataclasses import replace
 
 import pytest
+import torch
+from PIL import Image
+from starlette.testclient import TestClient
 
 from adaptune.data.annotators import PeopleAnnotator
 from adaptune.data.domains import Loading
+from adaptune.data.listing import Example, Part
 from adaptune.data.opening import other_domains
+from adaptune.data.questions import Questions
 from adaptune.runtime.signals import Waiting
 from adaptune.serving.guard import Guard
 from adaptune.serving.labelling import MOST, Desk, labelling_app
@@ -21,8 +28,6 @@ HOME = f"http://127.0.0.1:{PORT}"
 def desk(sketches, tmp_path):
     data = other_domains({}, classes=CLASSES, target=sketches, loading=Loading())
     data = replace(data, answers=PeopleAnnotator(tmp_path / "questions.csv"))
-    import torch
-
     with pytest.raises(Waiting):
         data.query_labels(torch.tensor([0, 25, 50]))
     return Desk(tmp_path)
@@ -30,8 +35,10 @@ def desk(sketches, tmp_path):
 
 @pytest.fixture
 def client(desk):
-    from starlette.testclient import TestClient
+    return served(desk)
 
+
+def served(desk) -> TestClient:
     app = Guard(labelling_app(desk), token=TOKEN, port=PORT, most=MOST)
     return TestClient(app, base_url=HOME)
 
@@ -133,6 +140,36 @@ def test_other_columns_and_line_ends_stay(client, desk):
     table.write_bytes(f"\ufeffpath,label,sure\r\n{first['name']},,yes\r\n".encode())
     assert answer(client, first, "dots").status_code == 200
     assert table.read_bytes().decode() == f"\ufeffpath,label,sure\r\n{first['name']},dots,yes\r\n"
+
+
+def test_images_within_tars_are_shown_and_answered(sketches, tmp_path):
+    files = sorted(sketches.glob("*/*.png"))[::30]
+    shard = tmp_path / "shard.tar"
+    with tarfile.open(shard, "w") as tar:
+        for file in files:
+            tar.add(file, f"{file.stem}.png")
+            label = tmp_path / f"{file.stem}.cls"
+            label.write_text(file.parent.name)
+            tar.add(label, label.name)
+    data = other_domains({}, classes=CLASSES, target=shard, loading=Loading())
+    data = replace(data, answers=PeopleAnnotator(tmp_path / "questions.csv"))
+    with pytest.raises(Waiting):
+        data.query_labels(torch.tensor([0, 1]))
+    read = Questions.load(tmp_path / "questions.json").images
+    assert [one.part for one in read] == [one.part for one in data.target.rows.examples]
+    client = served(Desk(tmp_path))
+    for one, file in zip(images(client), files, strict=True):
+        shown = Image.open(io.BytesIO(client.get(f"/{TOKEN}/image/{one['id']}").content))
+        assert shown.tobytes() == Image.open(file).tobytes()
+        assert answer(client, one, file.parent.name).status_code == 200
+    assert data.query_labels(torch.tensor([0, 1])).tolist() == [0, 1]
+
+
+def test_the_version_of_a_remote_part_is_kept(tmp_path):
+    part = Part(tmp_path / "a.tar", "1.png", 512, 99, "v7")
+    asked = Questions((Example(tmp_path / "a.tar" / "1.png", "", part=part),), CLASSES)
+    asked.save(tmp_path / "questions.json")
+    assert Questions.load(tmp_path / "questions.json") == asked
 
 
 def test_a_run_that_asks_nothing_is_refused(tmp_path):

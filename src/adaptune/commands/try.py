@@ -61,8 +61,8 @@ def run(words: Sequence[str]) -> None:
             "run": printable(folder),
             "classes": net.classes,
             "places": task.places,
-            "training": len(known.neighbours.features) if known else 0,
             "why": why,
+            **(known.about() if known else {}),
         }
         app = trying_app(Judge(net, task, fabric, known, masks), about)
         serve(app, port=given.port, most=MOST, say=terminal.say)
@@ -76,7 +76,7 @@ def _known(
     That is its labelled images, or, of a run without any, its target.
     """
     from adaptune.serving.judging import Known
-    from adaptune.serving.neighbours import MOST, find_neighbours, kept_neighbours, what_of
+    from adaptune.serving.neighbours import FEW, MOST, find_neighbours, kept_neighbours, what_of
 
     loading = Loading(BATCH, track=terminal.track)
     try:
@@ -84,11 +84,20 @@ def _known(
         rows = data.sets.get("train")
         if not isinstance(rows, FileRows):
             return None, "the run's training images are not there, so none can be shown"
-        of = what_of(best_network(folder), rows.paths)
-        find = partial(find_neighbours, net, data.sample("train", MOST), fabric)
-        kept = kept_neighbours(folder / "neighbours.safetensors", of, find)
+        held = data.sets.get("val")
+        beside = held.paths if isinstance(held, FileRows) else []
+        of = what_of(best_network(folder), rows.paths, beside)
+        parts = (data.sample(split, MOST) for split in ("train", "val"))
+        kept = kept_neighbours(
+            folder / "neighbours.safetensors", of, partial(find_neighbours, net, *parts, fabric)
+        )
     except (ValueError, OSError) as error:
         return None, f"the run's training images cannot be shown: {error}"
+    if kept.limit is None:
+        return Known(rows, kept, labelled), (
+            f"it takes {FEW} validation images to tell what is out of the domain, and the run has "
+            f"{len(kept.held)}"
+        )
     return Known(rows, kept, labelled), ""
 
 

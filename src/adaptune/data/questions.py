@@ -52,7 +52,8 @@ def _part(said: dict[str, object] | None) -> Part | None:
     if said is None:
         return None
     offset, size = (int(str(said[name])) for name in ("offset", "size"))
-    return Part(Path(str(said["file"])), str(said["member"]), offset, size)
+    file, member = Path(str(said["file"])), str(said["member"])
+    return Part(file, member, offset, size, str(said.get("version", "")))
 
 
 def name_in_table(path: Path) -> str:

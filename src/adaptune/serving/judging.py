@@ -25,7 +25,7 @@ from adaptune.ops.places import best_classes
 from adaptune.report.masks import palette
 from adaptune.report.page import thumbnail
 from adaptune.runs.masks import MaskMaker
-from adaptune.serving.neighbours import KEPT, Neighbours, Pooled
+from adaptune.serving.neighbours import Neighbours, Pooled
 from adaptune.tasks.task import Task
 from adaptune.types import Labeled, Outputs
 
@@ -46,6 +46,11 @@ class Known:
     rows: FileRows
     neighbours: Neighbours
     labelled: bool
+
+    def about(self) -> dict[str, Any]:
+        """Say what an image's distance is held against."""
+        near = self.neighbours
+        return {"held": len(near.held), "limit": near.limit, "rate": near.rate}
 
 
 @dataclass
@@ -124,15 +129,17 @@ class Judge:
         }
 
     def _placed(self, feature: Tensor) -> dict[str, Any]:
-        """Say which training images are nearest, and how many lie closer than this one."""
+        """Say which training images are nearest, and whether it is farther than others are."""
         if self.known is None:
-            return {"nearest": [], "closer": None, "outside": None}
-        closer = self.known.neighbours.closer(feature)
-        found = self.known.neighbours.nearest(feature, NEAR)
+            return {"nearest": [], "away": None, "farther": None, "outside": None}
+        near = self.known.neighbours
+        away, limit = float(near.away(feature[None])[0]), near.limit
+        farther = float((near.held >= away).float().mean()) if limit is not None else None
         return {
-            "nearest": [self._near(self.known, row, away) for row, away in found],
-            "closer": closer,
-            "outside": closer > KEPT,
+            "nearest": [self._near(self.known, *one) for one in near.nearest(feature, NEAR)],
+            "away": away,
+            "farther": farther,
+            "outside": away > limit if limit is not None else None,
         }
 
     def _near(self, known: Known, row: int, away: float) -> dict[str, Any]:

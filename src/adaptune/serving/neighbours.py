@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import safetensors.torch
@@ -21,83 +21,86 @@ from adaptune.runtime.files import write_atomically
 from adaptune.types import Labeled, Outputs
 
 MOST = 5000
-"""Training images that are kept, spread evenly: of 2,048 features 40 MB."""
+"""Images of each kind that are looked at, spread evenly: of 2,048 features 40 MB are kept."""
 
 NEIGHBOUR = 5
 """The distance of an image is that to its fifth neighbour: one odd image makes nothing near."""
 
 KEPT = 0.95
-"""The share of training images that count as within the domain."""
+"""The share of validation images that count as within the domain."""
 
-CHUNK = 256
+FEW = 9
+"""Validation images without which nothing is told: of fewer, one in nine would be called out."""
 
-FORMAT = "1"
+FORMAT = "2"
+
+NAMES = ("features", "index", "held")
 
 
 @dataclass(frozen=True)
 class Neighbours:
-    """Features of training images, of length 1, and how far these are from each other.
+    """Features of training images, and how far validation images are from these.
 
     Whether an image is out of the domain is told as in Out-of-Distribution Detection with Deep
     Nearest Neighbors (Sun et al., 2022): by the distance of its normalised feature to its k-th
-    neighbour. Ours are k, 5 for any set, and the scale: the paper takes the threshold that keeps
-    95% of other images of the domain, here it keeps 95% of the training images, each measured
-    against all others. A network lies closer around images that it was trained on, so that more
-    than 5% of new images of the domain may count as out of it.
+    neighbour among training images, with the threshold that keeps 95% of images of the domain that
+    were not trained on. Ours are k, 5 for any set, and the threshold of few images: the order
+    statistic by which a new image of the domain is out with a chance of 1 in 20 at the most, as of
+    conformal p-values (Bates et al., 2023), or, where there are fewer than 19, their largest
+    distance. An epoch chosen by validation images may have favoured these; that is left out.
 
     Args:
-        features: Unit features (M, D), M at least 2.
+        features: Unit features (M, D) of training images.
         index: The row of each in the training set (M,).
-        own: The distance of each to its neighbour among the others, (M,), sorted.
+        held: The distances of validation images (N,), sorted; N may be 0.
     """
 
     features: Tensor
     index: Tensor
-    own: Tensor
-
-    @classmethod
-    def of(cls, features: Tensor, index: Tensor) -> Neighbours:
-        """Measure features (M, D) of any length against each other.
-
-        Raises:
-            ValueError: If there are fewer than two.
-
-        >>> Neighbours.of(torch.eye(3), torch.arange(3)).own
-        tensor([1.4142, 1.4142, 1.4142])
-        """
-        if len(features) < 2:
-            raise ValueError("neighbours need two training images at least")
-        unit, place = F.normalize(features), min(NEIGHBOUR, len(features) - 1)
-        own = torch.empty(len(unit))
-        for start in range(0, len(unit), CHUNK):
-            away = _distances(unit[start : start + CHUNK], unit)
-            rows = torch.arange(len(away))
-            away[rows, start + rows] = -1  # itself comes first
-            own[start : start + CHUNK] = away.kthvalue(place + 1).values
-        return cls(unit, index, own.sort().values)
+    held: Tensor
 
     def nearest(self, feature: Tensor, count: int) -> list[tuple[int, float]]:
         """Give the rows that are nearest to a feature (D,), and how far they are, nearest first."""
-        away, place = _distances(F.normalize(feature[None]), self.features)[0].topk(
+        away, place = self._distances(feature[None])[0].topk(
             min(count, len(self.features)), largest=False
         )
         return list(zip(self.index[place].tolist(), away.tolist(), strict=True))
 
-    def closer(self, feature: Tensor) -> float:
-        """Give the share of training images that lie closer to the others than a feature (D,).
+    def away(self, features: Tensor) -> Tensor:
+        """Give how far features (N, D) of any length are from their k-th neighbour, (N,).
 
-        >>> known = Neighbours.of(torch.eye(3) + 0.5, torch.arange(3))
-        >>> known.closer(torch.ones(3)), known.closer(-torch.ones(3))
-        (0.0, 1.0)
+        >>> known = Neighbours(torch.eye(3), torch.arange(3), torch.empty(0))
+        >>> known.away(torch.tensor([[1.0, 1.0, 1.0], [-2.0, 0.0, 0.0]]))
+        tensor([0.9194, 2.0000])
         """
-        place = min(NEIGHBOUR, len(self.features) - 1)
-        away = _distances(F.normalize(feature[None]), self.features)[0].kthvalue(place).values
-        return float((self.own < away).float().mean())
+        place = min(NEIGHBOUR, len(self.features))
+        return self._distances(features).kthvalue(place).values
 
+    @property
+    def limit(self) -> float | None:
+        """The distance beyond which an image is out of the domain; None of too few to tell.
 
-def _distances(some: Tensor, others: Tensor) -> Tensor:
-    """Give the distances (N, M) of unit vectors (N, D) and (M, D)."""
-    return (2 - 2 * some @ others.T).clamp_min_(0).sqrt_()
+        >>> Neighbours(torch.eye(3), torch.arange(3), torch.arange(40.0)).limit
+        38.0
+        """
+        return float(self.held[-self._out]) if len(self.held) >= FEW else None
+
+    @property
+    def rate(self) -> float:
+        """How likely a new image of the domain is called out, since its rank is any of N + 1.
+
+        >>> Neighbours(torch.eye(3), torch.arange(3), torch.zeros(9)).rate
+        0.1
+        """
+        return self._out / (len(self.held) + 1)
+
+    @property
+    def _out(self) -> int:
+        return max(1, int((1 - KEPT) * (len(self.held) + 1) + 1e-9))
+
+    def _distances(self, features: Tensor) -> Tensor:
+        cosines = F.normalize(features) @ self.features.T
+        return (2 - 2 * cosines).clamp_min_(0).sqrt_()
 
 
 class Pooled:
@@ -109,27 +112,48 @@ class Pooled:
 
     def add(self, outputs: Outputs) -> None:
         """Take the features of a batch."""
-        features = outputs.features
-        places = features.dim() > 2
-        self.features.append((features.flatten(2).mean(2) if places else features).cpu())
+        self.features.append(_pooled(outputs.features))
         self.index.append(outputs.index.cpu())
 
     def merge(self) -> None:
         """Nothing: one process serves."""
 
 
-def find_neighbours(net: Network, rows: Iterable[Labeled], fabric: Fabric) -> Neighbours:
-    """Show a network training images once, and keep their features.
+class _Held:
+    """Keeps how far each row is from training images, and no feature."""
+
+    def __init__(self, known: Neighbours) -> None:
+        self.known, self.away = known, [known.held]
+
+    def add(self, outputs: Outputs) -> None:
+        self.away.append(self.known.away(_pooled(outputs.features)))
+
+    def merge(self) -> None:
+        pass
+
+
+def _pooled(features: Tensor) -> Tensor:
+    places = features.dim() > 2
+    return (features.flatten(2).mean(2) if places else features).float().cpu()
+
+
+def find_neighbours(
+    net: Network, trained: Iterable[Labeled], held: Iterable[Labeled], fabric: Fabric
+) -> Neighbours:
+    """Show a network training images and validation images once, and measure these by those.
 
     Raises:
-        ValueError: If there are fewer than two images.
+        ValueError: If no training image can be read.
     """
     pooled = Pooled()
-    run_through(net, rows, pooled, fabric=fabric)
-    none = torch.empty(0, 1), torch.empty(0, dtype=torch.int64)
-    return Neighbours.of(
-        torch.cat(pooled.features or [none[0]]), torch.cat(pooled.index or [none[1]])
-    )
+    run_through(net, trained, pooled, fabric=fabric)
+    if not pooled.features:
+        raise ValueError("none of them can be read")
+    unit = F.normalize(torch.cat(pooled.features))
+    known = Neighbours(unit, torch.cat(pooled.index), torch.empty(0))
+    seen = _Held(known)
+    run_through(net, held, seen, fabric=fabric)
+    return replace(known, held=torch.cat(seen.away).sort().values)
 
 
 def kept_neighbours(file: Path, of: str, find: Callable[[], Neighbours]) -> Neighbours:
@@ -140,21 +164,22 @@ def kept_neighbours(file: Path, of: str, find: Callable[[], Neighbours]) -> Neig
     try:
         with safe_open(file, "pt") as opened:
             if (opened.metadata() or {}).get("of") == of:
-                return Neighbours(*(opened.get_tensor(one) for one in ("features", "index", "own")))
+                return Neighbours(*(opened.get_tensor(one) for one in NAMES))
     except (OSError, SafetensorError):
         pass  # it is not there, or damaged
     found = find()
-    tensors = {"features": found.features, "index": found.index, "own": found.own}
+    tensors = {name: getattr(found, name) for name in NAMES}
     with suppress(OSError):
         write_atomically(file, safetensors.torch.save(tensors, {"of": of}))
     return found
 
 
-def what_of(network: Path, names: Iterable[object]) -> str:
-    """Digest a saved network's weights and the names of the images that it is shown."""
+def what_of(network: Path, *names: Iterable[object]) -> str:
+    """Digest a saved network's weights and the names of the images of each kind it is shown."""
     told = hashlib.sha256(FORMAT.encode())
     with (network / "network.safetensors").open("rb") as opened:
         told.update(hashlib.file_digest(opened, "sha256").digest())
-    for name in names:
-        told.update(f"{name}\n".encode(errors="surrogateescape"))
+    for kind, some in enumerate(names):
+        for name in some:
+            told.update(f"{kind} {name}\n".encode(errors="surrogateescape"))
     return told.hexdigest()

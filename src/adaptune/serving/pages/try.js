@@ -1,7 +1,7 @@
 "use strict";
 
 const $ = (id) => document.getElementById(id);
-let about = { most: Infinity, places: false, training: 0, why: "" }, turn = 0;
+let about = { most: Infinity, why: "" }, turn = 0;
 
 const percent = (share) => `${(100 * share).toFixed(1)}%`;
 
@@ -51,11 +51,15 @@ function show(said) {
     : "By the run's own threshold it is of one of the classes.";
   $("top").replaceChildren(...said.top.map(bar));
   $("domain").className = said.outside ? "said odd" : "said";
-  $("domain").textContent = said.closer === null
+  $("domain").textContent = said.outside === null
     ? `Not known: ${about.why || "there are no training images"}.`
-    : `${said.outside ? "Out of the domain" : "Within the domain"}: ${percent(said.closer)} of ` +
-      `${about.training} training images lie closer to the others than this one does` +
-      `${said.outside ? ", and up to 95% count as within." : "; above 95% it would be out."}`;
+    : `${said.outside ? "Out of the domain" : "Within the domain"}: its distance from the ` +
+      `training images is ${said.away.toFixed(2)}, and up to ${about.limit.toFixed(2)} is within.`;
+  $("rate").hidden = said.outside === null;
+  if (said.outside !== null)
+    $("rate").textContent = `${percent(said.farther)} of the run's ${about.held} validation images ` +
+      "lie as far or farther. The bound is such that about " +
+      `${percent(about.rate)} of new images of the domain are called out of it by mistake.`;
   $("nearest").hidden = !said.nearest.length;
   $("near").replaceChildren(...said.nearest.map(near));
   $("answer-title").focus({ preventScroll: true });
