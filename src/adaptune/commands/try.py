@@ -87,9 +87,11 @@ def _known(
         held = data.sets.get("val")
         beside = held.paths if isinstance(held, FileRows) else []
         of = what_of(best_network(folder), rows.paths, beside)
-        parts = (data.sample(split, MOST) for split in ("train", "val"))
+        trained, judged = (data.sample(split, MOST) for split in ("train", "val"))
         kept = kept_neighbours(
-            folder / "neighbours.safetensors", of, partial(find_neighbours, net, *parts, fabric)
+            folder / "neighbours.safetensors",
+            of,
+            partial(find_neighbours, net, trained, judged, fabric),
         )
     except (ValueError, OSError) as error:
         return None, f"the run's training images cannot be shown: {error}"

@@ -127,7 +127,8 @@ def _epochs(
 ) -> Iterator[Epoch]:
     """Train through the epochs that are left, from the step that is next."""
     method, whole = sharding.trained, sharding.whole
-    unread, state = PendingChecks(method), {}
+    unread = PendingChecks(method)
+    state: dict[str, Any] = {}
     for number in range(done.epoch, plan.epochs):
         average.take_back()
         sharding.release(state)

@@ -87,4 +87,5 @@ def domain_distance(domain: ClassMixtures, other: ClassMixtures) -> float:
 
 
 def _entropies(shares: Tensor) -> Tensor:
-    return torch.special.entr(shares).sum(1)
+    entropies: Tensor = torch.special.entr(shares).sum(1)
+    return entropies
