@@ -31,6 +31,7 @@ from adaptune.networks.network import Network
 from adaptune.ops.rejection import UNKNOWN_ABOVE, calibrate_threshold
 from adaptune.results.score import Scores
 from adaptune.runs.folder import best_network
+from adaptune.runs.needs import refuse_lack
 from adaptune.runs.teachers import open_references, refuse_teachers
 from adaptune.runtime.devices import WHY, Device
 from adaptune.runtime.limits import check_range
@@ -265,7 +266,7 @@ def open_session(
     if plan.optimizer != "sgd":
         options = usual_rates(method, USUAL[plan.optimizer]) | dict(options)
     refuse_options(method, options)
-    _refuse_lack(method, data, setting)
+    refuse_lack(method, data, begun=bool(setting.start))
     refuse_teachers(method, setting.teachers)
     for said in missing_parts(data.classes, data.sets, data.labels):
         raise ValueError(said)
@@ -280,30 +281,3 @@ def open_session(
     on_pretrained(net, data, task, fabric)
     references = open_references(method, setting.teachers, net)
     return Session(method(net, task, *references, **options), data, plan, fabric, calibrates)
-
-
-def _refuse_lack(method: type[Method], data: DomainData, setting: Setup) -> None:
-    """Say what a method needs and did not get.
-
-    Raises:
-        ValueError: If there is such a thing.
-    """
-    needs, name = method.needs, method.__name__
-    if method.setting == "test-time":
-        raise ValueError(
-            f"{name} adapts to a stream of images while it answers, there is nothing to train: "
-            "run adaptune stream RUN DIR"
-        )
-    if needs.unlabeled and not len(data.target):
-        raise ValueError(f"{name} needs unlabelled images and got none: pass --target FOLDER")
-    if needs.labeled and "train" not in data.sets:
-        raise ValueError(f"{name} needs labelled images and got none: pass DATA as well")
-    if needs.labeled and needs.domains > data.domains:
-        raise ValueError(
-            f"{name} needs {needs.domains} labelled domains and got {data.domains}: pass more with "
-            "--source NAME=DIR"
-        )
-    if not needs.labeled and not setting.start:
-        raise ValueError(
-            f"{name} sees no labelled image, so it starts from a finished network: pass --from RUN"
-        )
