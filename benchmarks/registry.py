@@ -68,7 +68,7 @@ def settings(name: str, what: str, data: str = VENDORS) -> Measurement:
 
 MEASUREMENTS = (
     protocol("emoji", "`ft`, `lp-ft`, `daft` tuned alike, five training domains", VENDORS),
-    protocol("emoji-probe", "the same with today's start of DAFT's head, one seed", VENDORS),
+    protocol("emoji-probe", "the same with today's start of DAFT's head, two seeds", VENDORS),
     protocol("rates", "the body's rate over five decades", VENDORS),
     protocol("ablation", "DAFT's parts, one changed at a time", VENDORS),
     protocol("photos", "photos, clip art and emoji: DAFT as it comes, and rivals tuned", VENDORS),

@@ -90,8 +90,8 @@ def main() -> None:
 
     for page in PAGES:
         page.write_text(filled(page.read_text()))
-    summary = [MethodSummary.from_dict(line) for line in read("emoji")["summary"]]
-    tuned_alike = [line for line in summary if "default" not in line.method]
+    summary = [MethodSummary.from_dict(line) for line in read("emoji-probe")["summary"]]
+    tuned_alike = [line for line in summary if line.method in ("ft", "lp-ft", "daft")]
     (ROOT / "docs" / "emoji.svg").write_text(figures.reached(tuned_alike, Measure()))
     (ROOT / "docs" / "few-steps.svg").write_text(few_steps.drawn(read("few-steps")["rows"]))
     for domain, methods in read("rates")["rates"].items():
