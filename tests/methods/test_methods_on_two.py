@@ -28,6 +28,7 @@ CERTAIN: dict[str, object] = {"chance": 1.0, "threshold": 0.0}
 OPTIONS: dict[str, dict[str, object]] = {
     "gdcan": {"chance": 1.0},
     "lftl": {"ask": 12, "rounds": 2},
+    "pareto-da": {"hidden": 16},
     **{
         f"{name}, {way}": {"passes": way} | (CERTAIN if name == "gdcan" else {})
         for name in ("dann", "gdcan", "mcd")
