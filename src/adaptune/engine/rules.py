@@ -157,7 +157,7 @@ def put_gradients_(params: Sequence[Tensor], flat: Tensor) -> None:
     >>> weight.grad.tolist()
     [[3.0], [4.0]]
     """
-    for one, part in zip(params, flat.split([one.numel() for one in params]), strict=True):
+    for one, part in zip(params, torch.split(flat, [one.numel() for one in params]), strict=True):
         one.grad = torch.empty_like(one).copy_(part.view(one.shape))
 
 

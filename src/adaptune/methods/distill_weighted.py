@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -72,9 +72,10 @@ class DistillWeighted(Method):
     def prepare(self, data: Domains) -> dict[str, Any]:
         """Convert batch norms if the policy says so; judge the teachers by the labelled images."""
         notes = super().prepare(data)
+        known = [cast(Reference, one) for one in self.known]
         seen: list[list[Tensor]] = []
         for rows in data.scan("train", shuffled=True):
-            seen.append([rows.index, rows.y, *(one.features(rows.x) for one in self.known)])
+            seen.append([rows.index, rows.y, *(one.features(rows.x) for one in known)])
             if sum(len(one[0]) for one in seen) >= MOST:
                 break
         own = [torch.cat(part) for part in zip(*seen, strict=True)]

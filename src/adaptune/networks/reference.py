@@ -101,5 +101,5 @@ class Reference(nn.Module):
         return (pixels - middle) / wide
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        self.net._apply(fn, recurse)
-        return super()._apply(fn, recurse)
+        self.net._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
