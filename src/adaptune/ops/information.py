@@ -37,6 +37,17 @@ def marginal_entropy(logits: Tensor) -> Tensor:
     return -(logs.exp() * logs).sum()
 
 
+def information(logits: Tensor) -> Tensor:
+    """Give what predictions (N, K) tell of their images in nats, a scalar; 0 of no row.
+
+    >>> information(torch.tensor([[99.0, 0.0], [0.0, 99.0]]))
+    tensor(0.6931)
+    """
+    if not len(logits):
+        return logits.sum()
+    return marginal_entropy(logits) - entropy(logits).mean()
+
+
 def uncertainty(logits: Tensor) -> Tensor:
     """Give the entropy of each prediction (N, K) as a share of the largest, ln K, (N,).
 
