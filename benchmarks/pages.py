@@ -50,6 +50,11 @@ SETTINGS = {
         "adaptune fit DATA --from RUN --teacher RUN --method {name} --out run",
         "teachers",
     ),
+    "teachers": (
+        "Labelled images, more of their domain without labels, and finished runs of any classes.",
+        "adaptune fit DATA --target DIR --teacher RUN RUN --method {name} --out run",
+        "teachers",
+    ),
     "few-shot": (
         "Labelled images, and a few labelled ones of the target, the last that `--source` names.",
         "adaptune fit DATA --source NAME=DIR --method {name} --out run",

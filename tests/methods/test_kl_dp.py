@@ -126,4 +126,4 @@ def test_a_run_learns_from_finished_ones_goes_on_and_is_evaluated_without_them(
     assert main([*again, str(moved), str(finished)]) == 0
     for file in moved.rglob("network.*"):
         file.unlink()
-    assert main(["evaluate", str(out), "--data", str(photos)]) == 0
+    assert main(["evaluate", str(out), "--data", f"photo={photos}"]) == 0

@@ -28,6 +28,7 @@ CERTAIN: dict[str, object] = {"chance": 1.0, "threshold": 0.0}
 OPTIONS: dict[str, dict[str, object]] = {
     "gdcan": {"chance": 1.0},
     "lftl": {"ask": 12, "rounds": 2},
+    "pareto-da": {"hidden": 16},
     **{
         f"{name}, {way}": {"passes": way} | (CERTAIN if name == "gdcan" else {})
         for name in ("dann", "gdcan", "mcd")
@@ -89,6 +90,12 @@ def learnt(name: str, epochs: int = 2, **options: object) -> dict:
     return {"begun": begun, "state": copied(method), "terms": terms}
 
 
+def started() -> None:
+    """Train what methods start and learn from, which two processes would come to otherwise."""
+    for seed in range(3):
+        trained(seed)
+
+
 def everything() -> dict:
     found = {name: {"looked": looked(name), "run": learnt(name)} for name in CASES}
     return found | {"drawn": learnt("gdcan", epochs=4, chance=0.8)}
@@ -97,7 +104,7 @@ def everything() -> dict:
 @pytest.fixture(scope="module")
 def both(tmp_path_factory) -> list[dict]:
     """What each of two processes came to."""
-    return on_two(everything, tmp_path_factory.mktemp("adapting"), alone=trained)
+    return on_two(everything, tmp_path_factory.mktemp("adapting"), alone=started)
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,9 @@ from adaptune.engine.descent import Descent, trainable
 from adaptune.engine.plan import Plan
 from adaptune.engine.rules import flat_gradients
 from adaptune.methods import pareto_da
-from adaptune.methods.pareto_da import ParetoDA, information
+from adaptune.methods.pareto_da import ParetoDA
 from adaptune.ops.adversary import ramp
+from adaptune.ops.information import information
 from adaptune.tasks.classification import Classification
 from adaptune.types import Batch
 

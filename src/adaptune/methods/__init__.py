@@ -10,6 +10,7 @@ from adaptune.methods.dacs import DACS as DACS
 from adaptune.methods.daft import DAFT as DAFT
 from adaptune.methods.dann import DANN as DANN
 from adaptune.methods.datr import DATR as DATR
+from adaptune.methods.distill_weighted import DistillWeighted as DistillWeighted
 from adaptune.methods.drm import DRM as DRM
 from adaptune.methods.ft import FineTune as FineTune
 from adaptune.methods.gdcan import GDCAN as GDCAN
@@ -73,6 +74,7 @@ METHODS: dict[str, type[Method]] = {
     "glc": GLC,
     "lftl": LFTL,
     "kl-dp": KLDP,
+    "distill-weighted": DistillWeighted,
     "alpha-bn": AlphaBN,
     "tent": Tent,
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
@@ -15,7 +14,7 @@ from adaptune.engine.method import Descend, Method
 from adaptune.engine.rules import PerTerm
 from adaptune.networks.network import Network
 from adaptune.ops.adversary import as_it_is, critic, ramp, reverse
-from adaptune.ops.information import entropy, marginal_entropy
+from adaptune.ops.information import information
 from adaptune.ops.pareto import pareto_weights
 from adaptune.runtime.limits import check_range
 from adaptune.runtime.processes import join
@@ -117,29 +116,16 @@ class ParetoDA(Method):
         of_source = F.one_hot(y, len(self.critics)).to(shared)
         own = torch.cat([one(ours.detach()) for one in self.critics], 1)
         weight = learnt.to(shared) / (1 - self.held)
+        adverse = (
+            F.softplus(-said[:count]).mean() + (weight * F.softplus(said[count:])[:, 0]).mean()
+        )
+        soft = weight[:, None] * weighed.detach().softmax(1)
+        by_class = (of_source * F.softplus(-own)).mean() + (soft * F.softplus(shared)).mean()
         terms = {
             "task": self.task.loss(logits, y),
-            "domain": (
-                F.softplus(-said[:count]).mean() + (weight * F.softplus(said[count:])[:, 0]).mean()
-            )
-            / 2,
+            "domain": adverse / 2,
             "target": -information(rows[keep]),
-            "classes": (
-                (of_source * F.softplus(-own)).mean()
-                + (weight[:, None] * weighed.detach().softmax(1) * F.softplus(shared)).mean()
-            )
-            / 2,
-            "guide": math.log(rows.shape[1]) - information(rows[~keep]),
+            "classes": by_class / 2,
+            "guide": rows.new_tensor(rows.shape[1]).log() - information(rows[~keep]),
         }
         return Objective(terms, logits, ours)
-
-
-def information(logits: Tensor) -> Tensor:
-    """Give what predictions (N, K) tell of their images in nats, a scalar; 0 of no row.
-
-    >>> information(torch.tensor([[99.0, 0.0], [0.0, 99.0]]))
-    tensor(0.6931)
-    """
-    if not len(logits):
-        return logits.sum()
-    return marginal_entropy(logits) - entropy(logits).mean()

@@ -50,6 +50,17 @@ def js_divergence(logits: Tensor, others: Tensor) -> Tensor:
     return (ours.exp() * (ours - middle) + theirs.exp() * (theirs - middle)).sum(1) / 2
 
 
+def information(logits: Tensor) -> Tensor:
+    """Give what predictions (N, K) tell of their images in nats, a scalar; 0 of no row.
+
+    >>> information(torch.tensor([[99.0, 0.0], [0.0, 99.0]]))
+    tensor(0.6931)
+    """
+    if not len(logits):
+        return logits.sum()
+    return marginal_entropy(logits) - entropy(logits).mean()
+
+
 def uncertainty(logits: Tensor) -> Tensor:
     """Give the entropy of each prediction (N, K) as a share of the largest, ln K, (N,).
 
