@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from lightning_fabric import Fabric
+from torch.utils.data import TensorDataset
 from toy import CLASSES, domains, images, network, tinted
 from toy import trained as source
-from torch.utils.data import TensorDataset
 
 from adaptune.data import Loading, from_datasets
 from adaptune.engine.descent import Descent
