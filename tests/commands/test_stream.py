@@ -37,11 +37,13 @@ def out(tmp_path):
     return tmp_path / "labels.csv"
 
 
-@pytest.mark.parametrize("method", ["alpha-bn", "tent"])
+@pytest.mark.parametrize(
+    "method", ["alpha-bn", "tent", "tent --optimizer adamw --lr 0.001 --episodic"]
+)
 def test_every_image_has_a_line_and_labels_score_the_stream_in_the_end(
     finished, own_sketches, out, told, method
 ):
-    words = [finished, own_sketches, "--method", method, "--batch-size", 7, "--out", out]
+    words = [finished, own_sketches, "--method", *method.split(), "--batch-size", 7, "--out", out]
     code, said, error = told("stream", *words, "--json")
     assert code == 0, error
     found = lines(out)

@@ -11,9 +11,8 @@ from toy import CLASSES
 from adaptune.data import Loading, from_datasets
 from adaptune.engine.evaluate import evaluate
 from adaptune.engine.loop import fit
-from adaptune.engine.method import hyperparameters, ranges, usual_rates
+from adaptune.engine.method import ranges, usual_rates
 from adaptune.engine.plan import USUAL, Plan
-from adaptune.methods import METHODS
 from adaptune.methods.adaptsegnet import AdaptSegNet
 from adaptune.methods.ft import FineTune
 from adaptune.methods.l2_sp import L2SP
@@ -53,9 +52,3 @@ def test_rates_of_any_name_are_a_hundredth_for_adamw_and_weights_of_terms_stay()
     assert ranges(AdaptSegNet, 0.01)["judge"] == Between(1e-5, 0.01)
     assert usual_rates(L2SP, 0.01) == {"lr": 0.0003}
     assert ranges(L2SP, 0.01)["alpha"] == ranges(L2SP)["alpha"]
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_every_method_that_descends_has_a_rate_that_is_known_as_one(name):
-    options = hyperparameters(METHODS[name])
-    assert usual_rates(METHODS[name], 1.0).keys() >= options.keys() & {"lr", "head_lr", "judge"}

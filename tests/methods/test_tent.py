@@ -46,6 +46,31 @@ def test_the_term_is_the_mean_entropy_in_float64(net):
     assert float(found.total.detach()) == pytest.approx(entropy(found.logits.detach()), rel=1e-5)
 
 
+@pytest.mark.parametrize("episodic", [False, True])
+def test_by_adam_each_weight_moves_by_the_rate_along_its_first_gradient(net, episodic):
+    x, _ = noisy(32)
+    method = Tent(net.double(), TASK, lr=0.001).double()
+    asked = [p for p in method.parameters() if p.requires_grad]
+    before = [p.detach().clone() for p in asked]
+    rows = rows_of(x.double(), 32)
+    none = torch.arange(0)
+    batch = Batch(Labeled(rows[0].x[:0], none, none, y=none), rows[0])
+    slopes = torch.autograd.grad(method.eval().objective(batch).total, asked)
+    plan = Plan(optimizer="adamw", layout="contiguous")
+    answers = [one.logits for one in stream(method, rows * 2, plan, episodic=episodic)]
+    assert torch.equal(*answers) == episodic
+    if episodic:
+        assert all(map(torch.equal, asked, before))
+        return
+    method = Tent(net, TASK, lr=0.001)
+    for one, was in zip(asked, before, strict=True):
+        one.data.copy_(was)
+    list(stream(method, rows, plan))
+    for one, was, slope in zip(asked, before, slopes, strict=True):
+        wanted = was - 0.001 * slope / (slope.abs() + 1e-8)
+        torch.testing.assert_close(one.detach(), wanted, rtol=1e-9, atol=1e-12)
+
+
 def test_certain_predictions_have_finite_gradients(net):
     with torch.no_grad():
         net.head.weight.mul_(1e4)

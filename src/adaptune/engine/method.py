@@ -199,7 +199,8 @@ def _is_rate(name: str, hint: Any) -> bool:
 
 
 def _hints(kind: type) -> dict[str, Any]:
-    source: Any = kind.__init__ if issubclass(kind, Method | Task) else kind
+    source: Any = kind
+    source = source.__init__ if issubclass(kind, Method | Task) else source
     return get_type_hints(source, include_extras=True)
 
 
