@@ -1,8 +1,10 @@
 """What many tests share: two tiny domains on disk, and one run that was finished on them."""
 
+import io
 import json
 import os
 import sys
+from html import escape
 from pathlib import Path
 
 # On tensors this small, threads that wait for each other take ten times as long as one alone; this
@@ -14,6 +16,7 @@ import pytest
 import torch
 from machine import machine
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from adaptune.commands import main
@@ -54,21 +57,38 @@ def pytest_runtest_protocol(item):
         return (yield)
 
 
+def _untraced(*args, draw=Figure.savefig, **options):
+    """Do not let coverage follow Matplotlib, none of which it counts: it takes half the time."""
+    trace = sys.gettrace()
+    sys.settrace(None)
+    try:
+        return draw(*args, **options)
+    finally:
+        sys.settrace(trace)
+
+
+def _sketched(figure, file, **options):
+    """Write a figure of a page as its words alone; others are drawn."""
+    if isinstance(file, io.StringIO):
+        words = [escape(one.get_text()) for one in figure.findobj(Text)]
+        file.write(f"<svg>{''.join(f'<text>{word}</text>' for word in words if word)}</svg>")
+    else:
+        _untraced(figure, file, **options)
+
+
 @pytest.fixture(autouse=True, scope="session")
-def _figures_untraced():
-    """Do not let coverage follow Matplotlib, none of which it counts: pages take half the time."""
-    draw = Figure.savefig
-
-    def untraced(*args, **options):
-        trace = sys.gettrace()
-        sys.settrace(None)
-        try:
-            return draw(*args, **options)
-        finally:
-            sys.settrace(trace)
-
+def _figures_sketched():
+    """Leave out what takes most of a page's time, and what few tests look at."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(Figure, "savefig", untraced)
+        patched.setattr(Figure, "savefig", _sketched)
+        yield
+
+
+@pytest.fixture(scope="module")
+def drawn():
+    """Draw the figures of pages whole, for tests of what may come into them."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Figure, "savefig", _untraced)
         yield
 
 

@@ -205,16 +205,15 @@ def test_a_pair_of_maps_shares_no_tile_and_is_tested_on_all_that_is_adapted_to(t
                     Image.new("L", (8, 8), shade).save(folder / f"0{column}-00.png")
         folders[name] = SceneReader()(tmp_path / name, name)[0]
 
-    def opened(**more):
-        return earth.pair(
-            folders, ["photo"], "relief", classes=earth.CLASSES, loading=Loading(), **more
-        )
+    def opened(*, adapts=False, **more):
+        known = {"classes": earth.CLASSES, "loading": Loading(), "adapts": adapts}
+        return earth.pair(folders, ["photo"], "relief", **known, **more)
 
     both = opened(adapts=True)
     assert [len(both.sets[split]) for split in ("train", "val", "test")] == [1, 1, 2]
     theirs = {path.stem for path in both.target.rows.paths}
     assert theirs == {"02-00", "03-00"} == {path.stem for path in both.ood["relief"].paths}
-    assert not len(opened(adapts=False).target)
+    assert not len(opened().target)
     assert set(opened(adapts=True, begun=True).sets) == {"test"}
 
     strip = {path.stem for path in opened().sets["val"].paths}

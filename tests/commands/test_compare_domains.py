@@ -13,6 +13,8 @@ from adaptune.report import page
 from adaptune.results.run import read_results
 from adaptune.studies import grid
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 NAMES = ("comic", "photo", "sketch")
 RATES = [10 ** (half / 2) for half in range(-8, 3)]
 

@@ -9,6 +9,8 @@ import pytest
 
 from adaptune.data.inputs.image import DAMAGED, EMPTY, FOREIGN, LARGE, MISSING, NARROW, SPECIAL
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 BROKEN = os.fsdecode(b"caf\xe9")
 
 

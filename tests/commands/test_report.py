@@ -9,6 +9,8 @@ import pytest
 
 from adaptune.commands import main
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 LOADS = {"src", "srcset", "href", "xlink:href", "data", "action", "poster"}
 
 

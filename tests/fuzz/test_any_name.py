@@ -13,6 +13,8 @@ from adaptune.data.words import named_folders
 from adaptune.networks.network import Network
 from adaptune.runtime.files import write_text
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 LIKE_OTHERS = (
     *(
         "1e3",

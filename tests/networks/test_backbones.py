@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 import warnings
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torchvision import models
 from torchvision.transforms import v2
+from two import AFRESH
 
 from adaptune.commands import main
 from adaptune.data.inputs.image import transform_for
@@ -283,3 +285,17 @@ def test_every_family_of_timm_and_every_network_of_torchvision_works_or_says_why
 def test_the_smallest_size_that_a_network_takes_is_found():
     assert opened("test_vit").preprocess.size == 64
     assert plainly("test_vit", 64)(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
+
+
+def not_imported() -> None:
+    """Open a network of timm where transformers was not imported, and see that it still is not."""
+    found = "transformers" in sys.modules
+    open_backbone("test_efficientnet", ["a", "b"], weights="none")
+    sys.exit(found or "transformers" in sys.modules)
+
+
+def test_transformers_is_imported_only_where_it_is_used():
+    process = AFRESH.Process(target=not_imported)
+    process.start()
+    process.join()
+    assert process.exitcode == 0

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from torchvision.transforms import v2
-from two import AFRESH
 
 from adaptune.batchnorm.conversion import convert_batchnorm
 from adaptune.commands import main
@@ -232,20 +230,6 @@ def test_a_model_of_ones_own_is_split_by_the_name_of_its_classifier(folder, tmp_
 def test_no_path_of_the_folder_is_kept(folder, tmp_path):
     open_backbone(f"hf:{folder}", CLASSES).save(tmp_path)
     assert str(folder) not in (tmp_path / "network.json").read_text()
-
-
-def not_imported() -> None:
-    """Open a network of timm where transformers was not imported, and see that it still is not."""
-    found = "transformers" in sys.modules
-    open_backbone("test_efficientnet", ["a", "b"], weights="none")
-    sys.exit(found or "transformers" in sys.modules)
-
-
-def test_transformers_is_imported_only_where_it_is_used():
-    process = AFRESH.Process(target=not_imported)
-    process.start()
-    process.join()
-    assert process.exitcode == 0
 
 
 def test_a_run_from_a_folder_trains_resumes_and_is_evaluated(tmp_path, capsys):

@@ -79,7 +79,7 @@ def test_the_space_is_what_the_signature_gives_a_range(monkeypatch):
 @pytest.mark.parametrize(
     ("method", "names", "said"),
     [
-        ("ft", ["k"], "ft cannot search 'k': there are weight_decay, lr"),
+        ("ft", ["k"], "ft cannot search 'k': there are weight_decay, layer_decay, lr"),
         ("ft", ["batchnorm"], "cannot search 'batchnorm'"),
         ("lp", None, "lp has no hyper-parameter with a range to search: its options are cs"),
     ],

@@ -32,6 +32,8 @@ from adaptune.studies.comparison import summary_of
 from adaptune.tasks.task import LabelKind, Task
 from adaptune.types import Outputs
 
+pytestmark = pytest.mark.usefixtures("drawn")
+
 MEASURE = Measure("MAE", "degrees", "lower")
 PARTS = ("cosine", "sine")
 WIDE = 6
