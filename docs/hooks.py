@@ -129,25 +129,31 @@ def _served(name: str) -> str:
 def spaced(markdown: str) -> str:
     """Put the empty line before lists, tables and comments without which they are not seen.
 
-    >>> spaced("There are:\\n- one\\n- two")
-    'There are:\\n\\n- one\\n- two'
+    >>> spaced("There are:\\n- one, and\\n  more\\n- two")
+    'There are:\\n\\n- one, and\\n  more\\n- two'
     """
     lines: list[str] = []
-    fenced, last = False, ""
+    fenced, last, before = False, "", ""
     for line in markdown.splitlines():
-        kind = _kind(line)
-        if not fenced and last and kind != _kind(last) and "" not in (kind + _kind(last), last):
+        kind = _kind(line, before)
+        if not fenced and last and kind != before:
             lines.append("")
         fenced ^= line.lstrip().startswith("```")
         lines.append(line)
-        last = line
+        last, before = line, kind
     return "\n".join(lines)
 
 
-def _kind(line: str) -> str:
+def _kind(line: str, before: str) -> str:
+    """Say what a line is of, after one of another kind: what follows in a list's item is of it."""
     if re.match(r"([-*]|\d+\.) ", line):
         return "list"
-    return "table" if line.startswith("|") else "comment" if line.startswith("<!--") else ""
+    if line.startswith("|"):
+        return "table"
+    if line.startswith("<!--"):
+        return "comment"
+    goes_on = before == "list" and line and not line.lstrip().startswith(("#", "```"))
+    return "list" if goes_on else ""
 
 
 def rooms() -> list[str]:

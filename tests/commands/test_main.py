@@ -1,8 +1,11 @@
 """Exit codes: 0 is done, 1 failed with a message, 2 bad arguments."""
 
+import re
+
 import pytest
 
 from adaptune.commands import COMMANDS, main
+from adaptune.runtime.devices import DEVICES
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
@@ -18,6 +21,8 @@ def test_every_command_explains_itself(told, command):
     assert code == 0
     assert f"usage: adaptune {command}" in out
     assert not error
+    for devices in re.findall(r"--device {(.*?)}", out):
+        assert devices == ",".join(DEVICES)
 
 
 def test_the_version_is_that_of_the_package(told):

@@ -11,6 +11,7 @@ from torch import nn
 from adaptune.engine.plan import Plan
 from adaptune.integrations.start import DaftStart, refuse_resumed
 from adaptune.networks.heads import Readout
+from adaptune.ops.probe import cross_validated_probe, penalties
 from adaptune.types import Group
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -45,7 +46,7 @@ def test_rates_are_those_of_daft_and_schedules_follow_them(parts):
 def test_the_head_starts_at_zero_on_standardised_features_and_ends_plain(parts):
     model, optimizer, schedule, batches = parts
     x = torch.cat([x for x, _ in batches])
-    start = DaftStart("5")
+    start = DaftStart("5", head_start="zero")
     before = model[:5].eval()(x)
     report = start.begin(model, batches, optimizer)
     assert report.converted == 1
@@ -61,6 +62,31 @@ def test_the_head_starts_at_zero_on_standardised_features_and_ends_plain(parts):
     assert type(model[5]) is nn.Linear
     assert list(model[5].state_dict()) == ["weight", "bias"]
     torch.testing.assert_close(model(x), answers, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_the_head_starts_at_the_probe_of_what_the_pass_saw(parts, named):
+    model, optimizer, _, batches = parts
+    features = torch.cat([model[:5].eval()(x) for x, _ in batches]).detach()
+    y = (features[:, 0] > features[:, 0].median()).long() * 2  # of three classes one is not seen
+    given = list(zip(torch.cat([x for x, _ in batches]).split(8), y.split(8), strict=True))
+    if named:
+        given = [{"pixel_values": x, "labels": y} for x, y in given]
+    DaftStart("5").begin(model, given, optimizer)
+    probe = cross_validated_probe(features, y, classes=3, cs=penalties(19))
+    raw = features @ probe.weight.T.float() + probe.bias.float()
+    torch.testing.assert_close(model[5](features), raw, atol=2e-3, rtol=2e-3)
+    assert {id(one) for one in model[5].parameters()} == {
+        id(one) for one in optimizer.param_groups[1]["params"]
+    }
+
+
+def test_a_probe_without_labels_is_refused_and_a_start_at_zero_needs_none(parts):
+    model, optimizer, _, batches = parts
+    bare = [x for x, _ in batches]
+    with pytest.raises(ValueError, match="head_start='zero'"):
+        DaftStart("5").begin(model, bare, optimizer)
+    DaftStart("5", head_start="zero").begin(model, bare, optimizer)
 
 
 def test_a_published_head_reads_raw_features_at_its_rate(parts):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 from lightning_fabric import Fabric
@@ -11,6 +14,8 @@ from toy import CLASSES
 from adaptune.runtime.devices import exact_device, to_float64
 from adaptune.tasks.classification import Classification
 
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "docs" / "gpu.md"
 TASK = Classification(len(CLASSES))
 
 
@@ -31,6 +36,18 @@ def mps(monkeypatch):
     monkeypatch.setattr(torch.mps, "synchronize", lambda: None)
     with pretended_mps():
         yield fabric
+
+
+def test_the_tests_that_the_page_on_gpus_names_are_there():
+    items = re.findall(r"^- .*\n(?:  .*\n)*", PAGE.read_text(), re.MULTILINE)
+    named = [
+        (re.findall(r"`(tests/\S+\.py)`", item)[-1], name)
+        for item in items
+        for name in re.findall(r"`(test_\w+)`", item)
+    ]
+    assert len(named) > 10
+    for file, name in named:
+        assert f"def {name}(" in (ROOT / file).read_text(), (file, name)
 
 
 def test_the_pretended_device_refuses_float64_and_what_lies_elsewhere(mps):

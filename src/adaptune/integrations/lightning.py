@@ -8,15 +8,10 @@ from adaptune.integrations.start import DaftStart, refuse_resumed
 
 
 def daft_callback(head: str, **settings: Any) -> Any:
-    """Make a callback of `lightning.Trainer` that begins and ends as DAFT does.
+    """Make a callback of `lightning.Trainer` that begins and ends as `DaftStart`.
 
     The module's ``forward`` takes images and answers with logits, and its optimiser is torch's SGD,
-    whose rates the callback sets. What Lightning saves on its way has the head's statistics beside
-    its weights; what the module is in the end is plain.
-
-    Args:
-        head: The name of the last linear layer in the module, such as ``model.fc``.
-        **settings: Those of `DaftStart`.
+    whose rates the callback sets.
 
     Raises:
         ValueError: If Lightning is missing.

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,11 @@ from adaptune.engine.method import hyperparameters
 from adaptune.engine.plan import Plan
 from adaptune.methods.daft import DAFT
 from adaptune.networks.heads import Readout
+from adaptune.networks.probe_start import ProbeStart
 from adaptune.ops.conditioning import Spread
+from adaptune.runtime.processes import rank_and_world
 from adaptune.tasks.task import Labelling
-from adaptune.types import Group
+from adaptune.types import Group, Labeled
 
 DEFAULTS: dict[str, Any] = {name: one.default for name, one in hyperparameters(DAFT).items()}
 
@@ -26,16 +28,19 @@ class DaftStart:
     """DAFT's conversion, head and rates for a module and an optimiser of torch's SGD.
 
     One pass over the training data converts the batch norms and measures what the head reads. The
-    head starts at zero and is conditioned, and the optimiser's groups are split into body and head,
-    each at its rate, which schedulers follow. After training `end` folds the head into a plain
-    layer. Of `DAFT` it lacks the start at the linear probe and the bound of single steps.
+    head is conditioned and starts at the linear probe, and the optimiser's groups are split into
+    body and head, each at its rate, which schedulers follow. After training `end` folds the head
+    into a plain layer; what is saved before has the head's statistics beside its weights. Of `DAFT`
+    it lacks the bound of single steps.
 
     Args:
-        head: The name of the last layer, linear, in the module.
+        head: The name of the last layer, linear, in the module, such as ``classifier.1``.
         lr: The body's rate.
         k: The rate of a conditioned head, as a multiple of the largest stable one.
         floor: The least deviation of a standardised feature, as a share of their average.
         head_lr: The rate of a published head, on raw features; by default the head is conditioned.
+        head_start: Where a conditioned head starts: at the linear probe of the features and labels
+            that the pass saw, as the loader gave them, or at zero as the paper's.
         curvature: The bound of the loss's curvature in the logits; the cross-entropy's by default.
         tolerance: How well every channel is known where the pass ends; 0 uses all batches.
     """
@@ -45,6 +50,7 @@ class DaftStart:
     k: float = DEFAULTS["k"]
     floor: float = DEFAULTS["floor"]
     head_lr: float | None = None
+    head_start: Literal["probe", "zero"] = DEFAULTS["head_start"]
     curvature: float = Labelling.curvature
     tolerance: float = 0.0
 
@@ -58,8 +64,9 @@ class DaftStart:
         """Convert, condition, and set the rates, all in place.
 
         Raises:
-            ValueError: If there is no such linear layer, it reads no rows of features, or the
-                optimiser is another than torch's SGD.
+            ValueError: If there is no such linear layer, it reads no rows of features, the
+                optimiser is another than torch's SGD, or a probe is asked for and there are no
+                labels.
         """
         optimizer = getattr(optimizer, "optimizer", optimizer)  # Accelerate wraps it
         if not isinstance(optimizer, torch.optim.SGD):
@@ -68,7 +75,17 @@ class DaftStart:
                 f"{type(optimizer).__name__}: give torch.optim.SGD"
             )
         plain = self._layer(model)
-        spread, read = Spread(), list[Tensor]()
+        spread, probe, read, seen = Spread(), ProbeStart(), list[Tensor](), 0
+        probes = self.head_start == "probe" and self.head_lr is None
+
+        def watch(batch: Any, _: Any) -> None:
+            nonlocal seen
+            features = _rows(read.pop())
+            spread(batch, features)
+            if probes:
+                probe(_labelled(batch, features, seen), features)
+            seen += len(features)
+
         hook = plain.register_forward_pre_hook(lambda _, args: read.append(args[0]))
         try:
             report = convert_batchnorm(
@@ -76,7 +93,7 @@ class DaftStart:
                 batches,
                 tolerance=self.tolerance,
                 missing_affine="skip",  # what it adds the optimiser would not know
-                watch=lambda batch, _: spread(batch, _rows(read.pop())),
+                watch=watch,
             )
         finally:
             hook.remove()
@@ -87,6 +104,8 @@ class DaftStart:
         rate = self.head_lr
         if rate is None:
             head.condition(spread, self.floor, curvature=self.curvature)
+            if probes:
+                probe.apply(head)
             momentum = float(optimizer.param_groups[0]["momentum"])
             rate = Plan(momentum=momentum).rate(Group(head, self.k, curvature=head.bound))
         _split_groups(optimizer, list(head.parameters()), self.lr, rate, schedulers)
@@ -115,6 +134,9 @@ class DaftStart:
 PARAMETERS = ("weight", "bias")
 """What a linear layer is made of."""
 
+LABELS = ("labels", "label", "y")
+"""What mappings call their labels."""
+
 
 def _rows(features: Tensor) -> Tensor:
     if features.dim() != 2:
@@ -123,6 +145,23 @@ def _rows(features: Tensor) -> Tensor:
             "name the layer after pooling"
         )
     return features.detach()
+
+
+def _labelled(batch: Any, features: Tensor, seen: int) -> Labeled:
+    """Give rows of features their labels (N,) and numbers that no process counts twice."""
+    y: Any = None
+    if isinstance(batch, Mapping):
+        y = next((batch[name] for name in LABELS if name in batch), None)
+    elif isinstance(batch, tuple | list) and len(batch) > 1:
+        y = batch[1]
+    if not isinstance(y, Tensor) or y.shape != features.shape[:1] or y.is_floating_point():
+        raise ValueError(
+            "the head's start at the linear probe needs batches (images, labels), or labels under "
+            f"{' or '.join(LABELS)}, one class a row: give them, or head_start='zero'"
+        )
+    rank, world = rank_and_world()
+    index = (seen + torch.arange(len(y))) * world + rank
+    return Labeled(x=features, domain=index, index=index, y=y)
 
 
 def _split_groups(

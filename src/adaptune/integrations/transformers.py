@@ -8,15 +8,10 @@ from adaptune.integrations.start import DaftStart, refuse_resumed
 
 
 def daft_callback(head: str, **settings: Any) -> Any:
-    """Make a callback of `transformers.Trainer` that begins and ends as DAFT does.
+    """Make a callback of `transformers.Trainer` that begins and ends as `DaftStart`.
 
     Give the Trainer ``optimizers=(torch.optim.SGD(model.parameters(), lr, momentum=0.9), None)``;
-    rates are set by the callback. What the Trainer saves on its way has the head's statistics
-    beside its weights; what it has in the end is the plain model.
-
-    Args:
-        head: The name of the last linear layer, such as ``classifier.1``.
-        **settings: Those of `DaftStart`.
+    rates are set by the callback.
 
     Raises:
         ValueError: If transformers is missing.
