@@ -5,6 +5,7 @@ Two real processes run once and leave what they found; each test looks at a part
 
 from __future__ import annotations
 
+import warnings
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
@@ -117,6 +118,7 @@ def kept_here() -> dict:
 
 
 def of_two(folder: str) -> dict:
+    warnings.filterwarnings("error", "FSDP")  # of answers that are views, whose hooks may be lost
     found: dict[str, Any] = {name: trained(name, shard=True) for name in CASES}
     for case in ("ft", "by adamw", "averaged"):
         found[f"pause of {case}"] = paused(case, Path(folder) / case, shard=True)

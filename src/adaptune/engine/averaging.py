@@ -13,7 +13,7 @@ from adaptune.batchnorm.layers import batchnorms
 from adaptune.batchnorm.renewal import renew_statistics
 from adaptune.engine.method import Method
 from adaptune.engine.plan import Plan
-from adaptune.runtime.shards import shard_like, whole
+from adaptune.runtime.shards import joined, shard_like, whole
 from adaptune.types import Domains, Needs
 
 Item = TypeVar("Item")
@@ -123,10 +123,7 @@ class Averaging:
 
     def state_dict(self) -> dict[str, Any]:
         """Give what a checkpoint holds beside the weights that are trained."""
-        mean, start = (
-            {name: whole(one) for name, one in kept.items()} for kept in (self.mean, self.start)
-        )
-        return {"count": self.count, "mean": mean, "start": start}
+        return {"count": self.count, "mean": joined(self.mean), "start": joined(self.start)}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -17,7 +17,6 @@ from adaptune.engine.method import Method
 from adaptune.engine.nonfinite import StepCheck, lone_values_explained
 from adaptune.engine.optimizers import (
     Moved,
-    joined_moments,
     keep_order,
     moved_parts,
     optimizer_of,
@@ -39,7 +38,7 @@ from adaptune.engine.rules import (
 from adaptune.runtime.devices import random_numbers_kept
 from adaptune.runtime.processes import gather_each, gradients_of, mean_over_processes_
 from adaptune.runtime.processes import rank_and_world as process
-from adaptune.runtime.shards import is_shard, norms_of
+from adaptune.runtime.shards import is_shard, joined, norms_of
 from adaptune.types import Objective
 
 Evaluate = Callable[[], Objective]
@@ -264,7 +263,8 @@ class Descent:
         scaler = self.fabric.strategy.precision.state_dict()
         optimizer = self.optimizer.state_dict()
         if self.is_sharded:
-            optimizer = {**optimizer, "state": joined_moments(optimizer["state"])}
+            moments = {number: joined(one) for number, one in optimizer["state"].items()}
+            optimizer = {**optimizer, "state": moments}
         return {"optimizer": optimizer, "scaler": scaler}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

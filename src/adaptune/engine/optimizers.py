@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from adaptune.engine.method import Method
 from adaptune.engine.plan import Plan
 from adaptune.networks.layer_groups import layer_shares, undecayed
-from adaptune.runtime.processes import is_first
-from adaptune.runtime.shards import shard_like, whole
+from adaptune.runtime.shards import shard_like
 from adaptune.types import Group
 
 
@@ -114,20 +113,6 @@ def keep_order(optimizer: torch.optim.Optimizer, *, fused: bool) -> None:
                 state["step"] = state["step"].to(one.device if fused else "cpu")
             if sgd and fused and group["momentum"] and state.get("momentum_buffer") is None:
                 optimizer.state[one]["momentum_buffer"] = torch.zeros_like(one)
-
-
-def joined_moments(state: Mapping[int, Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
-    """Give an optimiser's state with whole moments: on the first process, the others help alone.
-
-    Moments are joined one at a time and wait in the host's memory.
-    """
-    joined: dict[int, dict[str, Any]] = {}
-    for number, moments in state.items():
-        for name, one in moments.items():
-            value = whole(one).cpu() if torch.is_tensor(one) else one
-            if is_first():
-                joined.setdefault(number, {})[name] = value
-    return joined
 
 
 def sharded_moments(

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from adaptune.engine.method import Method
 from adaptune.engine.plan import Plan
@@ -133,4 +133,14 @@ def _shard(method: Method, fabric: Fabric) -> None:
     for one in method.net.parameters():
         one.data = one.data.contiguous()
     for module in (*blocks_of(method.net.body), method.net.body, method.net.head):
+        module.register_forward_hook(_with_own_memory)  # ahead of torch's hook
         fully_shard(module, mesh=mesh, reshard_after_forward=True)
+
+
+def _with_own_memory(module: nn.Module, args: object, output: object) -> object:
+    """Copy an answer that is a view: changed in place, it would lose the hook that joins weights.
+
+    Such are features that were flattened.
+    """
+    del module, args
+    return output.clone() if isinstance(output, Tensor) and output._is_view() else output

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from adaptune.runtime.processes import is_first
 
 
 def is_shard(tensor: Tensor) -> bool:
@@ -25,6 +27,24 @@ def whole(tensor: Tensor) -> Tensor:
     tensor([1., 1.])
     """
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def joined(named: Mapping[str, Any]) -> dict[str, Any]:
+    """Give values with whole tensors: where one is a shard, in the first process' host memory.
+
+    Then all must ask, they are joined one at a time, and the other processes get nothing.
+
+    >>> joined({"step": 3, "moment": torch.ones(2)})
+    {'step': 3, 'moment': tensor([1., 1.])}
+    """
+    if not any(torch.is_tensor(one) and is_shard(one) for one in named.values()):
+        return dict(named)
+    kept = {}
+    for name, one in named.items():
+        value = whole(one).cpu() if torch.is_tensor(one) else one
+        if is_first():
+            kept[name] = value
+    return kept
 
 
 def shard_like(full: Tensor, model: Tensor) -> Tensor:
