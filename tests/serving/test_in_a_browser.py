@@ -34,6 +34,13 @@ def start(command: str, run: Path) -> tuple[subprocess.Popen[str], str]:
     raise AssertionError("the server ended")
 
 
+def stop(server: subprocess.Popen[str]) -> None:
+    server.kill()
+    server.wait()
+    assert server.stdout is not None
+    server.stdout.close()
+
+
 def shots_in(folder: Path) -> Path:
     return Path(os.environ.get("SCREENSHOTS", folder))
 
@@ -61,8 +68,7 @@ def test_thirty_answers_by_keyboard_survive_two_kills(sketches, tmp_path):
             for number, file in enumerate(files):
                 page.wait_for_selector(f"#image[alt='image {number + 1} of 30']:not([hidden])")
                 if number in (10, 20):
-                    server.kill()
-                    server.wait()
+                    stop(server)
                     page.keyboard.press("1")
                     page.wait_for_selector("#said:has-text('does not answer')")
                     page.screenshot(path=shots / f"killed-{number}.png")
@@ -90,8 +96,7 @@ def test_thirty_answers_by_keyboard_survive_two_kills(sketches, tmp_path):
             assert page.request.get(f"{address}state", headers=foreign).status == 403
             browser.close()
     finally:
-        server.kill()
-        server.wait()
+        stop(server)
     with (tmp_path / "questions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["label"] for row in rows] == [file.parent.name for file in files]
@@ -134,12 +139,10 @@ def test_an_image_is_tried_and_a_damaged_one_leaves_the_page_as_it_is(photos, tm
             page.set_viewport_size({"width": 390, "height": 800})
             page.screenshot(path=shots / "try-dark-small.png", full_page=True)
             assert page.evaluate("document.documentElement.scrollWidth") <= 390
-            server.kill()
-            server.wait()
+            stop(server)
             page.set_input_files("#file", tmp_path / "damaged.png")
             page.wait_for_selector("#alert:has-text('does not answer')")
             assert wrong == []
             browser.close()
     finally:
-        server.kill()
-        server.wait()
+        stop(server)

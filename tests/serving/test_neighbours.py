@@ -29,12 +29,12 @@ def test_the_distance_is_that_of_unit_features_to_the_fifth_neighbour():
 @pytest.mark.parametrize(("held", "rate"), [(9, 1 / 10), (19, 1 / 20), (50, 2 / 51), (199, 0.05)])
 def test_new_images_of_the_domain_are_out_as_often_as_is_told(held, rate):
     out = []
-    for seed in range(100):
+    for seed in range(200):
         trained, others, new = drawn(30, held, 20, seed=seed)
         near = known(trained, others)
         assert near.rate == pytest.approx(rate)
         out.append((near.away(new) > near.limit).float().mean())
-    assert float(torch.stack(out).mean()) == pytest.approx(rate, abs=0.015)
+    assert float(torch.stack(out).mean()) == pytest.approx(rate, abs=0.02)
 
 
 def test_another_domain_is_out_and_of_too_few_images_nothing_is_told():

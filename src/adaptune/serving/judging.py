@@ -35,6 +35,9 @@ TOP = 5
 NEAR = 6
 """Training images that are shown."""
 
+SHARP = 512
+"""The longest side of an image that is sent to the bit, in pixels; larger ones become JPEG."""
+
 SIDE, SMALL = 1024, 160
 """The longest side of the image and of training images on the page, in pixels."""
 
@@ -164,7 +167,7 @@ class _Seen(Pooled):
 def _picture(image: Tensor) -> str:
     drawn = Image.fromarray(np.ascontiguousarray(image.permute(1, 2, 0).numpy()))
     drawn.thumbnail((SIDE, SIDE))
-    return _url(drawn, "JPEG")
+    return _url(drawn, "PNG" if max(drawn.size) <= SHARP else "JPEG")
 
 
 def _url(image: Image.Image, kind: str) -> str:

@@ -26,8 +26,8 @@ MOST = 5000
 NEIGHBOUR = 5
 """The distance of an image is that to its fifth neighbour: one odd image makes nothing near."""
 
-KEPT = 0.95
-"""The share of validation images that count as within the domain."""
+ONE_IN = 20
+"""Of so many images of the domain one counts as out of it, at the most."""
 
 FEW = 9
 """Validation images without which nothing is told: of fewer, one in nine would be called out."""
@@ -96,7 +96,7 @@ class Neighbours:
 
     @property
     def _out(self) -> int:
-        return max(1, int((1 - KEPT) * (len(self.held) + 1) + 1e-9))
+        return max(1, (len(self.held) + 1) // ONE_IN)
 
     def _distances(self, features: Tensor) -> Tensor:
         cosines = F.normalize(features) @ self.features.T

@@ -95,6 +95,10 @@ function near(one) {
 }
 
 $("file").addEventListener("change", () => look($("file").files[0]));
+$("picture").addEventListener("load", () => {
+  const { naturalWidth: width, naturalHeight: height } = $("picture");
+  $("picture").classList.toggle("tiny", Math.max(width, height) < 128);
+});
 $("veil").addEventListener("input", () => { $("mask").style.opacity = $("veil").value / 100; });
 $("mask").style.opacity = 0.6;
 for (const kind of ["dragenter", "dragover"])
