@@ -22,7 +22,11 @@ from adaptune.tasks.classification import Classification
 
 CLASSES = tuple("0123456789")
 SOURCE, TARGET = 600, 400
-ADAPTING = [name for name, one in METHODS.items() if one.needs.unlabeled and classifies(one)]
+ADAPTING = [
+    name
+    for name, one in METHODS.items()
+    if one.needs.unlabeled and classifies(one) and one.setting != "semi-supervised"
+]
 GAIN = 5.0
 """Points that every method must gain."""
 

@@ -18,6 +18,7 @@ from adaptune.methods.gprn import GPRN as GPRN
 from adaptune.methods.gradual_unfreezing import GradualUnfreezing as GradualUnfreezing
 from adaptune.methods.ibn import IBN as IBN
 from adaptune.methods.idm import IDM as IDM
+from adaptune.methods.ktf import KTF as KTF
 from adaptune.methods.l2_sp import L2SP as L2SP
 from adaptune.methods.lftl import LFTL as LFTL
 from adaptune.methods.lora import LoRA as LoRA
@@ -62,6 +63,7 @@ METHODS: dict[str, type[Method]] = {
     "datr": DATR,
     "samda": SAMDA,
     "gprn": GPRN,
+    "ktf": KTF,
     "adabn": AdaBN,
     "shot": SHOT,
     "osuda": OSUDA,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from adaptune.networks.heads import Head
+from adaptune.networks.layers.common_space import common_space
 from adaptune.networks.layers.domain_attention import domain_attention
 from adaptune.networks.layers.domain_heads import domain_heads
 from adaptune.networks.layers.generic_features import generic_features
@@ -24,6 +25,7 @@ later.
 """
 
 SURGERIES: dict[str, Surgery] = {
+    "common-space": common_space,
     "domain-attention": domain_attention,
     "domain-heads": domain_heads,
     "generic-features": generic_features,
