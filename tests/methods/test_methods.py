@@ -10,7 +10,7 @@ import pytest
 import torch
 from dense_start import source_trained
 from places import DensePlaces, dense_network
-from toy import CLASSES, TwoDomains, classifies, domains, network, trained
+from toy import CLASSES, TwoDomains, classifies, domains, network, teachers, trained
 
 from adaptune.batchnorm.layers import batchnorms
 from adaptune.engine.descent import Descent, trainable
@@ -40,7 +40,8 @@ def made(name: str, **options: object) -> Method:
         options.setdefault("cs", 8)
     if "alpha" in hyperparameters(METHODS[name]):
         options.setdefault("alpha", 0.5)
-    return METHODS[name](network_of(name), task_of(name), **SMALL.get(name, {}) | options)
+    kind, options = METHODS[name], SMALL.get(name, {}) | options
+    return kind(network_of(name), task_of(name), *teachers(kind), **options)
 
 
 def of_places(name: str) -> bool:
@@ -214,7 +215,7 @@ def test_batch_norms_keep_to_the_policy_after_train_epochs_and_deepcopy(name):
 
 @pytest.mark.parametrize("name", METHODS)
 def test_defaults_stand_in_the_signature_and_are_kept(name):
-    method = METHODS[name](network_of(name), task_of(name))
+    method = METHODS[name](network_of(name), task_of(name), *teachers(METHODS[name]))
     for option, parameter in hyperparameters(METHODS[name]).items():
         assert parameter.default is not parameter.empty
         assert getattr(method, option) == parameter.default

@@ -38,6 +38,8 @@ class Method(nn.Module, ABC):
     needs: ClassVar[Needs] = Needs()
     setting: ClassVar[str]
     """What data it learns from, in a word or a few, for the list of methods."""
+    streams: ClassVar[bool] = False
+    """Whether a network that it has trained may answer a stream by it."""
     rule: GradientRule = Plain()
     """How gradients are formed, read whenever it descends; not state, so set where it is known."""
     rounds: int = 0

@@ -25,6 +25,7 @@ from adaptune.methods.lora import LoRA as LoRA
 from adaptune.methods.lp import LinearProbe as LinearProbe
 from adaptune.methods.lp_ft import LinearProbeFineTune as LinearProbeFineTune
 from adaptune.methods.mcd import MCD as MCD
+from adaptune.methods.meta_dmoe import MetaDMoE as MetaDMoE
 from adaptune.methods.minent import MinEnt as MinEnt
 from adaptune.methods.osuda import OSUDA as OSUDA
 from adaptune.methods.sam import SAM as SAM
@@ -53,6 +54,7 @@ METHODS: dict[str, type[Method]] = {
     "drm": DRM,
     "udim": UDIM,
     "smos": SMOS,
+    "meta-dmoe": MetaDMoE,
     "dann": DANN,
     "gdcan": GDCAN,
     "mcd": MCD,
