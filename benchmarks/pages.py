@@ -60,6 +60,11 @@ SETTINGS = {
         "adaptune fit DATA --source NAME=DIR --method {name} --out run",
         "segmentation",
     ),
+    "semi-supervised": (
+        "A few labelled images of the target, and many of it without labels.",
+        "adaptune fit DATA --target DIR --method {name} --out run",
+        "settings",
+    ),
     "unsupervised": (
         "Labelled images, and images of the target without labels.",
         "adaptune fit DATA --target DIR --method {name} --out run",

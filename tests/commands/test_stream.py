@@ -194,3 +194,21 @@ def test_folders_without_images_and_methods_that_do_not_stream_are_refused(
     assert f"no image files in {tmp_path}" in error
     assert not out.exists()
     assert main(["stream", str(finished), str(tmp_path), "--method", "ft"]) == 2
+
+
+def test_a_run_with_experts_streams_by_what_its_folder_holds(
+    finished, photos, sketches, tiny, tmp_path, told
+):
+    run = tmp_path / "run"
+    words = ["--method=meta-dmoe", f"--source=sketch={sketches}", "--epochs=1", f"--out={run}"]
+    code, _, error = told("fit", photos, *words, "--teacher", finished, finished, *tiny)
+    assert code == 0, error
+    out = tmp_path / "labels.csv"
+    words = ["--method=meta-dmoe", "--batch-size=16", f"--out={out}", "--json"]
+    code, said, error = told("stream", run, sketches, *words)
+    assert code == 0, error
+    assert set(json.loads(said)["scores"]) == {"adapted", "unadapted"}
+    assert len(lines(out)) == json.loads(said)["images"]
+    code, _, error = told("stream", finished, sketches, *words)
+    assert code != 0
+    assert "this network has no experts" in error

@@ -25,7 +25,10 @@ SOURCE, TARGET = 600, 400
 ADAPTING = [
     name
     for name, one in METHODS.items()
-    if one.needs.unlabeled and classifies(one) and teachers_of(one) == "none"
+    if one.needs.unlabeled
+    and classifies(one)
+    and teachers_of(one) == "none"
+    and one.setting != "semi-supervised"
 ]
 GAIN = 5.0
 """Points that every method must gain."""

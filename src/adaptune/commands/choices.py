@@ -8,10 +8,13 @@ from adaptune.engine.method import task_kind
 from adaptune.methods import METHODS
 from adaptune.tasks import TASKS
 
-STREAMING = sorted(name for name, method in METHODS.items() if method.setting == "test-time")
-"""Methods that answer a stream and train nothing beforehand."""
+AT_TEST_TIME = {name for name, method in METHODS.items() if method.setting == "test-time"}
+"""Methods that train nothing beforehand."""
 
-TRAINING = sorted(set(METHODS) - set(STREAMING))
+STREAMING = sorted(AT_TEST_TIME | {name for name, method in METHODS.items() if method.streams})
+"""Methods that answer a stream."""
+
+TRAINING = sorted(set(METHODS) - AT_TEST_TIME)
 """Methods that training runs."""
 
 SEARCHED = [name for name in TRAINING if METHODS[name].needs.labeled]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from adaptune.commands.choices import STREAMING, TRAINING
+from adaptune.commands.choices import AT_TEST_TIME, TRAINING
 from adaptune.commands.options import as_words, method_options
 from adaptune.commands.parser import Parser
 from adaptune.engine.method import hyperparameters
@@ -37,7 +37,7 @@ def settings_by_method(
     for name in names:
         if name not in METHODS:
             raise ValueError(f"no method {name!r}: there are {', '.join(TRAINING)}")
-        if name in STREAMING:
+        if name in AT_TEST_TIME:
             raise ValueError(f"{name} adapts to a stream of images: run adaptune stream RUN DIR")
     own: dict[str, list[str]] = {name: [] for name in names}
     planned: dict[str, list[str]] = {name: [] for name in names}

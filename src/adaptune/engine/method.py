@@ -52,6 +52,8 @@ class Method(nn.Module, ABC):
 
     Then they may lie in shards; see `Sharding`.
     """
+    streams: ClassVar[bool] = False
+    """Whether a network that it has trained may answer a stream by it."""
     rule: GradientRule = Plain()
     """How gradients are formed, read whenever it descends; not state, so set where it is known."""
     rounds: int = 0

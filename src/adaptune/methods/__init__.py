@@ -20,12 +20,14 @@ from adaptune.methods.gradual_unfreezing import GradualUnfreezing as GradualUnfr
 from adaptune.methods.ibn import IBN as IBN
 from adaptune.methods.idm import IDM as IDM
 from adaptune.methods.kl_dp import KLDP as KLDP
+from adaptune.methods.ktf import KTF as KTF
 from adaptune.methods.l2_sp import L2SP as L2SP
 from adaptune.methods.lftl import LFTL as LFTL
 from adaptune.methods.lora import LoRA as LoRA
 from adaptune.methods.lp import LinearProbe as LinearProbe
 from adaptune.methods.lp_ft import LinearProbeFineTune as LinearProbeFineTune
 from adaptune.methods.mcd import MCD as MCD
+from adaptune.methods.meta_dmoe import MetaDMoE as MetaDMoE
 from adaptune.methods.minent import MinEnt as MinEnt
 from adaptune.methods.osuda import OSUDA as OSUDA
 from adaptune.methods.pareto_da import ParetoDA as ParetoDA
@@ -55,6 +57,7 @@ METHODS: dict[str, type[Method]] = {
     "drm": DRM,
     "udim": UDIM,
     "smos": SMOS,
+    "meta-dmoe": MetaDMoE,
     "dann": DANN,
     "gdcan": GDCAN,
     "mcd": MCD,
@@ -66,6 +69,7 @@ METHODS: dict[str, type[Method]] = {
     "datr": DATR,
     "samda": SAMDA,
     "gprn": GPRN,
+    "ktf": KTF,
     "adabn": AdaBN,
     "shot": SHOT,
     "osuda": OSUDA,

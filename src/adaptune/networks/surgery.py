@@ -7,8 +7,10 @@ from collections.abc import Callable
 from torch import nn
 
 from adaptune.networks.heads import Head
+from adaptune.networks.layers.common_space import common_space
 from adaptune.networks.layers.domain_attention import domain_attention
 from adaptune.networks.layers.domain_heads import domain_heads
+from adaptune.networks.layers.experts import experts
 from adaptune.networks.layers.generic_features import generic_features
 from adaptune.networks.layers.instance_batchnorm import ibn
 from adaptune.networks.layers.neighbourhood_attention import neighbourhood_attention
@@ -24,8 +26,10 @@ later.
 """
 
 SURGERIES: dict[str, Surgery] = {
+    "common-space": common_space,
     "domain-attention": domain_attention,
     "domain-heads": domain_heads,
+    "experts": experts,
     "generic-features": generic_features,
     "ibn": ibn,
     "neighbourhood-attention": neighbourhood_attention,

@@ -1,0 +1,179 @@
+"""Distilling experts of domains at test time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Annotated, ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from adaptune.engine.method import Descend, Method
+from adaptune.networks.layers.experts import Experts, frozen
+from adaptune.networks.network import Network
+from adaptune.networks.reference import Reference
+from adaptune.tasks.classification import Classification
+from adaptune.types import Batch, Between, Group, Needs, Objective, Rate, Unlabeled
+
+
+class MetaDMoE(Method):
+    """Learn a student that one step towards its experts' features makes right on a new domain.
+
+    Experts are runs, one a domain, in the domains' order: ``--teacher A B C``. What they say of an
+    image, but for the expert of its own domain, is aggregated by a layer of a transformer. An
+    episode is the images of one domain in a batch: the body takes one step of gradient descent down
+    the mean squared distance of features from the aggregate's on a share of them, the support, and
+    the loss is that of the labels on the others, after the step. It goes through the step to
+    student and aggregator. Source: Meta-DMoE: Adapting to Domain Shift by Meta-Distillation from
+    Mixture-of-Experts (Zhong et al., 2022).
+
+    A finished run holds the experts, so `adaptune stream RUN DIR --method meta-dmoe` needs nothing
+    else: each batch is an episode, answered one step from what was learnt, by all experts, and
+    nothing stays of the step. Scores of training are those of the student as it is.
+
+    Batch norms normalise by running statistics, which stay, in training, as in the released code;
+    those of experts are theirs.
+
+    Ours: experts have the network's architecture and preprocessing; a batch holds an episode of
+    each domain, not of one; the aggregator is not trained before, but begins as the mean of the
+    experts, with fewer heads where 16 do not divide the width. The released code adapts once a
+    domain, where a stream knows no domains. Rates of the code are Adam's, whose ratio stays.
+
+    Args:
+        lr: The rate of the student.
+        inner: The rate of the step towards the experts; a stream takes that of the run.
+        aggregator: How many times the student's rate the aggregator's is.
+        support: The share of a domain's images that the step is taken on.
+        heads: Of the aggregator's attention.
+    """
+
+    needs: ClassVar[Needs] = Needs(domains=2)
+    setting: ClassVar[str] = "generalisation"
+    streams: ClassVar[bool] = True
+    task: Classification
+
+    def __init__(
+        self,
+        net: Network,
+        task: Classification,
+        teachers: Sequence[Reference] = (),
+        *,
+        lr: Rate = 0.03,
+        batchnorm: Literal["eval"] = "eval",
+        inner: Annotated[float, Between(1e-4, 1.0)] = 0.001,
+        aggregator: float = 0.01,
+        support: float = 0.25,
+        heads: int = 16,
+    ) -> None:
+        if not (0 <= inner < float("inf") and 0 < support < 1):
+            raise ValueError(f"inner is from 0 up, support in 0 to 1: got {inner} and {support}")
+        begins = not isinstance(net.body, Experts)
+        if begins and not teachers:
+            raise ValueError(
+                "this network has no experts: stream a run that `fit --method meta-dmoe --teacher "
+                "A B` left"
+            )
+        if teachers and len(teachers) != task.domains:
+            raise ValueError(
+                f"experts are one a domain, in the domains' order: got {len(teachers)} --teacher "
+                f"for {task.domains} domains"
+            )
+        if begins:
+            net.operate("experts", count=len(teachers), heads=heads)
+        super().__init__(net, task, batchnorm=batchnorm)
+        self.lr, self.batchnorm, self.inner = lr, batchnorm, inner
+        self.aggregator, self.support, self.heads = aggregator, support, heads
+        if teachers:
+            take_experts(self.both, net, teachers)
+            self.both.inner.fill_(inner)
+
+    @property
+    def both(self) -> Experts:
+        """The student's body with the experts."""
+        assert isinstance(self.net.body, Experts)
+        return self.net.body
+
+    def groups(self) -> list[Group]:
+        """Train student and aggregator, at rates of their own."""
+        slow = Group(self.both.aggregator, self.aggregator * self.lr)
+        return [Group(self.both.body, self.lr), Group(self.net.head, self.lr), slow]
+
+    def step(self, batch: Batch, descend: Descend) -> Objective:
+        """Learn of episodes; without labels answer as one of its own, and move nothing."""
+        if len(batch.labeled):
+            return descend(partial(self.objective, batch))
+        return self.answer(batch.unlabeled)
+
+    def objective(self, batch: Batch) -> Objective:
+        """Ask for the labels of each domain's query, after a step on its support."""
+        rows = batch.labeled
+        if not len(rows):
+            return self.answer(batch.unlabeled)
+        losses, logits = [], []
+        for domain in range(self.task.domains):
+            own = (rows.domain == domain).nonzero().flatten()
+            if len(own) < 2:
+                raise ValueError(
+                    f"an episode takes two images of a domain, and a batch, or a part of it, has "
+                    f"{len(own)} of domain {domain}: give a larger --batch-size, and --accumulate 1"
+                )
+            split = min(max(1, round(self.support * len(own))), len(own) - 1)
+            moved, _ = self.stepped(rows.x[own[:split]], domain)
+            logits.append(self.net.head(self.features(moved, rows.x[own[split:]])))
+            losses.append(self.task.loss(logits[-1], rows.y[own[split:]]))
+        return Objective({"query": torch.stack(losses).mean()}, torch.cat(logits))
+
+    def answer(self, rows: Unlabeled) -> Objective:
+        """Answer images one step from what was learnt, by all experts."""
+        moved, apart = self.stepped(rows.x)
+        logits = self.net.head(self.features(moved, rows.x))
+        return Objective({"apart": apart}, logits)
+
+    @torch.enable_grad()
+    def stepped(self, x: Tensor, without: int | None = None) -> tuple[dict[str, Tensor], Tensor]:
+        """Give the body's weights after a step towards the experts on images, and how far it was.
+
+        Gradients flow through the step, to what the weights were and to the aggregator.
+        """
+        wanted = self.both.target(x, without)
+        own = {name: one for name, one in self.both.body.named_parameters() if one.requires_grad}
+        with sdpa_kernel(SDPBackend.MATH):  # the others have no second derivative
+            apart = F.mse_loss(self.both.body(x), wanted)
+            slopes = torch.autograd.grad(
+                apart, list(own.values()), create_graph=True, allow_unused=True
+            )
+        moved = {
+            name: one if slope is None else one - self.both.inner * slope
+            for (name, one), slope in zip(own.items(), slopes, strict=True)
+        }
+        return moved, apart
+
+    def features(self, weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """Give the body's features (N, D) of images by other weights."""
+        found: Tensor = functional_call(self.both.body, dict(weights), (x,))
+        return found
+
+
+def take_experts(both: Experts, net: Network, teachers: Sequence[Reference]) -> None:
+    """Copy the bodies of teachers into the experts' places.
+
+    Raises:
+        ValueError: If one is of another architecture or preprocessing.
+    """
+    look = net.preprocess
+    for number, (expert, teacher) in enumerate(zip(both.experts, teachers, strict=True), start=1):
+        own = teacher.net.preprocess
+        try:
+            if (own.size, own.mean, own.std) != (look.size, look.mean, look.std):
+                raise RuntimeError("its images are prepared in another way")
+            expert.load_state_dict(frozen(teacher.net.body).state_dict())
+        except RuntimeError as error:
+            said = str(error).splitlines()[-1].strip()
+            raise ValueError(
+                f"expert {number} is no network as the one that learns, and here experts are: "
+                f"{said}; train all of one --backbone, at one size"
+            ) from error
