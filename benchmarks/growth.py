@@ -35,7 +35,7 @@ from adaptune import (
     fit,
 )
 from adaptune.engine.evaluate import sample_outputs
-from adaptune.methods.daft import DAFT
+from adaptune.methods.supervised.daft import DAFT
 from adaptune.ops.probe import linear_probe, penalties
 from adaptune.runtime.files import to_json, write_text
 from adaptune.runtime.machine import describe_machine

@@ -31,7 +31,7 @@ from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.ft import FineTune
+from adaptune.methods.supervised.ft import FineTune
 from adaptune.networks.network import Network
 from adaptune.runs.setup import Setup
 from adaptune.tasks.segmentation import Segmentation

@@ -19,7 +19,7 @@ import torch
 
 from adaptune.batchnorm.layers import batchnorms
 from adaptune.data.domains import DomainData, Loading
-from adaptune.methods.daft import DAFT
+from adaptune.methods.supervised.daft import DAFT
 from adaptune.runs.setup import Setup
 from adaptune.runtime.files import to_json, write_text
 from adaptune.runtime.machine import describe_machine

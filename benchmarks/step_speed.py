@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from adaptune.engine.loop import fit
 from adaptune.engine.method import Method
 from adaptune.engine.plan import Plan
-from adaptune.methods.daft import DAFT
-from adaptune.methods.ft import FineTune
+from adaptune.methods.supervised.daft import DAFT
+from adaptune.methods.supervised.ft import FineTune
 from adaptune.runs.setup import Setup
 from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Labeled, Needs, Split

@@ -10,7 +10,7 @@ from toy import CLASSES
 
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.ft import FineTune
+from adaptune.methods.supervised.ft import FineTune
 from adaptune.networks.heads import Readout
 from adaptune.networks.network import Network
 from adaptune.tasks.segmentation import Segmentation

@@ -16,7 +16,7 @@ PARTS = re.findall(
 
 def test_it_touches_one_source_file_the_list_one_test_and_the_changelog():
     assert [file for file, _, _ in PARTS] == [
-        "src/adaptune/methods/dann.py",
+        "src/adaptune/methods/unsupervised/dann.py",
         "src/adaptune/methods/__init__.py",
         "tests/methods/test_dann.py",
         "CHANGELOG.md",

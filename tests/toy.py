@@ -14,7 +14,7 @@ from adaptune.data import DomainData, Loading, from_datasets
 from adaptune.engine.loop import fit
 from adaptune.engine.method import Method, task_kind, teachers_of
 from adaptune.engine.plan import Plan
-from adaptune.methods.ft import FineTune
+from adaptune.methods.supervised.ft import FineTune
 from adaptune.networks.network import Network
 from adaptune.networks.reference import Reference
 from adaptune.runs.setup import Setup

@@ -66,7 +66,7 @@ def homes(room: str = "methods") -> dict[str, str]:
     """Say in which module of this package each class of a list is, by the list's imports.
 
     >>> homes()["DANN"]
-    'methods.dann'
+    'methods.unsupervised.dann'
     """
     return _imports(f"{room}.__init__", room)
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from adaptune.commands import main
 from adaptune.data.cache import store_of
-from adaptune.methods.daft import DAFT
+from adaptune.methods.supervised.daft import DAFT
 from adaptune.networks.network import Network
 from adaptune.runs.folder import Run
 from adaptune.runs.setup import Setup

@@ -11,7 +11,7 @@ import yaml
 from adaptune.commands import main
 from adaptune.commands.options import add_masks, training_parser
 from adaptune.engine.method import hyperparameters
-from adaptune.methods.ft import FineTune
+from adaptune.methods.supervised.ft import FineTune
 from adaptune.runs.checkpoint import Checkpoints
 from adaptune.runs.folder import Run
 from adaptune.runs.resume import FREE, PLACES

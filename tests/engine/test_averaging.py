@@ -17,12 +17,12 @@ from adaptune.engine.averaging import Averaging, training_images
 from adaptune.engine.evaluate import sample_outputs
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.daft import DAFT
-from adaptune.methods.dann import DANN
-from adaptune.methods.ft import FineTune
-from adaptune.methods.lp import LinearProbe
-from adaptune.methods.lp_ft import LinearProbeFineTune
-from adaptune.methods.shot import SHOT
+from adaptune.methods.source_free.shot import SHOT
+from adaptune.methods.supervised.daft import DAFT
+from adaptune.methods.supervised.ft import FineTune
+from adaptune.methods.supervised.lp import LinearProbe
+from adaptune.methods.supervised.lp_ft import LinearProbeFineTune
+from adaptune.methods.unsupervised.dann import DANN
 from adaptune.networks.network import Network
 from adaptune.runs.checkpoint import pack, unpack
 from adaptune.tasks.classification import Classification

@@ -15,7 +15,7 @@ from adaptune.engine.evaluate import evaluate, sample_outputs
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
-from adaptune.methods.ft import FineTune
+from adaptune.methods.supervised.ft import FineTune
 from adaptune.networks.network import Network
 from adaptune.runs.setup import open_session
 from adaptune.tasks.classification import Classification

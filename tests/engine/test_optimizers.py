@@ -15,9 +15,9 @@ from adaptune.engine.descent import Descent
 from adaptune.engine.loop import _in_parts, fit
 from adaptune.engine.optimizers import refuse_plan
 from adaptune.engine.plan import Plan, power_share
-from adaptune.methods.daft import DAFT
-from adaptune.methods.ft import FineTune
-from adaptune.methods.gradual_unfreezing import GradualUnfreezing
+from adaptune.methods.supervised.daft import DAFT
+from adaptune.methods.supervised.ft import FineTune
+from adaptune.methods.supervised.gradual_unfreezing import GradualUnfreezing
 from adaptune.networks.layer_groups import layer_shares
 from adaptune.networks.network import Network
 from adaptune.studies.search import space

@@ -19,7 +19,7 @@ from adaptune.engine.nonfinite import NonFiniteError
 from adaptune.engine.plan import Plan
 from adaptune.engine.rules import PerTerm
 from adaptune.engine.warmup import compile_body
-from adaptune.methods.l2_sp import L2SP
+from adaptune.methods.supervised.l2_sp import L2SP
 from adaptune.types import Batch, Group, Objective
 
 

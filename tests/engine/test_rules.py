@@ -19,7 +19,7 @@ from adaptune.engine.loop import fit
 from adaptune.engine.nonfinite import NonFiniteError
 from adaptune.engine.plan import Plan
 from adaptune.engine.rules import Plain, Sharp, climb, climbed
-from adaptune.methods.ft import FineTune
+from adaptune.methods.supervised.ft import FineTune
 from adaptune.tasks.classification import Classification
 from adaptune.types import Objective
 

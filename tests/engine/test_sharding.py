@@ -21,10 +21,10 @@ from adaptune.engine.descent import Descent
 from adaptune.engine.loop import Epoch, fit
 from adaptune.engine.plan import Plan
 from adaptune.engine.sharding import ALONE, Sharding, blocks_of
-from adaptune.methods.daft import DAFT
-from adaptune.methods.ft import FineTune
-from adaptune.methods.lp_ft import LinearProbeFineTune
-from adaptune.methods.sam import SAM
+from adaptune.methods.supervised.daft import DAFT
+from adaptune.methods.supervised.ft import FineTune
+from adaptune.methods.supervised.lp_ft import LinearProbeFineTune
+from adaptune.methods.supervised.sam import SAM
 from adaptune.runs.checkpoint import Checkpoints
 from adaptune.runtime.processes import rank_and_world
 from adaptune.tasks.classification import Classification

@@ -20,8 +20,8 @@ from adaptune.engine.evaluate import sample_outputs
 from adaptune.engine.loop import fit
 from adaptune.engine.nonfinite import NonFiniteError
 from adaptune.engine.plan import Plan
-from adaptune.methods.daft import DAFT
-from adaptune.methods.ft import FineTune
+from adaptune.methods.supervised.daft import DAFT
+from adaptune.methods.supervised.ft import FineTune
 from adaptune.networks.network import Network
 from adaptune.tasks.classification import Classification
 

@@ -15,8 +15,8 @@ from adaptune.engine.method import Method
 from adaptune.engine.nonfinite import NonFiniteError
 from adaptune.engine.plan import Plan
 from adaptune.engine.streaming import stream
-from adaptune.methods.alpha_bn import AlphaBN
-from adaptune.methods.tent import Tent
+from adaptune.methods.test_time.alpha_bn import AlphaBN
+from adaptune.methods.test_time.tent import Tent
 from adaptune.tasks.classification import Classification
 from adaptune.types import Unlabeled
 

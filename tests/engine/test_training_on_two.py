@@ -19,10 +19,10 @@ from adaptune.engine.evaluate import evaluate, sample_outputs
 from adaptune.engine.loop import fit
 from adaptune.engine.nonfinite import NonFiniteError
 from adaptune.engine.plan import Plan
-from adaptune.methods.daft import DAFT
-from adaptune.methods.ft import FineTune
-from adaptune.methods.sam import SAM
-from adaptune.methods.tram import TRAM
+from adaptune.methods.supervised.daft import DAFT
+from adaptune.methods.supervised.ft import FineTune
+from adaptune.methods.supervised.sam import SAM
+from adaptune.methods.supervised.tram import TRAM
 from adaptune.runtime.processes import rank_and_world
 from adaptune.tasks.classification import Classification
 from adaptune.tasks.segmentation import Segmentation

@@ -13,9 +13,9 @@ from adaptune.engine.evaluate import evaluate
 from adaptune.engine.loop import fit
 from adaptune.engine.method import ranges, usual_rates
 from adaptune.engine.plan import USUAL, Plan
-from adaptune.methods.adaptsegnet import AdaptSegNet
-from adaptune.methods.ft import FineTune
-from adaptune.methods.l2_sp import L2SP
+from adaptune.methods.supervised.ft import FineTune
+from adaptune.methods.supervised.l2_sp import L2SP
+from adaptune.methods.unsupervised.adaptsegnet import AdaptSegNet
 from adaptune.networks.network import Network
 from adaptune.tasks.classification import Classification
 from adaptune.types import Between

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from adaptune.commands import main
 from adaptune.engine.descent import Descent
-from adaptune.methods.ft import FineTune
+from adaptune.methods.supervised.ft import FineTune
 from adaptune.runtime.files import read_lines
 
 VALUES = {

@@ -13,7 +13,7 @@ from adaptune.batchnorm.layers import batchnorms
 from adaptune.batchnorm.renewal import renew_statistics
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.adabn import AdaBN
+from adaptune.methods.source_free.adabn import AdaBN
 from adaptune.networks.network import Network
 from adaptune.tasks.classification import Classification
 

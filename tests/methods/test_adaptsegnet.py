@@ -10,8 +10,8 @@ from toy import CLASSES
 
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.adaptsegnet import AdaptSegNet
-from adaptune.methods.ft import FineTune
+from adaptune.methods.supervised.ft import FineTune
+from adaptune.methods.unsupervised.adaptsegnet import AdaptSegNet
 from adaptune.tasks.segmentation import Segmentation
 from adaptune.types import Batch, Needs
 

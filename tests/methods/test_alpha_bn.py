@@ -12,7 +12,7 @@ from toy import CLASSES, images, tinted, trained
 from adaptune.batchnorm.layers import batchnorms
 from adaptune.engine.plan import Plan
 from adaptune.engine.streaming import stream
-from adaptune.methods.alpha_bn import AlphaBN, class_correlation
+from adaptune.methods.test_time.alpha_bn import AlphaBN, class_correlation
 from adaptune.networks.network import Network
 from adaptune.tasks.classification import Classification
 from adaptune.types import Unlabeled

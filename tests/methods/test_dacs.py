@@ -13,8 +13,8 @@ from toy import CLASSES
 from adaptune.engine.descent import Descent
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.dacs import DACS
-from adaptune.methods.ft import FineTune
+from adaptune.methods.supervised.ft import FineTune
+from adaptune.methods.unsupervised.dacs import DACS
 from adaptune.ops.mixing import class_halves, paste, row_draws
 from adaptune.tasks.segmentation import Segmentation
 from adaptune.types import Batch, Needs

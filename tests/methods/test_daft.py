@@ -15,9 +15,9 @@ from adaptune.engine.evaluate import sample_outputs
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
-from adaptune.methods.daft import DAFT
-from adaptune.methods.ft import FineTune
-from adaptune.methods.lp_ft import LinearProbeFineTune
+from adaptune.methods.supervised.daft import DAFT
+from adaptune.methods.supervised.ft import FineTune
+from adaptune.methods.supervised.lp_ft import LinearProbeFineTune
 from adaptune.networks.heads import Readout
 from adaptune.networks.probe_start import ProbeStart
 from adaptune.ops.probe import cross_validated_probe

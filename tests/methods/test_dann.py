@@ -11,8 +11,8 @@ from toy import CLASSES, TwoDomains, network
 from adaptune.batchnorm.layers import batchnorms
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.dann import DANN
-from adaptune.methods.ft import FineTune
+from adaptune.methods.supervised.ft import FineTune
+from adaptune.methods.unsupervised.dann import DANN
 from adaptune.ops.adversary import critic, domain_loss, ramp, reverse
 from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Needs

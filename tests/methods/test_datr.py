@@ -8,8 +8,8 @@ from dense_start import PLAN, TASK, source_trained
 from places import DensePlaces, dense_network
 
 from adaptune.engine.loop import fit
-from adaptune.methods.datr import DATR
-from adaptune.methods.ft import FineTune
+from adaptune.methods.supervised.ft import FineTune
+from adaptune.methods.unsupervised.datr import DATR
 from adaptune.networks.layers.neighbourhood_attention import NeighbourhoodAttention
 from adaptune.networks.network import Network
 from adaptune.ops.class_features import blended_centres

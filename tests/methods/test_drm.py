@@ -11,8 +11,8 @@ from toy import CLASSES, TwoDomains, body, network
 from adaptune.engine.evaluate import evaluate
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.drm import DRM
-from adaptune.methods.ft import FineTune
+from adaptune.methods.generalisation.drm import DRM
+from adaptune.methods.supervised.ft import FineTune
 from adaptune.networks.layers.domain_heads import shares
 from adaptune.networks.network import Network
 from adaptune.tasks.classification import Classification

@@ -10,8 +10,8 @@ from adaptune.batchnorm.layers import batchnorms
 from adaptune.engine.descent import Descent
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.ft import FineTune
-from adaptune.methods.gdcan import GDCAN
+from adaptune.methods.supervised.ft import FineTune
+from adaptune.methods.unsupervised.gdcan import GDCAN
 from adaptune.networks.layers.domain_attention import attentions, source_first
 from adaptune.networks.network import Network
 from adaptune.ops.discrepancy import mmd, subset_mmd

@@ -15,7 +15,7 @@ from adaptune.batchnorm.layers import batchnorms
 from adaptune.engine.evaluate import evaluate
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.glc import GLC
+from adaptune.methods.source_free.glc import GLC
 from adaptune.ops.clustering import cluster_count, kmeans, one_vs_all
 from adaptune.ops.information import add_unknown_column
 from adaptune.tasks.classification import Classification

@@ -13,7 +13,7 @@ from test_samda import TASK, AFewLabelled
 from toy import CLASSES
 
 from adaptune.engine.loop import fit
-from adaptune.methods.gprn import GPRN
+from adaptune.methods.few_shot.gprn import GPRN
 from adaptune.networks.layers.region_prompts import PrototypeHead, RegionPrompts, edges
 from adaptune.networks.network import Network
 from adaptune.networks.regions import SegmentAnything, regions_of

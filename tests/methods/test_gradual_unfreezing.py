@@ -14,8 +14,8 @@ from adaptune.batchnorm.layers import batchnorms
 from adaptune.engine.descent import Descent
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.ft import FineTune
-from adaptune.methods.gradual_unfreezing import GradualUnfreezing, unfrozen
+from adaptune.methods.supervised.ft import FineTune
+from adaptune.methods.supervised.gradual_unfreezing import GradualUnfreezing, unfrozen
 from adaptune.tasks.classification import Classification
 
 TASK = Classification(len(CLASSES))

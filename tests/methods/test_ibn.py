@@ -11,8 +11,8 @@ from toy import CLASSES, TwoDomains, body, network
 from adaptune.commands import main
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.ft import FineTune
-from adaptune.methods.ibn import IBN
+from adaptune.methods.generalisation.ibn import IBN
+from adaptune.methods.supervised.ft import FineTune
 from adaptune.networks.layers.instance_batchnorm import InstanceBatchNorm
 from adaptune.networks.network import Network
 from adaptune.tasks.classification import Classification

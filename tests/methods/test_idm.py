@@ -10,8 +10,8 @@ from dense_start import PLAN, TASK, FewOfTheTarget, source_trained
 from places import DensePlaces, dense_network
 
 from adaptune.engine.loop import fit
-from adaptune.methods.ft import FineTune
-from adaptune.methods.idm import IDM
+from adaptune.methods.supervised.ft import FineTune
+from adaptune.methods.unsupervised.idm import IDM
 from adaptune.ops.class_features import Prototypes, class_sums, cosines, labels_on_grid
 from adaptune.ops.patches import most_uncertain, pasted, patch_masks
 from adaptune.ops.pseudo_labels import sure_labels

@@ -13,7 +13,7 @@ from adaptune.commands import main
 from adaptune.engine.evaluate import evaluate
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.kl_dp import KLDP, flips
+from adaptune.methods.teachers.kl_dp import KLDP, flips
 from adaptune.networks.network import Network
 from adaptune.networks.reference import Reference
 from adaptune.runs.setup import open_session
@@ -102,7 +102,7 @@ def test_neither_the_copy_nor_teachers_are_part_of_the_state():
 def test_a_session_refuses_teachers_that_are_missing_or_that_nobody_takes(tmp_path):
     with pytest.raises(ValueError, match="KLDP learns from another network and got none: pass"):
         open_session(KLDP, {}, domains(), Toy(), Plan())
-    from adaptune.methods.ft import FineTune
+    from adaptune.methods.supervised.ft import FineTune
 
     with pytest.raises(ValueError, match="FineTune learns from no other network: leave out"):
         open_session(FineTune, {}, domains(), Toy(teachers=("run",)), Plan())

@@ -11,7 +11,7 @@ from toy import CLASSES, TwoDomains, network
 
 from adaptune.engine.descent import Descent
 from adaptune.engine.plan import Plan
-from adaptune.methods.ktf import KTF, class_noise
+from adaptune.methods.semi_supervised.ktf import KTF, class_noise
 from adaptune.networks.network import Network
 from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Labeled, Unlabeled

@@ -11,8 +11,8 @@ from adaptune.batchnorm.layers import batchnorms
 from adaptune.engine.evaluate import evaluate
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.ft import FineTune
-from adaptune.methods.l2_sp import L2SP, penalised
+from adaptune.methods.supervised.ft import FineTune
+from adaptune.methods.supervised.l2_sp import L2SP, penalised
 from adaptune.networks.network import Network
 from adaptune.tasks.classification import Classification
 

@@ -16,7 +16,7 @@ from adaptune.engine.batches import DataOnDevice
 from adaptune.engine.loop import fit
 from adaptune.engine.nonfinite import NonFiniteError
 from adaptune.engine.plan import Plan
-from adaptune.methods.lftl import LFTL
+from adaptune.methods.source_free.lftl import LFTL
 from adaptune.ops.banks import collect
 from adaptune.ops.mixing import mixup, partners
 from adaptune.ops.queries import contrastive_margin, margin

@@ -17,8 +17,8 @@ from adaptune.batchnorm.layers import batchnorms
 from adaptune.engine.descent import trainable
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.lora import LoRA
-from adaptune.methods.lp import LinearProbe
+from adaptune.methods.supervised.lora import LoRA
+from adaptune.methods.supervised.lp import LinearProbe
 from adaptune.networks.layers.lora import adaptable, add_lora, fold_adapters
 from adaptune.networks.network import Network
 from adaptune.tasks.classification import Classification

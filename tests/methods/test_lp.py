@@ -12,8 +12,8 @@ from adaptune.engine.evaluate import sample_outputs
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
 from adaptune.methods import lp
-from adaptune.methods.lp import LinearProbe
-from adaptune.methods.lp_ft import LinearProbeFineTune
+from adaptune.methods.supervised.lp import LinearProbe
+from adaptune.methods.supervised.lp_ft import LinearProbeFineTune
 from adaptune.tasks.classification import Classification
 
 TASK = Classification(len(CLASSES))

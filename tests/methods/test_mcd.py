@@ -15,8 +15,8 @@ from adaptune.engine.descent import Descent
 from adaptune.engine.loop import fit
 from adaptune.engine.method import Method
 from adaptune.engine.plan import Plan
-from adaptune.methods.ft import FineTune
-from adaptune.methods.mcd import MCD, classifier_discrepancy
+from adaptune.methods.supervised.ft import FineTune
+from adaptune.methods.unsupervised.mcd import MCD, classifier_discrepancy
 from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Labeled, Needs, Objective, Unlabeled
 

@@ -15,8 +15,8 @@ from adaptune.engine.descent import Descent
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
 from adaptune.engine.streaming import stream
-from adaptune.methods.ft import FineTune
-from adaptune.methods.meta_dmoe import MetaDMoE
+from adaptune.methods.generalisation.meta_dmoe import MetaDMoE
+from adaptune.methods.supervised.ft import FineTune
 from adaptune.networks.layers.experts import Experts
 from adaptune.networks.network import Network
 from adaptune.networks.reference import Reference

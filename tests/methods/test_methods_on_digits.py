@@ -16,7 +16,7 @@ from adaptune.engine.method import Method, teachers_of
 from adaptune.engine.plan import Plan
 from adaptune.engine.streaming import stream
 from adaptune.methods import METHODS
-from adaptune.methods.ft import FineTune
+from adaptune.methods.supervised.ft import FineTune
 from adaptune.networks.network import Network
 from adaptune.tasks.classification import Classification
 

@@ -14,8 +14,8 @@ from adaptune.engine.loop import fit
 from adaptune.engine.method import Method, task_kind
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
-from adaptune.methods.daft import DAFT
-from adaptune.methods.ft import FineTune
+from adaptune.methods.supervised.daft import DAFT
+from adaptune.methods.supervised.ft import FineTune
 from adaptune.tasks.segmentation import Segmentation
 from adaptune.tasks.task import Task
 

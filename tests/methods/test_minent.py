@@ -11,8 +11,8 @@ from toy import CLASSES, TwoDomains, network
 
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.ft import FineTune
-from adaptune.methods.minent import MinEnt
+from adaptune.methods.supervised.ft import FineTune
+from adaptune.methods.unsupervised.minent import MinEnt
 from adaptune.ops.information import uncertainty
 from adaptune.ops.rows import rows
 from adaptune.tasks.classification import Classification

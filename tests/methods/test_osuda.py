@@ -14,7 +14,7 @@ from toy import CLASSES, TwoDomains, network, trained
 from adaptune.batchnorm.layers import batchnorms
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.osuda import OSUDA
+from adaptune.methods.source_free.osuda import OSUDA
 from adaptune.ops.rows import rows
 from adaptune.tasks.classification import Classification
 from adaptune.tasks.segmentation import Segmentation

@@ -15,7 +15,7 @@ from adaptune.engine.descent import Descent, trainable
 from adaptune.engine.plan import Plan
 from adaptune.engine.rules import flat_gradients
 from adaptune.methods import pareto_da
-from adaptune.methods.pareto_da import ParetoDA
+from adaptune.methods.unsupervised.pareto_da import ParetoDA
 from adaptune.ops.adversary import ramp
 from adaptune.ops.information import information
 from adaptune.tasks.classification import Classification

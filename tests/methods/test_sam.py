@@ -14,8 +14,8 @@ from adaptune.engine.descent import Descent
 from adaptune.engine.evaluate import evaluate
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.ft import FineTune
-from adaptune.methods.sam import SAM
+from adaptune.methods.supervised.ft import FineTune
+from adaptune.methods.supervised.sam import SAM
 from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Labeled
 

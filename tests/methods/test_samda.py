@@ -13,7 +13,7 @@ from toy import CLASSES, tinted
 
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.samda import SAMDA
+from adaptune.methods.few_shot.samda import SAMDA
 from adaptune.networks.network import Network
 from adaptune.ops.dice import dice_losses
 from adaptune.tasks.segmentation import Segmentation

@@ -12,7 +12,7 @@ from toy import CLASSES, TwoDomains, trained
 from adaptune.batchnorm.layers import batchnorms
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.sfda2 import SFDA2
+from adaptune.methods.source_free.sfda2 import SFDA2
 from adaptune.networks.heads import Readout
 from adaptune.ops.covariances import augmented_loss, class_moments, merge, separation
 from adaptune.tasks.classification import Classification

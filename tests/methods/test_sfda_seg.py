@@ -10,7 +10,7 @@ from toy import CLASSES
 
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.sfda_seg import SFDASeg
+from adaptune.methods.source_free.sfda_seg import SFDASeg
 from adaptune.ops.rows import rows
 from adaptune.tasks.segmentation import Segmentation
 from adaptune.types import Batch

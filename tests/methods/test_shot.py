@@ -14,7 +14,7 @@ from toy import CLASSES, TwoDomains, trained
 from adaptune.batchnorm.layers import batchnorms
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.shot import SHOT
+from adaptune.methods.source_free.shot import SHOT
 from adaptune.ops.rows import rows
 from adaptune.tasks.classification import Classification
 from adaptune.tasks.segmentation import Segmentation

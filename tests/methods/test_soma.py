@@ -14,7 +14,7 @@ from toy import CLASSES, body, domains, network
 from adaptune.engine.evaluate import evaluate
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.soma import SoMA
+from adaptune.methods.supervised.soma import SoMA
 from adaptune.networks.layers.lora import add_minor_components, fold_adapters
 from adaptune.networks.network import Network
 from adaptune.tasks.classification import Classification

@@ -11,7 +11,7 @@ from toy import CLASSES, images, tinted, trained
 from adaptune.batchnorm.layers import batchnorms
 from adaptune.engine.plan import Plan
 from adaptune.engine.streaming import stream
-from adaptune.methods.tent import Tent
+from adaptune.methods.test_time.tent import Tent
 from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Labeled, Unlabeled
 

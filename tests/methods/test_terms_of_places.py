@@ -9,13 +9,13 @@ import torch
 from places import DensePlaces, dense_network
 from toy import CLASSES
 
-from adaptune.methods.adabn import AdaBN
-from adaptune.methods.alpha_bn import class_correlation
-from adaptune.methods.dann import DANN
-from adaptune.methods.drm import DRM
-from adaptune.methods.mcd import MCD
-from adaptune.methods.tent import Tent
-from adaptune.methods.tram import divergence
+from adaptune.methods.generalisation.drm import DRM
+from adaptune.methods.source_free.adabn import AdaBN
+from adaptune.methods.supervised.tram import divergence
+from adaptune.methods.test_time.alpha_bn import class_correlation
+from adaptune.methods.test_time.tent import Tent
+from adaptune.methods.unsupervised.dann import DANN
+from adaptune.methods.unsupervised.mcd import MCD
 from adaptune.ops.rows import rows
 from adaptune.tasks.segmentation import Segmentation
 from adaptune.types import Batch, Needs

@@ -16,9 +16,9 @@ from adaptune.data import Loading, from_datasets
 from adaptune.engine.descent import Descent, trainable
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.ft import FineTune
-from adaptune.methods.sam import SAM
-from adaptune.methods.tram import TRAM, divergence
+from adaptune.methods.supervised.ft import FineTune
+from adaptune.methods.supervised.sam import SAM
+from adaptune.methods.supervised.tram import TRAM, divergence
 from adaptune.tasks.classification import Classification
 
 TASK = Classification(len(CLASSES))

@@ -13,8 +13,8 @@ from adaptune.engine.descent import Descent
 from adaptune.engine.evaluate import evaluate
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.sam import SAM
-from adaptune.methods.udim import UDIM
+from adaptune.methods.generalisation.udim import UDIM
+from adaptune.methods.supervised.sam import SAM
 from adaptune.ops.head_gradients import (
     gradient_inconsistency,
     gradient_moments,

@@ -14,11 +14,11 @@ from torchvision import models
 from toy import TwoDomains
 
 from adaptune.batchnorm.conversion import convert_batchnorm
-from adaptune.methods.daft import DAFT
-from adaptune.methods.ft import FineTune
-from adaptune.methods.l2_sp import L2SP
-from adaptune.methods.lp import LinearProbe
-from adaptune.methods.lp_ft import LinearProbeFineTune
+from adaptune.methods.supervised.daft import DAFT
+from adaptune.methods.supervised.ft import FineTune
+from adaptune.methods.supervised.l2_sp import L2SP
+from adaptune.methods.supervised.lp import LinearProbe
+from adaptune.methods.supervised.lp_ft import LinearProbeFineTune
 from adaptune.networks.architectures import WholeImage
 from adaptune.networks.backbones import open_backbone
 from adaptune.networks.network import Network

@@ -10,7 +10,7 @@ from toy import Toy, body, domains, network
 
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
-from adaptune.methods.daft import DAFT
+from adaptune.methods.supervised.daft import DAFT
 from adaptune.networks.heads import Readout
 from adaptune.networks.network import Network
 from adaptune.ops.conditioning import Spread, scatter

@@ -20,7 +20,7 @@ from adaptune.data.demo import _twemoji
 from adaptune.data.inputs.image import read_image, transform_for
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.daft import DAFT
+from adaptune.methods.supervised.daft import DAFT
 from adaptune.networks.backbones import BUILT_IN, open_backbone, packaged, read_weights
 from adaptune.networks.heads import Head
 from adaptune.networks.network import Network, Preprocess

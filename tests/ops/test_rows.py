@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from adaptune.methods.mcd import classifier_discrepancy
-from adaptune.methods.tram import divergence
+from adaptune.methods.supervised.tram import divergence
+from adaptune.methods.unsupervised.mcd import classifier_discrepancy
 from adaptune.ops.adversary import critic, domain_loss
 from adaptune.ops.discrepancy import mmd
 from adaptune.ops.distortion import feature_distortion, snapshot

@@ -14,9 +14,9 @@ from toy import CLASSES, domains, images, network
 from two import on_two
 
 from adaptune.data import Loading, from_datasets
-from adaptune.methods.daft import DAFT
-from adaptune.methods.lp import LinearProbe
-from adaptune.methods.lp_ft import LinearProbeFineTune
+from adaptune.methods.supervised.daft import DAFT
+from adaptune.methods.supervised.lp import LinearProbe
+from adaptune.methods.supervised.lp_ft import LinearProbeFineTune
 from adaptune.ops.conditioning import Spread
 from adaptune.runtime import processes
 from adaptune.runtime.signals import Waiting

@@ -13,7 +13,7 @@ from adaptune.commands import main
 from adaptune.engine.evaluate import sample_outputs
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.daft import DAFT
+from adaptune.methods.supervised.daft import DAFT
 from adaptune.metrics.sample import Sample, ranks
 from adaptune.networks.network import Network
 from adaptune.results.row import RunRow

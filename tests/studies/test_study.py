@@ -21,7 +21,7 @@ from adaptune.data import from_datasets
 from adaptune.engine.method import hyperparameters
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
-from adaptune.methods.ft import FineTune
+from adaptune.methods.supervised.ft import FineTune
 from adaptune.report.terminal import Terminal
 from adaptune.results.score import Score, Scores
 from adaptune.results.trial import Trial, best_of

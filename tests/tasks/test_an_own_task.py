@@ -14,8 +14,8 @@ from adaptune.data.domains import DomainData, Loading
 from adaptune.engine.evaluate import evaluate
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.ft import FineTune
-from adaptune.methods.sam import SAM
+from adaptune.methods.supervised.ft import FineTune
+from adaptune.methods.supervised.sam import SAM
 from adaptune.metrics.tally import Mistake
 from adaptune.networks.network import Network
 from adaptune.report.page import write_comparison_report, write_run_report

@@ -15,7 +15,7 @@ from adaptune.commands.choices import TRAINING, methods_for
 from adaptune.engine.method import refuse_task, task_kind
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
-from adaptune.methods.ft import FineTune
+from adaptune.methods.supervised.ft import FineTune
 from adaptune.runs.setup import Setup, open_session
 from adaptune.tasks import TASKS
 from adaptune.tasks.classification import Classification

@@ -19,7 +19,7 @@ from adaptune.data.listing import Shares
 from adaptune.data.opening import open_domains
 from adaptune.engine.batches import to_device
 from adaptune.engine.method import hyperparameters
-from adaptune.methods.daft import DAFT
+from adaptune.methods.supervised.daft import DAFT
 from adaptune.report.terminal import Terminal
 from adaptune.runs.setup import Setup
 

@@ -115,7 +115,7 @@ class Method(nn.Module, ABC):
 def task_kind(method: type[Method]) -> type[Task]:
     """Say which kind of task a method works on, by the annotation of its ``task``.
 
-    >>> from adaptune.methods.ft import FineTune
+    >>> from adaptune.methods.supervised.ft import FineTune
     >>> task_kind(FineTune).__name__
     'Task'
     """
@@ -155,7 +155,7 @@ def refuse_head(method: type[Method], net: Network) -> None:
 def teachers_of(method: type[Method]) -> Literal["none", "one", "several"]:
     """Say how many teachers a method takes, by the annotations of its ``__init__``.
 
-    >>> from adaptune.methods.ft import FineTune
+    >>> from adaptune.methods.supervised.ft import FineTune
     >>> teachers_of(FineTune)
     'none'
     """
@@ -183,7 +183,7 @@ def usual_rates(kind: type, times: float) -> dict[str, float]:
 
     These are ``lr``, ``..._lr`` and what is annotated as a `Rate`.
 
-    >>> from adaptune.methods.ft import FineTune
+    >>> from adaptune.methods.supervised.ft import FineTune
     >>> usual_rates(FineTune, 0.01)
     {'lr': 0.0003}
     """
@@ -211,7 +211,7 @@ def ranges(kind: type, times: float = 1.0) -> dict[str, Between]:
 
     What has no range is left out; those of learning rates are ``times`` higher.
 
-    >>> from adaptune.methods.ft import FineTune
+    >>> from adaptune.methods.supervised.ft import FineTune
     >>> ranges(FineTune)
     {'lr': Between(low=0.001, high=1.0)}
     """

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from adaptune.batchnorm.conversion import ConversionReport, convert_batchnorm
 from adaptune.engine.method import hyperparameters
 from adaptune.engine.plan import Plan
-from adaptune.methods.daft import DAFT
+from adaptune.methods.supervised.daft import DAFT
 from adaptune.networks.heads import Readout
 from adaptune.networks.probe_start import ProbeStart
 from adaptune.ops.conditioning import Spread

@@ -43,7 +43,7 @@ class KLDP(Method):
         temperature: What logits are divided by.
     """
 
-    setting: ClassVar[str] = "teacher"
+    setting: ClassVar[str] = "teachers"
 
     def __init__(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar
 
 from adaptune.engine.method import Method
-from adaptune.methods.lp import probe_head
+from adaptune.methods.supervised.lp import probe_head
 from adaptune.networks.heads import Readout
 from adaptune.networks.network import Network
 from adaptune.tasks.task import Labelling

@@ -6,7 +6,7 @@ import math
 from typing import Annotated, Any, ClassVar
 
 from adaptune.engine.method import Method
-from adaptune.methods.l2_sp import penalised, squared_norm
+from adaptune.methods.supervised.l2_sp import penalised, squared_norm
 from adaptune.networks.layers.lora import adaptable_layers, add_minor_components
 from adaptune.networks.network import Network
 from adaptune.tasks.task import Task

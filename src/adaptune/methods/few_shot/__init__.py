@@ -1,0 +1,1 @@
+"""Methods that learn from a few labelled images of a target."""

@@ -1,0 +1,1 @@
+"""Methods that begin at a trained network and see a target without labels, not the source."""

@@ -1,0 +1,1 @@
+"""Methods that adapt to a stream while they answer."""
