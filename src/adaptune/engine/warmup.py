@@ -109,7 +109,8 @@ def compile_body(method: Method, batch: Batch, fabric: Fabric, plan: Plan) -> st
     body = method.net.body
     if process()[1] > 1 and plan.sync_batchnorm and any(batchnorms(body)):
         return "not compiled: batch norms that see all processes cannot be; --sync-batchnorm false"
-    if isinstance(method.rule, PerTerm):
+    rule = method.rule
+    if isinstance(rule, PerTerm):
         return "not compiled: gradients of single terms pass a network again, which it then cannot"
     began = time.perf_counter()
     body.compile()
