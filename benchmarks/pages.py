@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from adaptune.catalog import Entry, catalog
-from adaptune.engine.method import ranges
+from adaptune.engine.method import ranges, teachers_of
 from adaptune.methods import METHODS
 from benchmarks.layout import markdown, percent
 from benchmarks.table import ROOT
@@ -171,7 +171,10 @@ def _of(entry: Entry, gains: Iterable[Gain]) -> list[Gain]:
 def _use(entry: Entry) -> str:
     """Say how it is run."""
     _, words, _ = SETTINGS[entry.setting]
-    return f"```\n{words.format(name=entry.name)}\n```"
+    words = words.format(name=entry.name)
+    if "--teacher" not in words and teachers_of(METHODS[entry.name]) != "none":
+        words = words.replace(" --out", " --teacher RUN RUN --out")
+    return f"```\n{words}\n```"
 
 
 def _text(said: str) -> str:

@@ -156,8 +156,10 @@ def test_a_stream_answers_one_step_from_what_was_learnt_by_what_a_run_holds(tmp_
         assert torch.equal(value, before[key]), key
     method.eval()
     for some, logits in zip(rows, answers, strict=True):
-        moved, _ = method.stepped(some.x)
-        assert torch.allclose(method.net.head(method.features(moved, some.x)), logits, atol=1e-5)
+        moved, _ = method.both.stepped(some.x)
+        assert torch.allclose(
+            method.net.head(method.both.features(moved, some.x)), logits, atol=1e-5
+        )
         assert not torch.allclose(method(some.x), logits, atol=1e-5)
 
 

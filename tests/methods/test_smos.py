@@ -11,9 +11,10 @@ from toy import CLASSES, TwoDomains, domains, network, trained
 
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods.generalisation.smos import SMOS, stage_ends
+from adaptune.methods.generalisation.smos import SMOS
 from adaptune.methods.supervised.ft import FineTune
 from adaptune.networks.network import Network
+from adaptune.networks.stages import stage_ends
 from adaptune.ops.domain_shift import class_mixtures, class_variation, domain_distance
 from adaptune.ops.information import js_divergence
 from adaptune.tasks.classification import Classification

@@ -41,6 +41,28 @@ def layer_groups(body: nn.Module) -> list[list[str]]:
     return groups
 
 
+def stage_ends(body: nn.Module) -> list[tuple[str, int, int]]:
+    """Name the last convolution, batch norm or linear layer of each stage: its width and axis.
+
+    >>> stage_ends(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 4)))
+    [('1', 3, 1), ('3', 4, -1)]
+    """
+    ends = []
+    for names in layer_groups(body):
+        for name in reversed(names):
+            layer = body.get_submodule(name)
+            if isinstance(layer, nn.Linear):
+                ends.append((name, layer.out_features, -1))
+            elif isinstance(layer, nn.Conv2d):
+                ends.append((name, layer.out_channels, 1))
+            elif isinstance(layer, _BatchNorm):
+                ends.append((name, layer.num_features, 1))
+            else:
+                continue
+            break
+    return ends
+
+
 def group_parameters(body: nn.Module, groups: Sequence[Sequence[str]]) -> list[nn.ParameterList]:
     """Give the parameters of groups of layers; one that layers share is in the first group alone.
 

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from adaptune.ops.class_features import class_sums
 from adaptune.ops.rows import need_rows
 
 
@@ -92,6 +93,24 @@ def subset_mmd(
     both = members.any(1, keepdim=True) & chosen.any(1, keepdim=True)
     ours, theirs = (_shares(one.to(kernels)) for one in (members, chosen))
     return _squared(torch.cat([ours, -theirs], dim=1) * both, kernels).mean()
+
+
+def class_distance(source: Tensor, y: Tensor, target: Tensor, shares: Tensor) -> Tensor:
+    """Give the mean squared distance of domains' and classes' means: over K + 1 of them.
+
+    Rows of ``source`` (N, D) have labels ``y`` (N,), those of ``target`` (M, D) count for each
+    class by ``shares`` (M, K). Source: KTF (Yao et al., 2025).
+
+    >>> x = torch.tensor([[0.0], [2.0]])
+    >>> class_distance(x, torch.tensor([0, 1]), x + 3, torch.eye(2))
+    tensor(9.)
+    """
+    total, count = class_sums(source, y, shares.shape[1])
+    ours = total / count.clamp_min(1).unsqueeze(1)
+    tiny = torch.finfo(shares.dtype).tiny
+    theirs = shares.T @ target / shares.sum(0).clamp_min(tiny).unsqueeze(1)
+    both = (source.mean(0) - target.mean(0)).square().sum()
+    return (both + (ours - theirs).square().sum()) / (shares.shape[1] + 1)
 
 
 def _squared(weights: Tensor, kernels: Tensor) -> Tensor:

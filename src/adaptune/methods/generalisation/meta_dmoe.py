@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
-from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from adaptune.engine.method import Descend, Method
-from adaptune.networks.layers.experts import Experts, frozen
+from adaptune.networks.expert_copies import take_experts
+from adaptune.networks.layers.experts import Experts
 from adaptune.networks.network import Network
 from adaptune.networks.reference import Reference
 from adaptune.tasks.classification import Classification
@@ -63,7 +60,6 @@ class MetaDMoE(Method):
         teachers: Sequence[Reference] = (),
         *,
         lr: Rate = 0.03,
-        batchnorm: Literal["eval"] = "eval",
         inner: Annotated[float, Between(1e-4, 1.0)] = 0.001,
         aggregator: float = 0.01,
         support: float = 0.25,
@@ -84,11 +80,11 @@ class MetaDMoE(Method):
             )
         if begins:
             net.operate("experts", count=len(teachers), heads=heads)
-        super().__init__(net, task, batchnorm=batchnorm)
-        self.lr, self.batchnorm, self.inner = lr, batchnorm, inner
+        super().__init__(net, task, batchnorm="eval")
+        self.lr, self.inner = lr, inner
         self.aggregator, self.support, self.heads = aggregator, support, heads
         if teachers:
-            take_experts(self.both, net, teachers)
+            take_experts(self.both, net, [one.net for one in teachers])
             self.both.inner.fill_(inner)
 
     @property
@@ -122,58 +118,13 @@ class MetaDMoE(Method):
                     f"{len(own)} of domain {domain}: give a larger --batch-size, and --accumulate 1"
                 )
             split = min(max(1, round(self.support * len(own))), len(own) - 1)
-            moved, _ = self.stepped(rows.x[own[:split]], domain)
-            logits.append(self.net.head(self.features(moved, rows.x[own[split:]])))
+            moved, _ = self.both.stepped(rows.x[own[:split]], domain)
+            logits.append(self.net.head(self.both.features(moved, rows.x[own[split:]])))
             losses.append(self.task.loss(logits[-1], rows.y[own[split:]]))
         return Objective({"query": torch.stack(losses).mean()}, torch.cat(logits))
 
     def answer(self, rows: Unlabeled) -> Objective:
         """Answer images one step from what was learnt, by all experts."""
-        moved, apart = self.stepped(rows.x)
-        logits = self.net.head(self.features(moved, rows.x))
+        moved, apart = self.both.stepped(rows.x)
+        logits = self.net.head(self.both.features(moved, rows.x))
         return Objective({"apart": apart}, logits)
-
-    @torch.enable_grad()
-    def stepped(self, x: Tensor, without: int | None = None) -> tuple[dict[str, Tensor], Tensor]:
-        """Give the body's weights after a step towards the experts on images, and how far it was.
-
-        Gradients flow through the step, to what the weights were and to the aggregator.
-        """
-        wanted = self.both.target(x, without)
-        own = {name: one for name, one in self.both.body.named_parameters() if one.requires_grad}
-        with sdpa_kernel(SDPBackend.MATH):  # the others have no second derivative
-            apart = F.mse_loss(self.both.body(x), wanted)
-            slopes = torch.autograd.grad(
-                apart, list(own.values()), create_graph=True, allow_unused=True
-            )
-        moved = {
-            name: one if slope is None else one - self.both.inner * slope
-            for (name, one), slope in zip(own.items(), slopes, strict=True)
-        }
-        return moved, apart
-
-    def features(self, weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
-        """Give the body's features (N, D) of images by other weights."""
-        found: Tensor = functional_call(self.both.body, dict(weights), (x,))
-        return found
-
-
-def take_experts(both: Experts, net: Network, teachers: Sequence[Reference]) -> None:
-    """Copy the bodies of teachers into the experts' places.
-
-    Raises:
-        ValueError: If one is of another architecture or preprocessing.
-    """
-    look = net.preprocess
-    for number, (expert, teacher) in enumerate(zip(both.experts, teachers, strict=True), start=1):
-        own = teacher.net.preprocess
-        try:
-            if (own.size, own.mean, own.std) != (look.size, look.mean, look.std):
-                raise RuntimeError("its images are prepared in another way")
-            expert.load_state_dict(frozen(teacher.net.body).state_dict())
-        except RuntimeError as error:
-            said = str(error).splitlines()[-1].strip()
-            raise ValueError(
-                f"expert {number} is no network as the one that learns, and here experts are: "
-                f"{said}; train all of one --backbone, at one size"
-            ) from error

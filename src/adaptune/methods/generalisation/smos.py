@@ -8,11 +8,10 @@ from typing import Annotated, Any, ClassVar
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from adaptune.engine.method import Method
 from adaptune.networks.network import Network
-from adaptune.networks.stages import layer_groups
+from adaptune.networks.stages import stage_ends
 from adaptune.ops.information import js_divergence
 from adaptune.ops.inner import tapped
 from adaptune.runtime.inputs import in_eval
@@ -120,25 +119,3 @@ def likelihood(features: Tensor, before: Tensor, spread: Tensor, axis: int) -> T
     shape[axis] = -1
     variance = (F.softplus(spread) + FLOOR).view(shape)
     return ((features - before).square() / variance + variance.log()).mean() / 2
-
-
-def stage_ends(body: nn.Module) -> list[tuple[str, int, int]]:
-    """Name the last convolution, batch norm or linear layer of each stage: its width and axis.
-
-    >>> stage_ends(nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(3, 4)))
-    [('1', 3, 1), ('3', 4, -1)]
-    """
-    ends = []
-    for names in layer_groups(body):
-        for name in reversed(names):
-            layer = body.get_submodule(name)
-            if isinstance(layer, nn.Linear):
-                ends.append((name, layer.out_features, -1))
-            elif isinstance(layer, nn.Conv2d):
-                ends.append((name, layer.out_channels, 1))
-            elif isinstance(layer, _BatchNorm):
-                ends.append((name, layer.num_features, 1))
-            else:
-                continue
-            break
-    return ends

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +12,7 @@ from adaptune.engine.method import Method
 from adaptune.networks.heads import Readout
 from adaptune.networks.layers.common_space import CommonSpace
 from adaptune.networks.network import Network
-from adaptune.ops.class_features import class_sums
+from adaptune.ops.discrepancy import class_distance
 from adaptune.runtime.processes import join
 from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Between, Group, Needs, Objective, Rate
@@ -62,7 +62,6 @@ class KTF(Method):
         task: Classification,
         *,
         lr: Rate = 0.1,
-        batchnorm: Literal["eval"] = "eval",
         beta: Annotated[float, Between(0.01, 1.0)] = 0.1,
         mu: Annotated[float, Between(0.01, 10.0)] = 1.0,
         decay: float = 0.05,
@@ -70,13 +69,13 @@ class KTF(Method):
         each: int = 100,
     ) -> None:
         net.operate("common-space", units=units)
-        super().__init__(net, task, batchnorm=batchnorm)
+        super().__init__(net, task, batchnorm="eval")
         if not 0 <= min(beta, mu, decay) <= max(beta, mu, decay) < float("inf") or each < 1:
             raise ValueError(
                 f"beta, mu and decay are numbers from 0 up, each one from 1: got {beta}, {mu}, "
                 f"{decay} and {each}"
             )
-        self.lr, self.batchnorm, self.beta, self.mu = lr, batchnorm, beta, mu
+        self.lr, self.beta, self.mu = lr, beta, mu
         self.decay, self.units, self.each = decay, units, each
         self.space.body.requires_grad_(False)
         for one in self.learnt:
@@ -124,21 +123,3 @@ def class_noise(classes: int, each: int, width: int) -> Tensor:
     """Draw points of length 1 around a mean for each class, (classes * each, width), in order."""
     means = torch.randn(classes, 1, width)
     return F.normalize((means + torch.randn(classes, each, width)).flatten(0, 1), dim=1)
-
-
-def class_distance(source: Tensor, y: Tensor, target: Tensor, shares: Tensor) -> Tensor:
-    """Give the mean squared distance of domains' and classes' means: over K + 1 of them.
-
-    Rows of ``source`` (N, D) have labels ``y`` (N,), those of ``target`` (M, D) count for each
-    class by ``shares`` (M, K).
-
-    >>> x = torch.tensor([[0.0], [2.0]])
-    >>> class_distance(x, torch.tensor([0, 1]), x + 3, torch.eye(2))
-    tensor(9.)
-    """
-    total, count = class_sums(source, y, shares.shape[1])
-    ours = total / count.clamp_min(1).unsqueeze(1)
-    tiny = torch.finfo(shares.dtype).tiny
-    theirs = shares.T @ target / shares.sum(0).clamp_min(tiny).unsqueeze(1)
-    both = (source.mean(0) - target.mean(0)).square().sum()
-    return (both + (ours - theirs).square().sum()) / (shares.shape[1] + 1)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from copy import deepcopy
 from typing import Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from adaptune.networks.heads import Head
 
@@ -60,6 +64,30 @@ class Experts(nn.Module):
             seen = torch.stack([one(x) for one in kept], 1)
         pooled: Tensor = self.aggregator(seen).mean(1)
         return pooled
+
+    @torch.enable_grad()
+    def stepped(self, x: Tensor, without: int | None = None) -> tuple[dict[str, Tensor], Tensor]:
+        """Give the body's weights after a step towards the experts on images, and how far it was.
+
+        Gradients flow through the step, to what the weights were and to the aggregator.
+        """
+        wanted = self.target(x, without)
+        own = {name: one for name, one in self.body.named_parameters() if one.requires_grad}
+        with sdpa_kernel(SDPBackend.MATH):  # the others have no second derivative
+            apart = F.mse_loss(self.body(x), wanted)
+            slopes = torch.autograd.grad(
+                apart, list(own.values()), create_graph=True, allow_unused=True
+            )
+        moved = {
+            name: one if slope is None else one - self.inner * slope
+            for (name, one), slope in zip(own.items(), slopes, strict=True)
+        }
+        return moved, apart
+
+    def features(self, weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
+        """Give the body's features (N, D) of images by other weights."""
+        found: Tensor = functional_call(self.body, dict(weights), (x,))
+        return found
 
 
 def frozen(body: nn.Module) -> nn.Module:
