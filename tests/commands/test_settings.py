@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from adaptune.commands import main
+from adaptune.commands import choices, main
 from adaptune.engine.method import Method
 from adaptune.methods import METHODS
 from adaptune.networks.network import Network
@@ -72,6 +72,7 @@ class Free(Certain):
 def _listed(monkeypatch):
     """List the methods of these tests; the list of names is made anew by every parser."""
     own = {"certain": Certain, "several": Several, "free": Free}
+    assert not own.keys() & set(choices.TRAINING)  # read before, so that no later test finds them
     for name, method in own.items():
         monkeypatch.setitem(METHODS, name, method)
 
