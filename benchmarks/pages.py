@@ -25,6 +25,7 @@ MEASURED = {
     "settings": "",
     "settings-long": "20 epochs of all classes",
     "settings-passes": "",
+    "settings-references": "three pairs, one seed",
     "earth-methods": "maps of the Earth",
     "earth-few": "five labelled tiles of another map of the Earth",
 }
@@ -45,14 +46,9 @@ SETTINGS = {
         "adaptune fit DATA --source NAME=DIR --method {name} --out run",
         "settings",
     ),
-    "teacher": (
+    "teachers": (
         "Labelled images, a finished run, and others that it learns from.",
         "adaptune fit DATA --from RUN --teacher RUN --method {name} --out run",
-        "teachers",
-    ),
-    "teachers": (
-        "Labelled images, more of their domain without labels, and finished runs of any classes.",
-        "adaptune fit DATA --target DIR --teacher RUN RUN --method {name} --out run",
         "teachers",
     ),
     "few-shot": (
@@ -61,7 +57,7 @@ SETTINGS = {
         "segmentation",
     ),
     "semi-supervised": (
-        "A few labelled images of the target, and many of it without labels.",
+        "A few labelled images of a domain, and many of it without labels.",
         "adaptune fit DATA --target DIR --method {name} --out run",
         "settings",
     ),
@@ -151,10 +147,13 @@ def index(entries: Sequence[Entry], gains: Sequence[Gain]) -> str:
 
 def overview(readme: str) -> str:
     """Give the README with its list of methods as they say it, below ``<!-- methods -->``."""
+    entries = catalog()
     rows = [
-        [_link(one, "docs/methods/"), one.setting, one.works_on, one.summary] for one in catalog()
+        [setting, SETTINGS[setting][0], ", ".join(_link(one, "docs/methods/") for one in own)]
+        for setting in dict.fromkeys(one.setting for one in entries)
+        if (own := [one for one in entries if one.setting == setting])
     ]
-    table = markdown(["method", "setting", "works on", "what it does"], rows)
+    table = markdown(["setting", "what there is to learn from", "methods"], rows)
     begin, end = "<!-- methods -->", "<!-- /methods -->"
     before, _, rest = readme.partition(begin)
     return f"{before}{begin}\n{table}\n{end}{rest.partition(end)[2]}"

@@ -96,6 +96,9 @@ MEASUREMENTS = (
     protocol("corruptions", "ten corruptions in five severities", "packages", takes_data=False),
     settings("settings", "every method in its own setting"),
     settings("settings-passes", "how two domains of a step go through batch norms, and how fast"),
+    settings(
+        "settings-references", "references, several losses, gradients of the head: three pairs"
+    ),
     settings("settings-long", "methods as users train: 20 epochs, all classes, 64 pixels"),
     settings(
         "earth-methods",

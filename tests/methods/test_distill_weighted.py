@@ -8,7 +8,7 @@ import pytest
 import torch
 from toy import CLASSES, TwoDomains, body, network, trained
 
-from adaptune.methods.teachers.distill_weighted import DistillWeighted, shares
+from adaptune.methods.semi_supervised.distill_weighted import DistillWeighted, shares
 from adaptune.networks.network import Network
 from adaptune.networks.reference import Reference
 from adaptune.ops.similarity import parc

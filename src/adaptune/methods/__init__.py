@@ -10,6 +10,7 @@ from adaptune.methods.generalisation.ibn import IBN as IBN
 from adaptune.methods.generalisation.meta_dmoe import MetaDMoE as MetaDMoE
 from adaptune.methods.generalisation.smos import SMOS as SMOS
 from adaptune.methods.generalisation.udim import UDIM as UDIM
+from adaptune.methods.semi_supervised.distill_weighted import DistillWeighted as DistillWeighted
 from adaptune.methods.semi_supervised.ktf import KTF as KTF
 from adaptune.methods.source_free.adabn import AdaBN as AdaBN
 from adaptune.methods.source_free.glc import GLC as GLC
@@ -28,7 +29,6 @@ from adaptune.methods.supervised.lp_ft import LinearProbeFineTune as LinearProbe
 from adaptune.methods.supervised.sam import SAM as SAM
 from adaptune.methods.supervised.soma import SoMA as SoMA
 from adaptune.methods.supervised.tram import TRAM as TRAM
-from adaptune.methods.teachers.distill_weighted import DistillWeighted as DistillWeighted
 from adaptune.methods.teachers.kl_dp import KLDP as KLDP
 from adaptune.methods.test_time.alpha_bn import AlphaBN as AlphaBN
 from adaptune.methods.test_time.tent import Tent as Tent

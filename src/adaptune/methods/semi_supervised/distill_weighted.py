@@ -42,7 +42,7 @@ class DistillWeighted(Method):
     """
 
     needs: ClassVar[Needs] = Needs(unlabeled=True)
-    setting: ClassVar[str] = "teachers"
+    setting: ClassVar[str] = "semi-supervised"
     weights: Tensor
 
     def __init__(
