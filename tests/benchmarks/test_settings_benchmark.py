@@ -68,6 +68,9 @@ WHOLE, EARTH, FEW = (
     tomllib.loads((ROOT / "protocols" / f"{name}.toml").read_text())
     for name in ("settings", "earth-methods", "earth-few")
 )
+REFERENCES = tomllib.loads((ROOT / "protocols" / "settings-references.toml").read_text())
+NOT_MEASURED = {"ktf", "meta-dmoe"}
+"""Methods that stand in no protocol yet; their pages say that nothing was measured."""
 
 
 @pytest.fixture(scope="module")
@@ -185,13 +188,14 @@ def test_gains_are_means_over_the_pairs_that_both_have():
     assert (told["base"], told["options"]) == ("ft", {"lr": 0.1})
 
 
-def test_every_method_of_a_new_setting_is_in_a_protocol_of_at_least_six_pairs():
+def test_every_method_of_a_new_setting_is_in_a_protocol():
     measured: set[str] = set()
-    for one in (WHOLE, EARTH, FEW):
+    for one in (WHOLE, EARTH, FEW, REFERENCES):
         parts = [*one["parts"].values(), *one.get("streams", {}).values()]
         measured |= {own["method"] for part in parts for own in part["variants"].values()}
-        assert len({tuple(two) for two in one["pairs"]}) >= 6
-    assert {name for name, one in METHODS.items() if one.setting != "supervised"} <= measured
+        assert len({tuple(two) for two in one["pairs"]}) >= (3 if one is REFERENCES else 6)
+    asked = {name for name, one in METHODS.items() if one.setting != "supervised"}
+    assert asked - measured == NOT_MEASURED
 
 
 def test_a_pair_of_maps_shares_no_tile_and_is_tested_on_all_that_is_adapted_to(tmp_path):

@@ -108,7 +108,10 @@ def test_the_papers_search_is_two_grids_and_its_config_the_published_method(word
     [
         (["--budget=0"], "--budget must be at least 1"),
         (["--jobs=0"], "--jobs must be at least 1"),
-        (["--over", "rate"], "daft cannot search 'rate': there are weight_decay, lr, k"),
+        (
+            ["--over", "rate"],
+            "daft cannot search 'rate': there are weight_decay, layer_decay, lr, k",
+        ),
         (["--method=lp"], "lp has no hyper-parameter with a range to search: its options are cs"),
         (["--method=ft", "--paper"], "--paper is DAFT's search, and --method is ft"),
         (["--ood=sketch"], "expected NAME=DIR"),

@@ -128,7 +128,7 @@ def test_the_terms_are_those_of_their_formulas_in_float64():
 
 
 def test_the_head_is_the_mean_of_the_targets_prototypes_and_has_classes_that_are_shown():
-    method, data = GPRN(source_trained(), TASK, regions="grid", shots=8), AFewLabelled(8)
+    method, data = GPRN(source_trained(), TASK, regions="grid", support=8), AFewLabelled(8)
     data.y[data.domain == 1] = data.y[data.domain == 1].where(data.y[data.domain == 1] != 2, 255)
     assert method.prepare(data)["support"] == 8
     few = (data.domain == 1).nonzero().flatten()[:8]

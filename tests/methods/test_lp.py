@@ -11,7 +11,7 @@ from adaptune.data import from_datasets
 from adaptune.engine.evaluate import sample_outputs
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
-from adaptune.methods import lp
+from adaptune.methods.supervised import lp
 from adaptune.methods.supervised.lp import LinearProbe
 from adaptune.methods.supervised.lp_ft import LinearProbeFineTune
 from adaptune.tasks.classification import Classification

@@ -12,7 +12,7 @@ from toy import CLASSES, TwoDomains, classifies, network
 from adaptune.batchnorm.layers import batchnorms
 from adaptune.engine.descent import Descent
 from adaptune.engine.loop import fit
-from adaptune.engine.method import Method, teachers_of
+from adaptune.engine.method import Method
 from adaptune.engine.method import hyperparameters as defaults
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
@@ -22,7 +22,7 @@ from adaptune.types import Batch, Needs
 BOTH = {
     name: one
     for name, one in METHODS.items()
-    if one.needs == Needs(unlabeled=True) and teachers_of(one) == "none"
+    if one.needs == Needs(unlabeled=True) and "passes" in defaults(one)
 }
 NAMES = [name for name, method in BOTH.items() if classifies(method)]
 WAYS = ["joint", "separate", "apart"]

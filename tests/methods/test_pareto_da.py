@@ -14,7 +14,7 @@ from toy import CLASSES, TwoDomains, network
 from adaptune.engine.descent import Descent, trainable
 from adaptune.engine.plan import Plan
 from adaptune.engine.rules import flat_gradients
-from adaptune.methods import pareto_da
+from adaptune.methods.unsupervised import pareto_da
 from adaptune.methods.unsupervised.pareto_da import ParetoDA
 from adaptune.ops.adversary import ramp
 from adaptune.ops.information import information

@@ -37,7 +37,7 @@ def test_what_learns_is_the_product_of_the_smallest_components_in_float64(layer)
     minor = sum(sizes[-i] * torch.outer(left[:, -i], right[-i]) for i in (1, 2, 3))
     torch.testing.assert_close(b @ a, minor, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(flat(plain[0].get_base_layer()), whole - minor)
-    assert float(b.norm()) == pytest.approx(float(a.norm())), "each has the root of the values"
+    assert b.norm().item() == pytest.approx(a.norm().item()), "each has the root of the values"
     assert torch.linalg.matrix_rank(flat(plain[0].get_base_layer())) == min(whole.shape) - 3
     free = {name for name, one in plain.named_parameters() if one.requires_grad}
     names = {"0.lora_A.default.weight", "0.lora_B.default.weight", "0.base_layer.bias"}

@@ -93,7 +93,7 @@ def test_the_way_of_an_image_is_the_gradient_of_loss_and_steepness_in_float64():
     def steep(x):
         loss = F.cross_entropy(method(x), y)
         slopes = torch.autograd.grad(loss, list(method.net.parameters()))
-        return float(loss + 0.3 * torch.cat([one.flatten() for one in slopes]).norm())
+        return (loss + 0.3 * torch.cat([one.flatten() for one in slopes]).norm()).item()
 
     way, tiny = method.moved(x, y) - x, 1e-5
     probe = torch.randn_like(x)

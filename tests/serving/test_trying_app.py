@@ -14,7 +14,7 @@ from PIL import Image
 from scenes import NAMES, draw_scenes
 from starlette.testclient import TestClient
 
-from adaptune.commands.options import fabric_on
+from adaptune.commands.devices import fabric_on
 from adaptune.networks.network import Network
 from adaptune.ops.windows import WHOLE
 from adaptune.runs.masks import MaskMaker

@@ -153,12 +153,13 @@ def domains_of(
 ) -> DomainData:
     """Split what was found and keep it to its labels; else as `open_domains`."""
     shares, loading = shares or Shares(), loading or Loading()
+    if shares.shots is not None:
+        _refuse_shots(labels)
     meaning = _meaning(labels, found.own, classes, table, open_set=open_set)
     kept, notes = _kept(meaning, [split_by_subject(one, shares) for one in found.trained])
     hidden = _unseen(shares, kept)
     tests, said = _tested(meaning, found, hidden)
     if shares.shots is not None:
-        _refuse_shots(labels)
         kept = [few_shots(one, shares.shots, shares.shots_seed) for one in kept]
         notes += [one.notes[-1] for one in kept]
     several = len(kept) > 1

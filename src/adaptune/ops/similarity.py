@@ -18,7 +18,7 @@ def parc(features: Tensor, y: Tensor) -> float:
     Selection for Accessible Transfer Learning (Bolya et al., 2021), without its reduction by
     principal components.
 
-    >>> y = torch.tensor([0, 0, 1, 1, 2])
+    >>> y = torch.tensor([0, 0, 1, 1, 2, 2])
     >>> round(parc(F.one_hot(y).double(), y), 6)
     1.0
     """

@@ -46,7 +46,7 @@ class GPRN(Method):
         lr: The rate of everything.
         batchnorm: What batch norms do: train, eval or converted (DAFT's conversion, then train).
         regions: What finds regions: slic (superpixels), grid, or sam:FOLDER.
-        shots: How many labelled images of the target, its first, are the support.
+        support: How many labelled images of the target, its first, are the support.
     """
 
     needs: ClassVar[Needs] = Needs(domains=2)
@@ -63,11 +63,11 @@ class GPRN(Method):
         lr: Rate = 0.003,
         batchnorm: BatchNormPolicy = "eval",
         regions: str = "slic",
-        shots: int = 5,
+        support: int = 5,
     ) -> None:
         net.operate("region-prompts", regions=regions)
         super().__init__(net, task, batchnorm=batchnorm)
-        self.lr, self.batchnorm, self.regions, self.shots = lr, batchnorm, regions, shots
+        self.lr, self.batchnorm, self.regions, self.support = lr, batchnorm, regions, support
 
     def prepare(self, data: Domains) -> dict[str, Any]:
         """Keep the first images of the target; convert batch norms if the policy says so."""
@@ -80,7 +80,7 @@ class GPRN(Method):
         ]
         own = [torch.cat(part) for part in zip(*parts, strict=True)] or [torch.empty(0)] * 3
         index, images, masks = map(gather, own)
-        first = index.argsort()[: self.shots]
+        first = index.argsort()[: self.support]
         self.register_buffer("images", images[first])
         self.register_buffer("masks", masks[first])
         self.look()

@@ -75,8 +75,8 @@ class MetaDMoE(Method):
             )
         if teachers and len(teachers) != task.domains:
             raise ValueError(
-                f"experts are one a domain, in the domains' order: got {len(teachers)} --teacher "
-                f"for {task.domains} domains"
+                f"experts are one a domain: give as many --teacher as domains, in their order, "
+                f"{task.domains} and not {len(teachers)}"
             )
         if begins:
             net.operate("experts", count=len(teachers), heads=heads)
