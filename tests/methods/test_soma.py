@@ -76,7 +76,7 @@ def test_the_decay_is_half_the_squared_norm_of_what_learns_along_a_cosine():
     object.__setattr__(batch.labeled, "x", batch.labeled.x.double())
     object.__setattr__(batch, "progress", 0.3)
     squares = sum(
-        float(one.square().sum())
+        one.square().sum().item()
         for name, one in method.named_parameters()
         if "lora_" in name or name.endswith("head.weight")
     )
