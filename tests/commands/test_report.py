@@ -32,6 +32,11 @@ class Page(HTMLParser):
         self.text += data
 
 
+def without_figures(page: str) -> str:
+    """Leave out what is drawn: the run may have been made where figures are words alone."""
+    return re.sub(r"<svg.*?</svg>", "", page, flags=re.DOTALL)
+
+
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory, photos, sketches, tiny):
     folder = tmp_path_factory.mktemp("compared") / "all"
@@ -54,7 +59,8 @@ def test_the_page_is_written_again_from_what_the_folder_holds(folder, told):
     assert out.strip() == str(folder / "report.html")
     shown = Page((folder / "report.html").read_text())
     assert shown.text.replace(str(folder), "").split() != []
-    assert shown.tags == Page(before).tags
+    written = (folder / "report.html").read_text()
+    assert Page(without_figures(written)).tags == Page(without_figures(before)).tags
 
 
 def test_json_names_the_page(folder, told):
