@@ -69,7 +69,7 @@ def test_variances_begin_where_they_are_told():
     method = SMOS(network(), TASK, variance=0.1)
     for one in method.spread:
         assert torch.allclose(F.softplus(one) + 1e-5, torch.tensor(0.1), atol=1e-6)
-    assert [group.rate for group in method.groups()] == pytest.approx([0.03, 0.3])
+    assert [group.rate for group in method.groups()] == pytest.approx([0.003, 0.03])
 
 
 def test_at_the_precursor_features_count_nothing_and_variances_alone_are_asked_for():
@@ -123,7 +123,7 @@ def test_without_weight_it_is_fine_tuning_and_with_it_it_stays_nearer():
 
 
 def test_it_learns_and_refuses_what_cannot_be():
-    method, data = SMOS(trained(), TASK), TwoDomains()
+    method, data = SMOS(trained(), TASK, lr=0.03), TwoDomains()
     method.net.head.load_state_dict(method.net.fresh_head().state_dict())
     for _ in fit(method, data, Plan(epochs=6)):
         pass

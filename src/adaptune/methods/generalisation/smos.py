@@ -37,14 +37,14 @@ class SMOS(Method):
     images makes that the precursor. The released code measures the divergence on raw features,
     where it is not 0 of equal ones and not a number of negative ones: here it is that of softmaxes,
     as the paper means. It looks at the outputs of a ResNet's stages; here they are those of
-    the last convolution, batch norm or linear layer of a stage in any network. Its rate is Adam's.
+    the last convolution, batch norm or linear layer of a stage in any network.
 
     Batch norms normalise by running statistics, which stay, in the network and in the precursor, as
     in the released code. By another policy the network's normalise by the batch, the precursor's
     never; conversion comes before the copy.
 
     Args:
-        lr: The rate of the network.
+        lr: The rate of the network; ours, ten times it is too much for frozen batch norms.
         batchnorm: What batch norms do: train, eval or converted (DAFT's conversion, then train).
         weight: How much the precursor counts.
         new: How many times as fast the variances learn.
@@ -59,7 +59,7 @@ class SMOS(Method):
         net: Network,
         task: Labelling,
         *,
-        lr: Rate = 0.03,
+        lr: Rate = 0.003,
         batchnorm: BatchNormPolicy = "eval",
         weight: Annotated[float, Between(0.01, 1.0)] = 0.15,
         new: float = 10.0,
