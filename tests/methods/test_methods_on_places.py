@@ -22,7 +22,7 @@ from adaptune.tasks.task import Task
 PLAN = Plan(epochs=3, seed=5, layout="contiguous")
 DENSE = [name for name, method in METHODS.items() if issubclass(Places, task_kind(method))]
 
-BRIEF = {"gradual-unfreezing": {"lr": 0.1, "share": 0.25}}
+BRIEF = {"gradual-unfreezing": {"lr": 0.1, "share": 0.25}, "smos": {"lr": 0.03}}
 """Options of what would do little in three epochs."""
 
 
