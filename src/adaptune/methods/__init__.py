@@ -30,6 +30,7 @@ from adaptune.methods.supervised.sam import SAM as SAM
 from adaptune.methods.supervised.soma import SoMA as SoMA
 from adaptune.methods.supervised.tram import TRAM as TRAM
 from adaptune.methods.teachers.kl_dp import KLDP as KLDP
+from adaptune.methods.teachers.plug_and_play import PlugAndPlay as PlugAndPlay
 from adaptune.methods.test_time.alpha_bn import AlphaBN as AlphaBN
 from adaptune.methods.test_time.tent import Tent as Tent
 from adaptune.methods.unsupervised.adaptsegnet import AdaptSegNet as AdaptSegNet
@@ -78,6 +79,7 @@ METHODS: dict[str, type[Method]] = {
     "glc": GLC,
     "lftl": LFTL,
     "kl-dp": KLDP,
+    "plug-and-play": PlugAndPlay,
     "distill-weighted": DistillWeighted,
     "alpha-bn": AlphaBN,
     "tent": Tent,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from adaptune.networks.heads import Head
+from adaptune.networks.layers.branches import two_branches
 from adaptune.networks.layers.common_space import common_space
 from adaptune.networks.layers.domain_attention import domain_attention
 from adaptune.networks.layers.domain_heads import domain_heads
@@ -34,6 +35,7 @@ SURGERIES: dict[str, Surgery] = {
     "ibn": ibn,
     "neighbourhood-attention": neighbourhood_attention,
     "region-prompts": region_prompts,
+    "two-branches": two_branches,
 }
 """Every surgery that a saved network may ask for; its name is part of the files."""
 
