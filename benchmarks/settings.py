@@ -5,7 +5,8 @@ go to ``benchmarks/results`` under its name. Its ``source`` is a module of ``ben
 that lists domains and pairs them, by default emoji vendors. One that names no ``classes`` has those
 that all domains share, and a variant may have fewer ``seeds``. A part that has a ``start`` goes on
 from a run of another part, without the source unless it is ``labelled``; its ``teachers`` are such
-runs. A part may have ``few`` labelled images of the target to learn from, which the seed draws.
+runs. A part may have ``few`` labelled images of the target to learn from, which the seed draws, or
+``only`` one of the sources, by its number.
 Finished runs below ``--work`` are not run again, so an interrupted benchmark goes on.
 """
 
@@ -117,7 +118,7 @@ class Bench:
         values = method_options(method, [f"{key}={value}" for key, value in said.items()])
         of = {"method": method, **values, "domains": list(domains), "classes": list(data.classes)}
         known = setting.settings() | plan.settings() | {"batch_size": data.loading.batch_size}
-        known |= {"few": part["few"]} if "few" in part else {}
+        known |= {key: part[key] for key in ("few", "only") if key in part}
         folder = self.folder(name, place, variant, seed)
         config = yaml_text(of | known)
         return Cell(folder, variant, place, method, values, data, setting, plan, config)
@@ -127,12 +128,13 @@ class Bench:
         said, protocol = self.protocol["streams"][name], self.protocol
         before, _, its = said["start"].partition("/")
         known = set()
-        for (source, target), seed in itertools.product(protocol["pairs"], protocol["seeds"]):
-            place = f"{source} to {target}"
+        pairs = self.part(before).get("pairs", protocol["pairs"])
+        for (*sources, target), seed in itertools.product(pairs, protocol["seeds"]):
+            place = f"{' and '.join(sources)} to {target}"
             run = self.folder(before, place, its, seed)
-            data = self.data(self.part(before), [source], target)
+            data = self.data(self.part(before), sources, target)
             corrupts = tuple(said.get("families", ()))
-            stream = source if corrupts else place
+            stream = sources[0] if corrupts else place
             if (stream, seed) in known:
                 continue
             known.add((stream, seed))
@@ -163,6 +165,7 @@ class Bench:
         """Open what a part may see of a pair; the seed draws a few labelled images."""
         classes = self.protocol.get("classes") or shared_classes(list(self.vendors.values()))
         known = classes[: self.protocol["known"]] if part.get("open") else classes
+        sources = [sources[part["only"]]] if "only" in part else sources
         return self.pair(
             self.vendors,
             sources,

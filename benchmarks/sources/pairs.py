@@ -32,6 +32,8 @@ def pair(
     adapts: bool,
     others: Sequence[str] = (),
     begun: bool = False,
+    few: int = 0,
+    seed: int = 0,
     loading: Loading,
 ) -> DomainData:
     """Give labelled sources and a target that is tested, all of it.
@@ -46,16 +48,21 @@ def pair(
         adapts: Whether the target's images are there to be adapted to, without labels.
         others: Classes of the target beside those, of which its tests have images too.
         begun: Whether a finished network is started from; of the sources only the test is left.
+        few: How many emoji of each class of the target are labelled, in place of all sources; none
+            of them is tested.
+        seed: What draws these.
         loading: How batches are made.
     """
     first, *more = (known[name] for name in sources)
+    if few:
+        first, more = replace(known[target], name=f"{target} (few)"), []
     half = split_by_subject(known[target], SHARES).of("test")
     there = tuple(replace(e, split=None) for e in half if e.label in (*classes, *others))
     goal = Listing(target, there, tuple(dict.fromkeys(e.label for e in there)))
     found = Found(first, tuple(more))
     data = domains_of(
         replace(found, target=goal) if adapts else replace(found, others=(goal,)),
-        shares=SHARES,
+        shares=replace(SHARES, shots=few or None, shots_seed=seed),
         loading=loading,
         classes=classes,
         oracle=adapts and not others,
