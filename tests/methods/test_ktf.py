@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +11,7 @@ from lightning_fabric import Fabric
 from torch import nn
 from toy import CLASSES, TwoDomains, network
 
+from adaptune.commands import main
 from adaptune.engine.descent import Descent
 from adaptune.engine.plan import Plan
 from adaptune.methods.semi_supervised.ktf import KTF, class_noise
@@ -130,3 +133,15 @@ def test_what_cannot_be_is_refused():
         KTF(network(), TASK, mu=-1.0)
     with pytest.raises(ValueError, match="a common space has 1 to"):
         KTF(network(), TASK, units=0)
+
+
+def test_a_run_whose_features_are_of_another_space_tells_of_no_distortion(
+    photos, sketches, tiny, tmp_path
+):
+    out = tmp_path / "all"
+    words = ["compare", str(photos), *tiny, "--methods=ktf", "--seeds=1", "--epochs=1"]
+    words += ["--target", str(sketches), "--set", "ktf.each=2", "--out", str(out)]
+    assert main(words) == 0
+    told = json.loads((out / "runs" / "ktf-0" / "results.json").read_text())
+    assert not told.get("distortions")
+    assert "ktf" in (out / "report.html").read_text()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from copy import deepcopy
 from dataclasses import replace
@@ -11,6 +12,7 @@ import torch
 from torch.utils.data import TensorDataset
 from toy import CLASSES, domains, images, network, tinted, trained
 
+from adaptune.commands import main
 from adaptune.data import Loading, from_datasets
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
@@ -124,3 +126,16 @@ def test_augmix_changes_each_image_by_its_own_draw():
     torch.manual_seed(0)
     assert torch.equal(first, augmix(x, [0.5] * 3, [0.5] * 3, 5))
     assert not torch.equal(first[0], first[1])
+
+
+def test_a_run_is_judged_evaluated_and_exported_by_what_it_left(
+    finished, photos, sketches, tiny, tmp_path, capsys
+):
+    words = ["fit", str(photos), *tiny, "--method=plug-and-play", "--from", str(finished)]
+    words += ["--teacher", str(finished), f"--ood=sketch={sketches}", "--epochs=1"]
+    out = tmp_path / "out"
+    assert main([*words, f"--out={out}"]) == 0
+    moved = json.loads((out / "results.json").read_text())["distortions"]
+    assert moved["sketch"]["cosine"] == pytest.approx(1)  # the clean branch's features
+    assert main(["evaluate", str(out), "--data", f"sketch={sketches}"]) == 0
+    assert main(["export", str(out), f"--out={tmp_path / 'file'}", "--format=torchscript"]) == 0

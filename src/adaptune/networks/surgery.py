@@ -40,6 +40,10 @@ SURGERIES: dict[str, Surgery] = {
 """Every surgery that a saved network may ask for; its name is part of the files."""
 
 
+ANOTHER_SPACE = {"common-space"}
+"""Surgeries after which features are of another space; those that others add stand behind."""
+
+
 def operate(body: nn.Module, head: Head, name: str, **arguments: object) -> tuple[nn.Module, Head]:
     """Apply a surgery by name.
 

@@ -139,7 +139,8 @@ def write_comparison_report(folder: Path) -> Path:
     summary = [MethodSummary.from_dict(line) for line in results["summary"]]
     first = {line.method: next(r for r in every if r.method == line.method) for line in summary}
     tested = next(iter(every[0].scores), "")
-    moved = {name: run.distortions[tested] for name, run in first.items() if tested}
+    known = {name: run.distortions.get(tested) for name, run in first.items()}
+    moved = {name: one for name, one in known.items() if one is not None}
     best = best_method(summary, measure)
     versus = [Versus.from_dict(one) for one in results.get("versus", [])]
     return _write(

@@ -13,12 +13,14 @@ from adaptune.data.domains import DomainData
 from adaptune.engine.evaluate import Evaluation, evaluate
 from adaptune.metrics.tally import Mistake
 from adaptune.networks.network import Network
+from adaptune.networks.surgery import ANOTHER_SPACE
 from adaptune.ops.distortion import Distortion, feature_distortion
 from adaptune.results.answers import Answers
 from adaptune.results.row import HOME
 from adaptune.results.run import Unasked, WrongAnswer
 from adaptune.results.score import Scores
 from adaptune.runs.setup import Session, Setup
+from adaptune.selection.evidence import NO_FEATURES
 from adaptune.selection.scoring import LabelFreeScorer, answers_of
 from adaptune.tasks.task import Labelling, Task
 from adaptune.types import Labeled
@@ -48,9 +50,11 @@ def tested_sets(net: Network, training: Session, baseline: Baseline) -> Tested:
     for test, rows in data.tests().items():
         found = evaluate(net, rows, task, fabric=training.fabric)
         tested.scores[test] = found.scores
-        before = baseline[test].sample.features
-        after = found.sample.features[:, : before.shape[1]]  # a method's own stand behind them
-        tested.moved[test] = feature_distortion(before, after)
+        before, after = baseline[test].sample.features, found.sample.features
+        if not ANOTHER_SPACE & {one["name"] for one in net.surgery}:
+            # A method's own features stand behind the network's.
+            tested.moved[test] = feature_distortion(before, after[:, : before.shape[1]])
+        before = before if test in tested.moved and after.shape == before.shape else NO_FEATURES
         if judge is not None and test != HOME:
             tested.label_free[test] = judge(found.sample, before)
             tested.answers.tests[test] = answers_of(found.sample)
