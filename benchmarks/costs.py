@@ -138,6 +138,20 @@ def manifests(results: Results) -> str:
     return markdown(["rows", "MB of the file", "seconds", "MB held", "MB at the peak"], rows)
 
 
+def of_methods(results: Results) -> str:
+    """What a step of each method costs over one of fine-tuning, the cheapest first."""
+    rows = [
+        [
+            f"`{one['method']}`",
+            one["setting"],
+            one["on"],
+            f"{one['ratio']:.2f} ({one['low']:.2f} to {one['high']:.2f})",
+        ]
+        for one in sorted(results["rows"], key=lambda one: one["ratio"])
+    ]
+    return markdown(["method", "setting", "on", "steps of `ft`: median (range)"], rows)
+
+
 def ratios(results: Results) -> str:
     """Seconds of ours over those of the bare work, pair by pair."""
     rows = [

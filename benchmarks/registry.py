@@ -131,6 +131,7 @@ MEASUREMENTS = (
     ),
     Measurement("survive", "runs that are killed and resumed", PACKAGES, "survive"),
     Measurement("speed", "ours over the bare work, in pairs", PACKAGES, "speed"),
+    Measurement("method-costs", "a step of each method over one of `ft`", "made", "method_costs"),
     Measurement("probe-speed", "the linear probe beside scikit-learn", PACKAGES, "probe_speed"),
     Measurement("exports", "exported networks beside themselves", "made", "exports"),
     Measurement("manifests", "Parquet manifests of a million rows", "made", "manifests"),

@@ -48,6 +48,7 @@ KINDS: dict[str, Callable[[Results], str]] = {
         costs.growth,
         costs.manifests,
         costs.ratios,
+        costs.of_methods,
         costs.sampled,
         costs.steps,
     )
