@@ -184,3 +184,19 @@ def test_what_cannot_be_is_explained_before_anything_runs(words, tmp_path, told,
     assert not out
     assert said in error
     assert not (tmp_path / "all").exists()
+
+
+def test_teachers_are_those_of_methods_that_learn_from_them(words, finished, tmp_path, capsys):
+    out = tmp_path / "all"
+    own = ["--from", str(finished), "--teacher", str(finished), "--seeds=1"]
+    assert main([*words, *own, "--methods=ft,kl-dp", "--out", str(out)]) == 0
+    said = {
+        name: yaml.safe_load((out / f"runs/{name}-0/config.yaml").read_text())
+        for name in ("ft", "kl-dp")
+    }
+    assert said["kl-dp"]["teacher"] == [str(finished)]
+    assert "teacher" not in said["ft"]
+    assert {row["method"] for row in results(out)["rows"]} == {"ft", "kl-dp"}
+    capsys.readouterr()
+    assert main([*words, *own, "--methods=ft", "--out", str(tmp_path / "other")]) == 1
+    assert "none of ft does: leave it out" in capsys.readouterr().err

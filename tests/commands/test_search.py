@@ -115,6 +115,8 @@ def test_the_papers_search_is_two_grids_and_its_config_the_published_method(word
         (["--method=lp"], "lp has no hyper-parameter with a range to search: its options are cs"),
         (["--method=ft", "--paper"], "--paper is DAFT's search, and --method is ft"),
         (["--ood=sketch"], "expected NAME=DIR"),
+        (["--method=kl-dp"], "KLDP learns from another network and got none: pass --teacher RUN"),
+        (["--method=ft", "--teacher=run"], "FineTune learns from no other network: leave out"),
         (["--method=shot"], "shot goes on from a finished run: adaptune compare DATA --from RUN"),
     ],
 )
@@ -133,6 +135,18 @@ def test_methods_that_a_search_cannot_train_are_not_among_its_choices(told):
     for name, method in METHODS.items():
         trains = method.needs.labeled and method.setting != "test-time"
         assert (name in listed.split(",")) == trains
+
+
+def test_methods_that_learn_from_teachers_are_searched_with_them_and_said_to_need_them(
+    words, finished, tmp_path, told
+):
+    assert "kl-dp, " in told("search", "--help")[1].partition("what to tune; ")[2]
+    out = tmp_path / "all"
+    own = ["--method=kl-dp", "--teacher", finished, "--budget=1", "--out", out]
+    code, _, error = told(*words, *own)
+    assert code == 0, error
+    said = yaml.safe_load((out / "config.yaml").read_text())
+    assert said["teacher"] == [str(finished)]
 
 
 def test_another_search_in_the_same_folder_asks_for_a_name(words, searched, told):

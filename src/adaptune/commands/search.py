@@ -26,13 +26,14 @@ from adaptune.commands.options import (
     setting_of,
     training_parser,
 )
-from adaptune.engine.method import hyperparameters
+from adaptune.engine.method import hyperparameters, teachers_of
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.report.page import write_search_report
 from adaptune.report.terminal import Terminal
 from adaptune.results.score import Measure
 from adaptune.results.trial import Trial, best_of
+from adaptune.runs.teachers import refuse_teachers
 from adaptune.runtime.files import to_json, write_text
 from adaptune.runtime.machine import describe_machine
 from adaptune.studies.cluster import count_workers
@@ -44,6 +45,9 @@ BODY_RATES = (1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6)
 HEAD_RATES = (10.0, 3.0, 1.0, 0.3, 0.1)
 FIRST_HEAD_RATE = 1.0
 """The head's rate while the paper's first step looks for the body's."""
+
+TAUGHT = [name for name in SEARCHED if teachers_of(METHODS[name]) != "none"]
+"""Methods that a search trains only if it is given their teachers."""
 
 OWN = ("out", "budget", "over", "storage", "study", "jobs", "executor", "paper")
 """Options that a single run has no use for."""
@@ -76,7 +80,7 @@ def run(words: Sequence[str]) -> None:
         choices=sorted(METHODS),  # what cannot be trained is refused where it is said why
         metavar=as_choices(SEARCHED),
         default="daft",
-        help="what to tune",
+        help=f"what to tune; {', '.join(TAUGHT)} learn from other networks too: give --teacher",
     )
     parser.add_argument(
         "--budget", type=int, default=12, between=(1, MOST_TRIALS), help="how many trials"
@@ -116,6 +120,7 @@ def run(words: Sequence[str]) -> None:
             f"compare DATA --from RUN --target DIR --methods {name} --tune {given.budget} tunes it"
         )
     required(parser, given, "data", "out")
+    refuse_teachers(METHODS[given.method], given.teacher)
     given = found_by_workers(given) if given.executor else given
     folder = make_folder(given.out)
     with Terminal() as terminal:
