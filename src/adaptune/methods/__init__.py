@@ -8,6 +8,7 @@ from adaptune.methods.few_shot.samda import SAMDA as SAMDA
 from adaptune.methods.generalisation.drm import DRM as DRM
 from adaptune.methods.generalisation.ibn import IBN as IBN
 from adaptune.methods.generalisation.meta_dmoe import MetaDMoE as MetaDMoE
+from adaptune.methods.generalisation.mixstyle import MixStyle as MixStyle
 from adaptune.methods.generalisation.smos import SMOS as SMOS
 from adaptune.methods.generalisation.udim import UDIM as UDIM
 from adaptune.methods.semi_supervised.distill_weighted import DistillWeighted as DistillWeighted
@@ -58,6 +59,7 @@ METHODS: dict[str, type[Method]] = {
     "udim": UDIM,
     "smos": SMOS,
     "meta-dmoe": MetaDMoE,
+    "mixstyle": MixStyle,
     "dann": DANN,
     "gdcan": GDCAN,
     "mcd": MCD,

@@ -63,6 +63,26 @@ def stage_ends(body: nn.Module) -> list[tuple[str, int, int]]:
     return ends
 
 
+def stage_maps(body: nn.Module) -> list[tuple[str, int]]:
+    """Name the block whose output is that of each stage, with its width.
+
+    It is the block that holds the stage's end (`stage_ends`), whole, so that of a residual block it
+    is the sum. Where some stages end in blocks, those that end in a bare layer are left out: a
+    stem, a last convolution.
+
+    >>> stage_maps(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 5, 1, 2)))
+    [('1', 4), ('2', 5)]
+    """
+    most = sum(one.numel() for one in body.parameters()) / 2
+    found = []
+    for name, width, _ in stage_ends(body):
+        parts = name.split(".")
+        paths = (".".join(parts[: depth + 1]) for depth in range(len(parts)))
+        found.append((next(p for p in paths if not _opens(body.get_submodule(p), most)), width))
+    blocks = [one for one in found if any(True for _ in body.get_submodule(one[0]).children())]
+    return blocks or found
+
+
 def group_parameters(body: nn.Module, groups: Sequence[Sequence[str]]) -> list[nn.ParameterList]:
     """Give the parameters of groups of layers; one that layers share is in the first group alone.
 
@@ -97,8 +117,7 @@ def strides(module: nn.Module) -> bool:
 def _blocks(name: str, module: nn.Module, most: float) -> Iterator[Block]:
     """Find the blocks of a module; what an opened one has itself goes with the first in it."""
     children = list(module.named_children())
-    large = sum(one.numel() for one in module.parameters()) > most
-    if not (children and (large or isinstance(module, CONTAINERS))):
+    if not _opens(module, most):
         yield list(module.named_modules(prefix=name))
         return
     own = [(name, module)]
@@ -106,6 +125,12 @@ def _blocks(name: str, module: nn.Module, most: float) -> Iterator[Block]:
         for block in _blocks(f"{name}.{key}".lstrip("."), child, most):
             yield own + block
             own = []
+
+
+def _opens(module: nn.Module, most: float) -> bool:
+    """Tell whether a module is no block but holds some."""
+    large = sum(one.numel() for one in module.parameters()) > most
+    return any(True for _ in module.children()) and (large or isinstance(module, CONTAINERS))
 
 
 def _runs(blocks: Sequence[Block], begins: Callable[[Block], bool]) -> list[list[str]]:

@@ -1,0 +1,68 @@
+"""The style of maps: mean and deviation of each channel, taken away, mixed and put on."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+Style = tuple[Tensor, Tensor]
+"""Means and deviations of channels over the places of each row, shaped to stand beside the maps."""
+
+FLOOR = 1e-5
+"""What is added to a variance."""
+
+
+def channel_axis(maps: Tensor, width: int) -> int:
+    """Say on which axis maps have their ``width`` channels: 1, or -1 as in tokens (N, T, C).
+
+    Raises:
+        ValueError: If they have no places.
+
+    >>> import torch
+    >>> channel_axis(torch.zeros(2, 8, 4, 4), 8), channel_axis(torch.zeros(2, 16, 8), 8)
+    (1, -1)
+    """
+    if maps.dim() < 3:
+        raise ValueError(
+            f"style needs maps, whose channels have places: got features of {tuple(maps.shape)}; "
+            "take a network that convolves images or reads them as tokens"
+        )
+    return 1 if maps.dim() > 3 and maps.shape[1] == width else -1
+
+
+def style(maps: Tensor, axis: int = 1) -> Style:
+    """Measure each row's channels, on ``axis``, over their places: means and deviations.
+
+    The deviation is the root of the variance, by the number of places, and a little. Source: AdaIN,
+    Huang and Belongie, 2017; released code often divides by one place fewer.
+
+    >>> import torch
+    >>> mean, deviation = style(torch.tensor([[[[1.0, 3.0]]]]))
+    >>> mean.item(), round(deviation.item(), 4)
+    (2.0, 1.0)
+    """
+    places = [one for one in range(1, maps.dim()) if one != axis % maps.dim()]
+    mean = maps.mean(places, keepdim=True)
+    return mean, (maps.var(places, correction=0, keepdim=True) + FLOOR).sqrt()
+
+
+def restyle(maps: Tensor, own: Style, new: Style) -> Tensor:
+    """Take a style from maps (N, ...) and put another on. Source: AdaIN, Huang and Belongie, 2017.
+
+    >>> import torch
+    >>> maps = torch.tensor([[[[1.0, 3.0]]]])
+    >>> restyle(maps, style(maps), (torch.tensor(0.0), torch.tensor(5.0))).round(decimals=3)
+    tensor([[[[-5.,  5.]]]])
+    """
+    return (maps - own[0]) / own[1] * new[1] + new[0]
+
+
+def mixed_style(own: Style, other: Style, share: Tensor) -> Style:
+    """Give ``share`` (N,) of each row's own style and the rest of another.
+
+    >>> import torch
+    >>> one, two = torch.ones(1, 1, 1, 1), torch.full((1, 1, 1, 1), 3.0)
+    >>> [part.item() for part in mixed_style((one, one), (two, two), torch.tensor([0.5]))]
+    [2.0, 2.0]
+    """
+    part = share.to(own[0]).view(-1, *[1] * (own[0].dim() - 1))
+    return other[0].lerp(own[0], part), other[1].lerp(own[1], part)
