@@ -88,7 +88,7 @@ def test_digits_in_a_light_that_no_source_has_are_read_better_than_without():
     def mean(**options) -> float:
         task = Classification(10, domains=2)
         scores = [
-            unseen(MixStyle(lit.network(seed), task, **options), epochs=12, seed=seed)
+            unseen(MixStyle(lit.network(seed), task, **options), epochs=8, seed=seed)
             for seed in range(2)
         ]
         return sum(scores) / 2

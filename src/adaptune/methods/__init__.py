@@ -6,6 +6,7 @@ from adaptune.engine.method import Method
 from adaptune.methods.few_shot.gprn import GPRN as GPRN
 from adaptune.methods.few_shot.samda import SAMDA as SAMDA
 from adaptune.methods.generalisation.drm import DRM as DRM
+from adaptune.methods.generalisation.iadg import IADG as IADG
 from adaptune.methods.generalisation.ibn import IBN as IBN
 from adaptune.methods.generalisation.meta_dmoe import MetaDMoE as MetaDMoE
 from adaptune.methods.generalisation.mixstyle import MixStyle as MixStyle
@@ -60,6 +61,7 @@ METHODS: dict[str, type[Method]] = {
     "smos": SMOS,
     "meta-dmoe": MetaDMoE,
     "mixstyle": MixStyle,
+    "iadg": IADG,
     "dann": DANN,
     "gdcan": GDCAN,
     "mcd": MCD,

@@ -10,6 +10,7 @@ from adaptune.networks.heads import Head
 from adaptune.networks.layers.common_space import common_space
 from adaptune.networks.layers.domain_attention import domain_attention
 from adaptune.networks.layers.domain_heads import domain_heads
+from adaptune.networks.layers.dynamic_kernels import dynamic_kernels
 from adaptune.networks.layers.experts import experts
 from adaptune.networks.layers.generic_features import generic_features
 from adaptune.networks.layers.instance_batchnorm import ibn
@@ -29,6 +30,7 @@ SURGERIES: dict[str, Surgery] = {
     "common-space": common_space,
     "domain-attention": domain_attention,
     "domain-heads": domain_heads,
+    "dynamic-kernels": dynamic_kernels,
     "experts": experts,
     "generic-features": generic_features,
     "ibn": ibn,
