@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from adaptune.ops.clustering import farthest_rows
-from adaptune.runtime.processes import gather
+from adaptune.runtime.processes import gather, join
 
 Style = tuple[Tensor, Tensor]
 """Means and deviations of channels over the places of each row, shaped to stand beside the maps."""
@@ -66,6 +68,21 @@ def mixed_style(own: Style, other: Style, share: Tensor) -> Style:
     """
     part = share.to(own[0]).view(-1, *[1] * (own[0].dim() - 1))
     return other[0].lerp(own[0], part), other[1].lerp(own[1], part)
+
+
+def crossed(partners: Callable[[], Tensor], width: int, maps: Tensor) -> Tensor:
+    """Give maps of ``width`` channels in the styles of other rows, as `drawn_partners` draws them.
+
+    Rows are those of all processes; gradients go through the styles. Source: CrossNorm, Tang et
+    al., 2021.
+
+    >>> maps = torch.randn(2, 3, 4, 4)
+    >>> new = crossed(lambda: torch.tensor([1, 0]), 3, maps)
+    >>> torch.allclose(style(new)[0], style(maps)[0].flip(0), atol=1e-5)
+    True
+    """
+    own, partner = style(maps, channel_axis(maps, width)), partners()
+    return restyle(maps, own, (join(own[0])[partner], join(own[1])[partner]))
 
 
 def flat_style(maps: Tensor, axis: int = 1) -> Tensor:

@@ -75,7 +75,9 @@ def dynamic_kernels(body: nn.Module, head: H) -> tuple[nn.Module, H]:
     """
     found = stage_maps(body)
     if len(found) < 2:
-        raise ValueError("kernels of images need a network of two stages or more: take another one")
+        raise ValueError(
+            "a network whose images make kernels needs two stages or more: take another"
+        )
     name, width = found[-2]
     block = body.get_submodule(name)
     made = DynamicKernels(block, width).train(block.training)
