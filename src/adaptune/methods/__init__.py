@@ -5,6 +5,7 @@ from __future__ import annotations
 from adaptune.engine.method import Method
 from adaptune.methods.few_shot.gprn import GPRN as GPRN
 from adaptune.methods.few_shot.samda import SAMDA as SAMDA
+from adaptune.methods.generalisation.deco import DECO as DECO
 from adaptune.methods.generalisation.dlif import DLIF as DLIF
 from adaptune.methods.generalisation.drm import DRM as DRM
 from adaptune.methods.generalisation.iadg import IADG as IADG
@@ -64,6 +65,7 @@ METHODS: dict[str, type[Method]] = {
     "mixstyle": MixStyle,
     "iadg": IADG,
     "dlif": DLIF,
+    "deco": DECO,
     "dann": DANN,
     "gdcan": GDCAN,
     "mcd": MCD,

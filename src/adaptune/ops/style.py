@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptune.ops.clustering import farthest_rows
@@ -83,6 +84,33 @@ def crossed(partners: Callable[[], Tensor], width: int, maps: Tensor) -> Tensor:
     """
     own, partner = style(maps, channel_axis(maps, width)), partners()
     return restyle(maps, own, (join(own[0])[partner], join(own[1])[partner]))
+
+
+def parted(maps: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """Part maps of ``width`` channels into what instance normalisation leaves, and the rest: a sum.
+
+    >>> content, rest = parted(torch.tensor([[[[1.0, 5.0]]]]), 1)
+    >>> content.round(decimals=3).flatten().tolist(), (content + rest).flatten().tolist()
+    ([-1.0, 1.0], [1.0, 5.0])
+    """
+    mean, deviation = style(maps, channel_axis(maps, width))
+    content = (maps - mean) / deviation
+    return content, maps - content
+
+
+def content_apart(one: Tensor, other: Tensor, width: int, slack: float) -> Tensor:
+    """Say how far apart the contents of maps are: the mean over rows and places.
+
+    It is what one minus the cosine of a place's channels, once they are `parted`, is above
+    ``slack``.
+
+    >>> maps = torch.randn(2, 3, 4, 4)
+    >>> content_apart(maps, 2 * maps + 1, 3, slack=0.01).item()
+    0.0
+    """
+    axis = channel_axis(one, width)
+    both = [parted(maps, width)[0] for maps in (one, other)]
+    return (1 - F.cosine_similarity(*both, dim=axis) - slack).relu().mean()
 
 
 def flat_style(maps: Tensor, axis: int = 1) -> Tensor:
