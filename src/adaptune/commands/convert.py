@@ -46,7 +46,7 @@ def run(words: Sequence[str]) -> None:
     )
     left_out = {"augment", "devices", "precision", "select", "open_set", "unknown_above", "stride"}
     parser.add_class_arguments(Setup, skip=left_out)
-    parser.add_class_arguments(Loading, skip={"seed", "track"})
+    parser.add_class_arguments(Loading, skip={"seed", "track", "balanced"})
     parser.add_class_arguments(
         Shares,
         skip={f.name for f in fields(Shares)} - {"val_share"},

@@ -63,7 +63,7 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument("--backbone", type=str, help="a network whose batch norms to look at")
     own = {"weights", "image_size", "crop", "device"}
     parser.add_class_arguments(Setup, skip={f.name for f in fields(Setup)} - own)
-    parser.add_class_arguments(Loading, skip={"seed", "track"})
+    parser.add_class_arguments(Loading, skip={"seed", "track", "balanced"})
     parser.add_class_arguments(Shares)
     add_task_choice(parser, words)
     add_json(parser)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
+from functools import cached_property
 from typing import Any
 
 from torch.utils.data import Dataset
@@ -47,6 +48,22 @@ class DatasetRows(Dataset[Sample | Unreadable]):
         other = copy(self)
         other.input = reader
         return other
+
+    @cached_property
+    def labels(self) -> list[int]:
+        """The class of each row, for which every item is read once.
+
+        Raises:
+            ValueError: If an item or its label cannot be read.
+        """
+        found = []
+        for row in range(len(self)):
+            try:
+                with seeded(0):
+                    found.append(int(self.meaning.given(self._parts(self.data[row])[1])))
+            except (OSError, ValueError, SyntaxError, WrongItemError) as error:
+                raise ValueError(f"row {row} of {self.name} has no class: {error}") from error
+        return found
 
     def __len__(self) -> int:
         return len(self.data)  # type: ignore[arg-type]

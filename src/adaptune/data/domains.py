@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -229,13 +229,26 @@ class DomainData:
     def _reader(self) -> SplitReader:
         return SplitReader(self.sets, self.parts, self.loading, self.ledger)
 
+    @property
+    def _classes(self) -> Sequence[int]:
+        """The classes of the training images, where they are balanced."""
+        rows = self.augmented
+        if not self.loading.balanced or not len(rows):
+            return ()
+        if self.labels != "class" or not isinstance(rows, FileRows | DatasetRows):
+            raise ValueError(
+                "--balanced needs images of one class each: labels here are of another kind; leave "
+                "it out"
+            )
+        return rows.labels
+
     def _shares(self, needs: Needs) -> tuple[list[BatchShare], list[BatchShare]]:
         """Say what each side of a batch takes from each domain."""
         size = self.loading.batch_size
         counts = self.parts.get("train", (len(self.augmented),))
         target = [BatchShare(0, len(self.target), size, (TARGET,))]
         return (
-            batch_shares(counts, size) if needs.labeled else [],
+            batch_shares(counts, size, self._classes) if needs.labeled else [],
             target if needs.unlabeled else [],
         )
 

@@ -89,6 +89,8 @@ class Loading:
         seed: What decides the order of images and their augmentation.
         cache: Where decoded images are kept, so that each file is decoded once: nowhere, in this
             process's memory, or in a folder of the user's that later runs read too.
+        balanced: Take as many training images of each class, from each labelled domain; images of
+            rare classes come several times an epoch, some of frequent ones wait for another.
         strict: Make a file that cannot be read an error; otherwise it is named and left out. Of
             several processes the one that meets it stops, and their launcher ends the others.
         track: What wraps every pass over data, for those who show progress.
@@ -98,6 +100,7 @@ class Loading:
     workers: int = 0
     seed: int = 0
     cache: Cache = "none"
+    balanced: bool = False
     strict: bool = False
     track: Track = quietly
 

@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
+
 from adaptune.data.loading import Key, group_keys, shuffled_keys
+from adaptune.runtime.seeds import seed_for
 
 
 @dataclass(frozen=True)
 class BatchShare:
     """One domain's share of every batch: ``size`` of its ``count`` rows, which begin at ``first``.
 
-    ``salt`` makes its order and its augmentation others than those of other shares.
+    ``salt`` makes its order and its augmentation others than those of other shares. Where the rows'
+    ``classes`` are given, all of these come as often (`balanced_keys`).
     """
 
     first: int
     count: int
     size: int
     salt: tuple[int, ...] = ()
+    classes: tuple[int, ...] = ()
 
     @property
     def steps(self) -> int:
@@ -44,9 +49,45 @@ class BatchShare:
 
     def _round(self, number: int, seed: int, epoch: int) -> list[Key]:
         salt = (*(self.salt or (0,)), number) if self.salt or number else ()
-        return [
-            (self.first + row, own) for row, own in shuffled_keys(self.count, seed, epoch, *salt)
-        ]
+        if self.classes:
+            keys = balanced_keys(self.classes, seed, epoch, *salt)
+        else:
+            keys = shuffled_keys(self.count, seed, epoch, *salt)
+        return [(self.first + row, own) for row, own in keys]
+
+
+def balanced_keys(classes: Sequence[int], seed: int, epoch: int, *salt: int) -> list[Key]:
+    """Give as many rows as there are, all classes as often, by seed, epoch and salt alone.
+
+    Classes take turns, in another order each time round, so that they are even in every batch.
+    Rows of a class come in an order of their own, and again in another, varied anew, where they run
+    out; of a class that has more than its share some rows wait for another epoch.
+
+    >>> [row > 2 for row, _ in balanced_keys([0, 0, 0, 1], seed=0, epoch=0)].count(True)
+    2
+    """
+    generator = torch.Generator().manual_seed(seed_for(seed, epoch, -1, *salt))
+    members: dict[int, list[int]] = {}
+    for row, kind in enumerate(classes):
+        members.setdefault(kind, []).append(row)
+    waiting: dict[int, list[int]] = {kind: [] for kind in members}
+    times = dict.fromkeys(members, -1)
+    turn: list[int] = []
+    keys: list[Key] = []
+    while len(keys) < len(classes):
+        turn = turn or _shuffled(sorted(members), generator)
+        kind = turn.pop()
+        if not waiting[kind]:
+            waiting[kind] = _shuffled(members[kind], generator)
+            times[kind] += 1
+        row = waiting[kind].pop()
+        again = (times[kind], -3) if times[kind] else ()
+        keys.append((row, seed_for(seed, epoch, row, *salt, *again)))
+    return keys
+
+
+def _shuffled(items: Sequence[int], generator: torch.Generator) -> list[int]:
+    return [items[at] for at in torch.randperm(len(items), generator=generator).tolist()]
 
 
 @dataclass(frozen=True)
@@ -60,10 +101,11 @@ class BatchPlan:
     spare: list[Key]
 
 
-def batch_shares(counts: Sequence[int], size: int) -> list[BatchShare]:
+def batch_shares(counts: Sequence[int], size: int, classes: Sequence[int] = ()) -> list[BatchShare]:
     """Cut batches of ``size`` into equal parts for domains that lie one after the other.
 
-    What is left over goes to the first ones.
+    What is left over goes to the first ones. Where the ``classes`` of all rows are given, each part
+    is balanced over those of its domain.
 
     Raises:
         ValueError: If a batch has fewer rows than there are domains.
@@ -77,9 +119,16 @@ def batch_shares(counts: Sequence[int], size: int) -> list[BatchShare]:
             "give a larger --batch-size"
         )
     each, rest = divmod(size, len(counts))
+    firsts = [sum(counts[:at]) for at in range(len(counts))]
     return [
-        BatchShare(sum(counts[:at]), count, each + (at < rest), (at,) if at else ())
-        for at, count in enumerate(counts)
+        BatchShare(
+            first,
+            count,
+            each + (at < rest),
+            (at,) if at else (),
+            tuple(classes[first : first + count]),
+        )
+        for at, (first, count) in enumerate(zip(firsts, counts, strict=True))
     ]
 
 
@@ -88,8 +137,9 @@ def batch_plan(
 ) -> BatchPlan:
     """Lay out the batches of one side; ``alone`` says that its one share is all there is.
 
-    Then no row comes twice in an epoch and a share smaller than a batch is one batch; otherwise
-    the longest share of either side decides how many ``steps`` there are and the others are filled.
+    Then no row comes twice in an epoch, unless classes are balanced, and a share smaller than a
+    batch is one batch; otherwise the longest share of either side decides how many ``steps`` there
+    are and the others are filled.
     """
     if alone:
         (share,) = shares

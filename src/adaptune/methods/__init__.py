@@ -5,9 +5,13 @@ from __future__ import annotations
 from adaptune.engine.method import Method
 from adaptune.methods.few_shot.gprn import GPRN as GPRN
 from adaptune.methods.few_shot.samda import SAMDA as SAMDA
+from adaptune.methods.generalisation.deco import DECO as DECO
+from adaptune.methods.generalisation.dlif import DLIF as DLIF
 from adaptune.methods.generalisation.drm import DRM as DRM
+from adaptune.methods.generalisation.iadg import IADG as IADG
 from adaptune.methods.generalisation.ibn import IBN as IBN
 from adaptune.methods.generalisation.meta_dmoe import MetaDMoE as MetaDMoE
+from adaptune.methods.generalisation.mixstyle import MixStyle as MixStyle
 from adaptune.methods.generalisation.smos import SMOS as SMOS
 from adaptune.methods.generalisation.udim import UDIM as UDIM
 from adaptune.methods.semi_supervised.distill_weighted import DistillWeighted as DistillWeighted
@@ -59,6 +63,10 @@ METHODS: dict[str, type[Method]] = {
     "udim": UDIM,
     "smos": SMOS,
     "meta-dmoe": MetaDMoE,
+    "mixstyle": MixStyle,
+    "iadg": IADG,
+    "dlif": DLIF,
+    "deco": DECO,
     "dann": DANN,
     "gdcan": GDCAN,
     "mcd": MCD,

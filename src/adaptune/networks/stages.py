@@ -50,17 +50,31 @@ def stage_ends(body: nn.Module) -> list[tuple[str, int, int]]:
     ends = []
     for names in layer_groups(body):
         for name in reversed(names):
-            layer = body.get_submodule(name)
-            if isinstance(layer, nn.Linear):
-                ends.append((name, layer.out_features, -1))
-            elif isinstance(layer, nn.Conv2d):
-                ends.append((name, layer.out_channels, 1))
-            elif isinstance(layer, _BatchNorm):
-                ends.append((name, layer.num_features, 1))
-            else:
-                continue
-            break
+            if end := _end(body.get_submodule(name)):
+                ends.append((name, *end))
+                break
     return ends
+
+
+def stage_maps(body: nn.Module) -> list[tuple[str, int]]:
+    """Name the last block of each stage, whose output is the stage's, and its width.
+
+    A block is taken whole, so that of a residual one it is the sum. Bare layers, such as a last
+    convolution, stand for a stage without blocks alone, and such a stage, as a stem is, does not
+    count where most have some.
+
+    >>> stage_maps(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.Conv2d(4, 5, 1, 2)))
+    [('1', 4), ('2', 5)]
+    """
+    most = sum(one.numel() for one in body.parameters()) / 2
+    bare, whole = [], []
+    for names in layer_groups(body):
+        ends = [(name, end[0]) for name in names if (end := _end(body.get_submodule(name)))]
+        held = [(_block_of(body, name, most), width) for name, width in ends]
+        blocks = [one for one in held if _is_block(body.get_submodule(one[0]))]
+        bare += (blocks or held)[-1:]
+        whole += blocks[-1:]
+    return whole if 2 * len(whole) > len(bare) else bare
 
 
 def group_parameters(body: nn.Module, groups: Sequence[Sequence[str]]) -> list[nn.ParameterList]:
@@ -97,8 +111,7 @@ def strides(module: nn.Module) -> bool:
 def _blocks(name: str, module: nn.Module, most: float) -> Iterator[Block]:
     """Find the blocks of a module; what an opened one has itself goes with the first in it."""
     children = list(module.named_children())
-    large = sum(one.numel() for one in module.parameters()) > most
-    if not (children and (large or isinstance(module, CONTAINERS))):
+    if not _opens(module, most):
         yield list(module.named_modules(prefix=name))
         return
     own = [(name, module)]
@@ -106,6 +119,33 @@ def _blocks(name: str, module: nn.Module, most: float) -> Iterator[Block]:
         for block in _blocks(f"{name}.{key}".lstrip("."), child, most):
             yield own + block
             own = []
+
+
+def _end(layer: nn.Module) -> tuple[int, int] | None:
+    """Give the width of what a convolution, batch norm or linear layer gives, and its axis."""
+    if isinstance(layer, nn.Linear):
+        return layer.out_features, -1
+    if isinstance(layer, nn.Conv2d):
+        return layer.out_channels, 1
+    return (layer.num_features, 1) if isinstance(layer, _BatchNorm) else None
+
+
+def _is_block(module: nn.Module) -> bool:
+    """Tell whether a module holds others; a norm with an activation is a layer all the same."""
+    return any(module.children()) and not isinstance(module, _BatchNorm)
+
+
+def _block_of(body: nn.Module, name: str, most: float) -> str:
+    """Name the block that a layer is in, or is."""
+    parts = name.split(".")
+    paths = [".".join(parts[: depth + 1]) for depth in range(len(parts))]
+    return next((one for one in paths if not _opens(body.get_submodule(one), most)), name)
+
+
+def _opens(module: nn.Module, most: float) -> bool:
+    """Tell whether a module is no block but holds some."""
+    large = sum(one.numel() for one in module.parameters()) > most
+    return any(module.children()) and (large or isinstance(module, CONTAINERS))
 
 
 def _runs(blocks: Sequence[Block], begins: Callable[[Block], bool]) -> list[list[str]]:

@@ -9,13 +9,16 @@ from torch import nn
 from adaptune.networks.heads import Head
 from adaptune.networks.layers.branches import two_branches
 from adaptune.networks.layers.common_space import common_space
+from adaptune.networks.layers.cosine_head import cosine_head
 from adaptune.networks.layers.domain_attention import domain_attention
 from adaptune.networks.layers.domain_heads import domain_heads
+from adaptune.networks.layers.dynamic_kernels import dynamic_kernels
 from adaptune.networks.layers.experts import experts
 from adaptune.networks.layers.generic_features import generic_features
 from adaptune.networks.layers.instance_batchnorm import ibn
 from adaptune.networks.layers.neighbourhood_attention import neighbourhood_attention
 from adaptune.networks.layers.region_prompts import region_prompts
+from adaptune.networks.layers.style_attention import style_attention
 
 Surgery = Callable[..., tuple[nn.Module, Head]]
 """Takes body, head and plain keyword arguments; gives the body and the head to use instead.
@@ -28,13 +31,16 @@ later.
 
 SURGERIES: dict[str, Surgery] = {
     "common-space": common_space,
+    "cosine-head": cosine_head,
     "domain-attention": domain_attention,
     "domain-heads": domain_heads,
+    "dynamic-kernels": dynamic_kernels,
     "experts": experts,
     "generic-features": generic_features,
     "ibn": ibn,
     "neighbourhood-attention": neighbourhood_attention,
     "region-prompts": region_prompts,
+    "style-attention": style_attention,
     "two-branches": two_branches,
 }
 """Every surgery that a saved network may ask for; its name is part of the files."""

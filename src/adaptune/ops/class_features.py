@@ -8,10 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adaptune.ops.mixing import mixup
 from adaptune.ops.rows import rows
 from adaptune.runtime.devices import to_float64
 from adaptune.runtime.inputs import in_eval
-from adaptune.runtime.processes import add_up, join
+from adaptune.runtime.processes import add_up, gather_objects, join
 from adaptune.types import Labeled
 
 
@@ -83,6 +84,16 @@ def centre_cosines(features: Tensor, labels: Tensor, centres: Tensor) -> Tensor:
     return F.cosine_similarity(features, own, dim=1)
 
 
+def rarity(count: Tensor) -> Tensor:
+    """Give each class's inverse frequency by counts (K,), that of the rarest being 1.
+
+    >>> rarity(torch.tensor([10.0, 5.0, 0.0])).tolist()
+    [0.5, 1.0, 1.0]
+    """
+    fewest = torch.where(count > 0, count, torch.inf).min()
+    return torch.where(count > 0, fewest / count.clamp_min(1), 1.0)
+
+
 class Prototypes(nn.Module):
     """The mean features of each class, (K, D), of all processes together; zero before any is seen.
 
@@ -111,6 +122,25 @@ class Prototypes(nn.Module):
         self.means.copy_(total / count.clamp_min(1).unsqueeze(1))
 
     @torch.no_grad()
+    def begin(self, parts: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+        """Become the means of rows (N, D) by their classes (N,), in parts; give counts, (K,).
+
+        D is that of the rows, whatever the width was.
+        """
+        total, count = self.means.new_zeros(len(self.means), 0), self.means.new_zeros(0)
+        for features, labels in parts:
+            found = class_sums(features.to(self.means), labels, len(self.means))
+            total = total + found[0] if len(count) else found[0]
+            count = count + found[1] if len(count) else found[1]
+        if not len(count):  # a process without rows
+            count = self.means.new_zeros(len(self.means))
+        width = max(gather_objects(total.shape[1]))
+        total = add_up(total if total.shape[1] else total.new_zeros(len(total), width))
+        count = add_up(count)
+        self.means = total / count.clamp_min(1).unsqueeze(1)
+        return count
+
+    @torch.no_grad()
     def follow(self, features: Tensor, labels: Tensor, momentum: float) -> None:
         """Move those of the classes that are there towards the means of features (N, D, ...).
 
@@ -120,3 +150,32 @@ class Prototypes(nn.Module):
         seen = (total / count.clamp_min(1).unsqueeze(1)).to(self.means)
         moved = torch.lerp(seen, self.means, momentum)
         self.means.copy_(torch.where((count > 0).unsqueeze(1), moved, self.means))
+
+
+class RarePrototypes(Prototypes):
+    """Prototypes that rows are mixed with, the less the rarer their class: zero before any is seen.
+
+    Source: the data-aware weights of DECO, Xia et al., 2024; that they are `rarity` is ours.
+
+    >>> known = RarePrototypes(2)
+    >>> count = known.begin([(torch.tensor([[1.0], [3.0], [8.0]]), torch.tensor([0, 0, 1]))])
+    >>> known.mixed(torch.tensor([[4.0], [4.0]]), torch.tensor([0, 1]), keep=1.0).tolist()
+    [[3.0], [4.0]]
+    """
+
+    rare: Tensor
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(classes, 1)
+        self.register_buffer("rare", torch.ones(classes))
+
+    def begin(self, parts: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+        """Become the means of rows, and know what is rare; see `Prototypes.begin`."""
+        count = super().begin(parts)
+        self.rare.copy_(rarity(count))
+        return count
+
+    def mixed(self, rows: Tensor, labels: Tensor, keep: float) -> Tensor:
+        """Give rows (N, ...), ``keep`` times the rarity of each, and the rest of its prototype."""
+        own = self.means[labels].to(rows).expand(-1, rows[0].numel()).view_as(rows)
+        return mixup(rows, own, keep * self.rare[labels])

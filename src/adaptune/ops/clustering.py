@@ -189,3 +189,24 @@ def one_vs_all(
     known = (prior * alike > torch.stack(against, 1)).gather(1, nearest)
     single = torch.zeros_like(probabilities).scatter_(1, nearest, 1.0)
     return torch.where(known, single, torch.full_like(single, 1 / classes))
+
+
+def farthest_rows(rows: Tensor, count: int) -> Tensor:
+    """Choose ``count`` rows (N, ...) that lie far apart, int64 (count,).
+
+    The first is the one farthest from the mean, each further one that whose distance to all chosen
+    before is largest. Where there are fewer rows, all are chosen again and again.
+
+    >>> farthest_rows(torch.tensor([[0.0], [1.0], [5.0], [9.0]]), 3).tolist()
+    [3, 0, 2]
+    """
+    rows = rows.flatten(1)
+    apart = (rows - rows.mean(0)).square().sum(1)
+    chosen: list[Tensor] = []
+    for _ in range(min(count, len(rows))):
+        chosen.append(apart.argmax())
+        distance = (rows - rows[chosen[-1]]).square().sum(1)
+        apart = distance if len(chosen) == 1 else torch.minimum(apart, distance)
+        apart = apart.index_fill(0, chosen[-1], -1.0)
+    own = torch.stack(chosen)
+    return own[torch.arange(count, device=rows.device) % len(own)]

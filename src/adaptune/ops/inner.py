@@ -1,8 +1,8 @@
-"""What layers inside a network give, kept by hooks for a while."""
+"""What layers inside a network give, kept or changed by hooks for a while."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -33,13 +33,6 @@ def tapped(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor
     >>> inner["0"].tolist(), out.tolist()
     ([[-7.0]], [[0.0]])
     """
-    layers = dict(module.named_modules())
-    if unknown := [name for name in names if name not in layers]:
-        blocks = [name for name, _ in module.named_children()]
-        raise ValueError(
-            f"{type(module).__name__} has no layer {', '.join(unknown)}: its blocks are "
-            f"{', '.join(blocks) or 'none'}, and their layers are called BLOCK.LAYER"
-        )
     kept: dict[str, Tensor] = {}
 
     def keeping(name: str) -> Callable[..., None]:
@@ -50,8 +43,54 @@ def tapped(module: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor
 
         return keep
 
-    with ExitStack() as hooks:
-        hooks.enter_context(in_python())
-        for name in dict.fromkeys(names):
-            hooks.callback(layers[name].register_forward_hook(keeping(name)).remove)
+    with _hooked(module, {name: keeping(name) for name in names}):
         yield kept
+
+
+@contextmanager
+def altered(module: nn.Module, changes: Mapping[str, Callable[[Tensor], Tensor]]) -> Iterator[None]:
+    """Let layers give what functions make of their outputs, in the passes of a block, by name.
+
+    Of several tensors that a layer gives the first is changed. Names, compiled modules and the end
+    of the block are those of `tapped`; what that keeps of a layer, begun within such a block, was
+    changed before.
+
+    Raises:
+        ValueError: If the module has no layer of a name.
+
+    >>> import torch
+    >>> net = nn.Sequential(nn.Identity(), nn.ReLU())
+    >>> with altered(net, {"0": torch.neg}):
+    ...     net(torch.tensor([-2.0, 1.0]))
+    tensor([2., 0.])
+    >>> net(torch.tensor([-2.0, 1.0]))
+    tensor([0., 1.])
+    """
+
+    def changing(change: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
+        def give(layer: nn.Module, given: object, output: Any) -> Any:
+            if isinstance(output, tuple):
+                return (change(output[0]), *output[1:])
+            return change(output)
+
+        return give
+
+    with _hooked(module, {name: changing(change) for name, change in changes.items()}):
+        yield
+
+
+@contextmanager
+def _hooked(module: nn.Module, hooks: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
+    """Hook layers by name for a while."""
+    layers = dict(module.named_modules())
+    if unknown := [name for name in hooks if name not in layers]:
+        blocks = [name for name, _ in module.named_children()]
+        raise ValueError(
+            f"{type(module).__name__} has no layer {', '.join(unknown)}: its blocks are "
+            f"{', '.join(blocks) or 'none'}, and their layers are called BLOCK.LAYER"
+        )
+    with ExitStack() as stack:
+        stack.enter_context(in_python())
+        for name, hook in hooks.items():
+            stack.callback(layers[name].register_forward_hook(hook).remove)
+        yield

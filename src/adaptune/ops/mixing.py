@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -35,19 +37,48 @@ def mixup(rows: Tensor, others: Tensor, share: Tensor) -> Tensor:
     return others.lerp(rows, share.to(rows).view(-1, *[1] * (rows.dim() - 1)))
 
 
-def row_draws(index: Tensor, columns: int) -> Tensor:
+def row_draws(
+    index: Tensor, columns: int, draw: Callable[[int, int], Tensor] = torch.rand
+) -> Tensor:
     """Draw numbers from 0 to 1 for rows that are told apart by ``index`` (N,), (N, ``columns``).
 
     The first process draws for all, in the order of their indices, so a row's numbers do not depend
-    on how rows are shared out. Rows of one index draw alike.
+    on how rows are shared out. Rows of one index draw alike. What ``draw`` makes of numbers of rows
+    and columns may be of another distribution.
 
     >>> one, other = row_draws(torch.tensor([7, 3]), 2)
     >>> bool((one == other).any())
     False
     """
     every = gather(index)
-    drawn = gather_each(torch.rand(len(every), columns))[0].to(index.device)
+    drawn = gather_each(draw(len(every), columns))[0].to(index.device)
     return drawn[(every < index.unsqueeze(1)).sum(1)]
+
+
+def drawn_partners(
+    index: Tensor, *, other: Tensor | None = None, same: Tensor | None = None
+) -> Tensor:
+    """Draw another row for each row, told apart by ``index`` (N,): int64 (N,).
+
+    Rows are those of all processes one after the other, as `gather` joins them. A partner is one of
+    another group of ``other`` (N,) and of the same one of ``same`` (N,), where these are given, and
+    each such row is as likely; where there is none, a row is its own. Rows lie on a circle by a
+    draw of each, and the partner is the next that fits: how rows are shared out changes nothing.
+
+    >>> drawn_partners(torch.arange(4), other=torch.tensor([0, 0, 0, 1])).tolist()[:3]
+    [3, 3, 3]
+    >>> drawn_partners(torch.arange(2), same=torch.tensor([0, 1])).tolist()
+    [0, 1]
+    """
+    draw, (before, total) = row_draws(index, 1).squeeze(1), row_offset(len(index))
+    own = torch.arange(before, before + len(index), device=index.device)
+    fits = own.unsqueeze(1) != torch.arange(total, device=index.device)
+    if other is not None:
+        fits = fits & (other.unsqueeze(1) != gather(other))
+    if same is not None:
+        fits = fits & (same.unsqueeze(1) == gather(same))
+    ahead = (gather(draw) - draw.unsqueeze(1)).remainder(1).masked_fill(~fits, torch.inf)
+    return torch.where(fits.any(1), ahead.argmin(1), own)
 
 
 def class_halves(y: Tensor, draws: Tensor) -> Tensor:
