@@ -33,6 +33,7 @@ SMALL: dict[str, dict[str, object]] = {
     "gprn": {"regions": "grid"},
     "kl-dp": {"lr": 0.03},
     "pareto-da": {"hidden": 16},
+    "vida": {"views": 2},
     "samda": {"generic": "test_efficientnet", "generic_weights": "none", "generic_size": 32},
 }
 """Options without which a method would be slow on the toy."""

@@ -45,7 +45,7 @@ def test_a_task_of_another_kind_is_refused_in_words():
     classes = {name for name in narrow if task_kind(METHODS[name]) is Classification}
     conditional = {"lora", "gdcan", "sfda2", "glc", "lftl", "udim", "meta-dmoe", "ktf"}
     conditional |= {"kl-dp", "pareto-da", "distill-weighted"}
-    conditional |= {"t3a", "lame", "eata", "sar", "cotta"}
+    conditional |= {"t3a", "lame", "eata", "sar", "cotta", "vida"}
     assert classes == conditional
     places = {"adaptsegnet", "dacs", "sfda-seg", "idm", "datr", "samda", "gprn"}
     assert narrow - classes == places

@@ -37,6 +37,7 @@ from adaptune.methods.test_time.lame import LAME as LAME
 from adaptune.methods.test_time.sar import SAR as SAR
 from adaptune.methods.test_time.t3a import T3A as T3A
 from adaptune.methods.test_time.tent import Tent as Tent
+from adaptune.methods.test_time.vida import ViDA as ViDA
 from adaptune.methods.unsupervised.adaptsegnet import AdaptSegNet as AdaptSegNet
 from adaptune.methods.unsupervised.dacs import DACS as DACS
 from adaptune.methods.unsupervised.dann import DANN as DANN
@@ -91,4 +92,5 @@ METHODS: dict[str, type[Method]] = {
     "eata": EATA,
     "sar": SAR,
     "cotta": CoTTA,
+    "vida": ViDA,
 }
