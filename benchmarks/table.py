@@ -50,6 +50,8 @@ KINDS: dict[str, Callable[[Results], str]] = {
         costs.ratios,
         costs.sampled,
         costs.steps,
+        costs.courses,
+        costs.lasting,
     )
 }
 

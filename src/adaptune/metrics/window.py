@@ -80,7 +80,7 @@ class AnswerWindow:
             return
         now = self.now
         self.first = now.classes if math.isnan(self.first) else self.first
-        if self.collapsed:
+        if self._is_few(now):
             self.collapsed_rows += len(shares)
             self.collapse = self.collapse or now
         if not self.points or self.answered >= self.points[-1].answered + self.stride:
@@ -110,7 +110,10 @@ class AnswerWindow:
     @property
     def collapsed(self) -> bool:
         """Whether the last answers are of few classes."""
-        return self.now.classes - 1 < FEW * (self.expected - 1)
+        return self._is_few(self.now)
+
+    def _is_few(self, spell: Spell) -> bool:
+        return spell.classes - 1 < FEW * (self.expected - 1)
 
 
 def counts_of(logits: Tensor) -> Tensor:
