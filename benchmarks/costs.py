@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from statistics import mean
+
 from benchmarks.few_steps import means
 from benchmarks.layout import Results, markdown
 
@@ -186,3 +188,51 @@ def steps(results: Results) -> str:
         cells = [f"{own[n][0]:.1f} / {own[n][1]:.1f}" if n in own else "" for n in names]
         rows.append([str(images or "all"), str(steps), *cells])
     return markdown(["images a class", "steps", *(f"`{name}`" for name in names)], rows)
+
+
+def courses(results: Results) -> str:
+    """How each way went through a cycle of domains: means over streams and their networks."""
+    rows = []
+    for name, found in results["streams"].items():
+        cycled = [one for one in found if "courses" in one]
+        for batch, method in dict.fromkeys((one["batch"], one["method"]) for one in cycled):
+            own = [
+                course
+                for one in cycled
+                if (one["batch"], one["method"]) == (batch, method)
+                for course in one["courses"]
+            ]
+            said = [
+                *(mean(one["cycles"][at] for one in own) for at in (0, -1)),
+                mean(one["forgotten"] for one in own),
+            ]
+            collapsed = sum(one["collapsed"] > 0 for one in own)
+            rows.append(
+                [
+                    f"`{method}`",
+                    f"{name}, {batch}",
+                    *(f"{value:.1f}" for value in said),
+                    f"{collapsed} of {len(own)}",
+                ]
+            )
+    head = ["method", "stream, batch", "first cycle", "last cycle", "forgotten", "collapsed"]
+    return markdown(head, rows)
+
+
+def lasting(results: Results) -> str:
+    """What a batch takes at the beginning and end of a long stream, and what memory grew by."""
+    rows = [
+        [
+            f"`{one['method']}`",
+            *(f"{one[key]:.2f}" for key in ("first", "last")),
+            f"{one['last'] / one['first']:.2f}",
+            f"{one['grown']:+.1f}",
+            f"{one['reached'][0]:.1f}",
+            f"{one['reached'][1]:.1f}",
+            f"{100 * one['collapsed']:.0f}%",
+        ]
+        for one in results["rows"]
+    ]
+    times = ["ms a batch, first 500", "last 500", "ratio", "MB grown"]
+    head = ["method", *times, "accuracy, first 500", "last 500", "collapsed"]
+    return markdown(head, rows)

@@ -99,6 +99,7 @@ MEASUREMENTS = (
     settings(
         "settings-references", "references, several losses, gradients of the head: three pairs"
     ),
+    settings("streams", "a cycle of corruptions and vendors, twice: every method that streams"),
     settings("settings-long", "methods as users train: 20 epochs, all classes, 64 pixels"),
     settings(
         "earth-methods",
@@ -136,6 +137,7 @@ MEASUREMENTS = (
     Measurement("exports", "exported networks beside themselves", "made", "exports"),
     Measurement("manifests", "Parquet manifests of a million rows", "made", "manifests"),
     Measurement("workers", "a comparison on one worker of dask and on two", PACKAGES, "workers"),
+    Measurement("long-stream", "five thousand batches of a stream", "made", "long_stream"),
     Measurement("growth", "how time and memory grow with the data", "made", "growth"),
     Measurement(
         "own-size", "masks scored at their own size, beside forward passes", "made", "own_size"

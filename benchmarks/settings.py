@@ -37,6 +37,7 @@ from adaptune.runtime.files import to_json, write_text
 from adaptune.runtime.machine import describe_machine
 from adaptune.studies.grid import Cell, run_cells
 from adaptune.studies.oracle import oracle_gaps
+from benchmarks.cycles import Cycle
 from benchmarks.gain import alike, asked, gain, open_set, values
 from benchmarks.rejecting import at_best, confidence
 from benchmarks.sources.pairs import pair
@@ -138,7 +139,7 @@ class Bench:
             if (stream, seed) in known:
                 continue
             known.add((stream, seed))
-            yield Meeting(
+            meeting = Meeting(
                 self.folder(f"streams-{name}", stream, "met", seed).with_suffix(".json"),
                 run,
                 stream,
@@ -149,6 +150,12 @@ class Bench:
                 corrupts,
                 said.get("severity", 0),
             )
+            if "cycles" not in said:
+                yield meeting
+                continue
+            others = [one for one in said.get("vendors", ()) if one != source]
+            vendors = {one: self.data(self.part(before), [source], one).ood[one] for one in others}
+            yield Cycle(**vars(meeting), vendors=vendors, cycles=said["cycles"])
 
     def folder(self, part: str, place: str, variant: str, seed: int) -> Path:
         """Say where a run is kept."""

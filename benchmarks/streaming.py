@@ -71,6 +71,22 @@ class Meeting:
             files = Files(tuple(self.images.paths))
             yield family, Pictures(files, self.images.labels, change=change)
 
+    def rows(self, net: Network) -> Iterator[dict[str, Any]]:
+        """Score each variant on each stream."""
+        for name, images in self.streams():
+            x, y = tensors_of(net, images, self.seed)
+            for batch, (variant, said) in itertools.product(self.batches, self.variants.items()):
+                reached = _reached(net, said, x, y, batch, self.seed)
+                yield {
+                    "pair": name,
+                    "place": self.place,
+                    "method": variant,
+                    "seed": self.seed,
+                    "batch": batch,
+                    "measure": reached.name,
+                    "value": reached.value,
+                }
+
 
 def met(meetings: list[Meeting], *, jobs: int, terminal: Terminal) -> list[dict[str, Any]]:
     """Give a row for each stream, variant and batch size; what was done before is not done again.
@@ -93,29 +109,13 @@ def _met(one: Meeting, terminal: Terminal) -> list[dict[str, Any]]:
         if known["of"] == one.said():
             rows: list[dict[str, Any]] = known["rows"]
             return rows
-    net = Network.load(best_network(one.run))
-    rows = []
-    for name, images in one.streams():
-        x, y = _tensors(net, images, one.seed)
-        for batch, (variant, said) in itertools.product(one.batches, one.variants.items()):
-            reached = _reached(net, said, x, y, batch, one.seed)
-            rows.append(
-                {
-                    "pair": name,
-                    "place": one.place,
-                    "method": variant,
-                    "seed": one.seed,
-                    "batch": batch,
-                    "measure": reached.name,
-                    "value": reached.value,
-                }
-            )
+    rows = list(one.rows(Network.load(best_network(one.run))))
     one.file.parent.mkdir(parents=True, exist_ok=True)
     write_text(one.file, json.dumps({"of": one.said(), "rows": rows}))
     return rows
 
 
-def _tensors(net: Network, images: RowSource, seed: int) -> tuple[Tensor, Tensor]:
+def tensors_of(net: Network, images: RowSource, seed: int) -> tuple[Tensor, Tensor]:
     """Read all images as inputs, in an order that the seed decides."""
     assert isinstance(images, FileRows)
     seen = images.through(input_of(net.preprocess))
@@ -165,12 +165,14 @@ def stream_gains(
 
 def together(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Put the networks that met a stream in the same way on one row."""
-    reached: dict[tuple[Any, ...], list[float]] = {}
+    reached: dict[tuple[Any, ...], dict[str, list[Any]]] = {}
     for row in rows:
-        own = (row["pair"], row["method"], row["batch"])
-        reached.setdefault(own, []).append(row["value"])
-    names = ("stream", "method", "batch", "values")
-    return [dict(zip(names, (*own, values), strict=True)) for own, values in reached.items()]
+        told = reached.setdefault((row["pair"], row["method"], row["batch"]), {})
+        told.setdefault("values", []).append(row["value"])
+        if "course" in row:
+            told.setdefault("courses", []).append(row["course"])
+    names = ("stream", "method", "batch")
+    return [dict(zip(names, own, strict=True)) | told for own, told in reached.items()]
 
 
 def _values(rows: Sequence[Mapping[str, Any]], variant: str, batch: int) -> dict[str, float]:

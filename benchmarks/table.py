@@ -52,6 +52,8 @@ KINDS: dict[str, Callable[[Results], str]] = {
         costs.of_methods,
         costs.sampled,
         costs.steps,
+        costs.courses,
+        costs.lasting,
     )
 }
 

@@ -223,6 +223,16 @@ def test_a_stream_writes_masks_as_it_goes_and_is_scored_where_some_are_known(
     apart = f"--labels={night}/masks"
     code, said, error = told(*words[:2], night / "images", *words[3:], apart, f"--out={out}")
     assert json.loads(said)["scores"] == found["scores"]
+    more = (f"dawn={night}/images", f"--labels=dawn={night}/masks", "--cycles=2")
+    code, said, error = told(*words[:3], *more, *words[3:], f"--out={tmp_path}/both")
+    assert code == 0, error
+    visits = json.loads(said)["visits"]
+    assert [(one["domain"], one["cycle"]) for one in visits] == [
+        *[("night", 1), ("dawn", 1), ("night", 2), ("dawn", 2)]
+    ]
+    assert visits[0]["adapted"] == found["scores"]["adapted"]["all"]
+    assert set(json.loads(said)["forgetting"]["adapted"]) == {"night", "dawn"}
+    assert (tmp_path / "both" / "dawn" / "2" / "n000.png").is_file()
 
 
 def test_probabilities_come_beside_masks(finished, places, tmp_path, told):

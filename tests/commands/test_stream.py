@@ -212,3 +212,61 @@ def test_a_run_with_experts_streams_by_what_its_folder_holds(
     code, _, error = told("stream", finished, sketches, *words)
     assert code != 0
     assert "this network has no experts" in error
+
+
+def test_domains_come_one_after_the_other_again_and_again(finished, photos, sketches, out, told):
+    words = [photos, f"drawn={sketches}", "--cycles=2", "--batch-size=16", f"--out={out}"]
+    code, said, error = told("stream", finished, *words, "--method=tent", "--lr=0.01", "--json")
+    assert code == 0, error
+    results = json.loads(said)
+    own, drawn = (sorted(str(p) for p in one.glob("*/*")) for one in (photos, sketches))
+    found = lines(out)
+    assert [one["path"] for one in found] == 2 * (own + drawn)
+    visits = [(one["domain"], one["cycle"]) for one in results["visits"]]
+    assert visits == [(photos.name, 1), ("drawn", 1), (photos.name, 2), ("drawn", 2)]
+    start = 0
+    for one in results["visits"]:
+        part = found[start : start + one["images"]]
+        right = sum(line["predicted"] == line["path"].split("/")[-2] for line in part)
+        assert one["adapted"]["accuracy"] == pytest.approx(100 * right / len(part))
+        start += one["images"]
+    reached = [one["adapted"]["accuracy"] for one in results["visits"]]
+    lost = {photos.name: reached[0] - reached[2], "drawn": reached[1] - reached[3]}
+    assert results["forgetting"]["adapted"] == pytest.approx(lost)
+    assert set(results["forgetting"]["unadapted"].values()) == {0.0}
+    assert "forgotten from the first cycle to the last" in error
+    assert "domain by domain" in error
+
+
+def test_a_batch_is_of_one_domain_and_the_first_is_answered_as_if_alone(
+    finished, photos, sketches, tmp_path, told
+):
+    alone, both = tmp_path / "alone.csv", tmp_path / "both.csv"
+    words = ["--method=tent", "--lr=0.01", "--batch-size=7"]
+    assert told("stream", finished, photos, *words, f"--out={alone}")[0] == 0
+    assert told("stream", finished, photos, sketches, *words, f"--out={both}")[0] == 0
+    assert lines(both)[: len(lines(alone))] == lines(alone)
+
+
+def test_a_collapse_is_said_in_words_and_a_stream_that_holds_says_so(finished, sketches, out, told):
+    words = [finished, sketches, "--batch-size=6", "--shuffle", "--window=12", f"--out={out}"]
+    code, said, error = told("stream", *words, "--alpha=1", "--json")
+    assert code == 0
+    assert "answers are of many classes" in error
+    window = json.loads(said)["window"]
+    assert (window["images"], window["collapsed_images"]) == (12, 0)
+    assert "collapse" not in window
+    words += ["--cycles=6", "--method=tent", "--lr=20", "--on-nonfinite=skip", "--json"]
+    code, said, error = told("stream", *words)
+    assert code == 0, error
+    assert "ANSWERS HAVE COLLAPSED to few classes" in error
+    window = json.loads(said)["window"]
+    assert window["collapse"]["most"] in ("dots", "rings", "stripes")
+    assert window["collapsed_images"] > 0
+    assert window["course"][-1]["share"] > window["course"][0]["share"]
+
+
+def test_two_domains_of_one_name_are_refused(finished, sketches, out, told):
+    code, _, error = told("stream", finished, sketches, sketches, "--out", out)
+    assert code == 1
+    assert "two domains are called" in error

@@ -29,9 +29,11 @@ TASK = Classification(len(CLASSES))
 PLAN = Plan(epochs=3, seed=5)
 SMALL: dict[str, dict[str, object]] = {
     "adaptsegnet": {"hidden": 4},
+    "cotta": {"views": 4},
     "gprn": {"regions": "grid"},
     "kl-dp": {"lr": 0.03},
     "pareto-da": {"hidden": 16},
+    "vida": {"views": 2},
     "samda": {"generic": "test_efficientnet", "generic_weights": "none", "generic_size": 32},
 }
 """Options without which a method would be slow on the toy."""

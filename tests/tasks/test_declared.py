@@ -46,6 +46,7 @@ def test_a_task_of_another_kind_is_refused_in_words():
     conditional = {"lora", "gdcan", "sfda2", "glc", "lftl", "udim", "meta-dmoe", "ktf"}
     conditional |= {"kl-dp", "plug-and-play", "pareto-da", "distill-weighted", "iadg"}
     conditional |= {"dlif", "deco"}
+    conditional |= {"t3a", "lame", "eata", "sar", "cotta", "vida"}
     assert classes == conditional
     places = {"adaptsegnet", "dacs", "sfda-seg", "idm", "datr", "samda", "gprn"}
     assert narrow - classes == places

@@ -12,9 +12,10 @@ from jsonargparse import Namespace
 from lightning_fabric import Fabric
 
 from adaptune.commands.choices import STREAMING
+from adaptune.commands.course import collapse_told, course_of, show_visits
 from adaptune.commands.devices import add_device, fabric_on
 from adaptune.commands.masks import places_of
-from adaptune.commands.open_data import loading_of, mask_folders, mask_labels
+from adaptune.commands.open_data import loading_of, mask_labels
 from adaptune.commands.options import (
     Parser,
     add_json,
@@ -27,20 +28,26 @@ from adaptune.commands.options import (
 )
 from adaptune.commands.outputs import make_folder, writable_file
 from adaptune.commands.predictions import PredictionLines
+from adaptune.commands.stream_domains import (
+    domains_named,
+    flat_images,
+    in_turn,
+    listed_domains,
+    masked_images,
+)
 from adaptune.commands.streamed import Answers, LineAnswers, MaskAnswers, Told
 from adaptune.data.domains import Loading
-from adaptune.data.files import image_files
 from adaptune.data.inputs import input_of
 from adaptune.data.listing import Example
-from adaptune.data.loading import shuffled_keys
 from adaptune.data.names import printable
-from adaptune.data.opening import listing_reader
 from adaptune.data.stream_reader import StreamReader, folder_labels
 from adaptune.engine.batches import to_device
 from adaptune.engine.method import hyperparameters
 from adaptune.engine.plan import Plan
 from adaptune.engine.streaming import stream
+from adaptune.engine.visits import Visit, batches_of
 from adaptune.methods import METHODS
+from adaptune.metrics.window import AnswerWindow
 from adaptune.networks.network import Network, WholeImage
 from adaptune.report.terminal import NAMED, Terminal
 from adaptune.runs.folder import best_network
@@ -55,6 +62,12 @@ TAKEN = {
 }
 """What a stream takes of records that other commands take more of."""
 
+MOST_CYCLES = 1000
+"""The most often that domains come."""
+
+MOST_WINDOW = 100_000
+"""The most answers that are watched at a time."""
+
 
 def run(words: Sequence[str]) -> None:
     """Write each image's line as soon as its batch is answered; score where labels are known."""
@@ -63,51 +76,77 @@ def run(words: Sequence[str]) -> None:
     given = _parser(name, optimizer).parse_args(list(words))
     net, fabric = Network.load(best_network(Path(given.run))), fabric_on(given.device)
     dense = isinstance(net.preprocess, WholeImage)
-    images, notes = _masked(given) if dense else _flat(given)
-    if not images:
-        raise ValueError("; ".join([f"no image files in {given.images}", *notes]))
     plan = record_of(Plan, given)
-    if given.shuffle:
-        images = [images[row] for row, _ in shuffled_keys(len(images), plan.seed, 0)]
+    listed, notes = listed_domains(given, masked_images if dense else flat_images)
+    visits, images = in_turn(listed, given, plan.seed)
     files = [one.path for one in images]
     options = {key: given[key] for key in hyperparameters(METHODS[name])}
     with Terminal() as terminal:
         for note in notes:
             terminal.say(f"note: {note}")
         loading = loading_of(given, seed=plan.seed, track=terminal.track)
-        reader = StreamReader(files, input_of(net.preprocess), loading)
+        parts = batches_of(visits, loading.batch_size)
+        reader = StreamReader(files, input_of(net.preprocess), loading, parts)
         still = deepcopy(net).eval()
         to_device(still, fabric)
         task: Task = (Segmentation if dense else Classification)(len(net.classes))
-        answers = _answers(given, images, still, task, fabric, reader.problems)
+        answers = _answers(given, images, visits, still, task, fabric, reader.problems)
+        window = AnswerWindow(len(net.classes), min(given.window, max(1, len(files) // 4)))
         method, out = METHODS[name](net, task, **options), answers.out
         with _kept(out), answers.opened():
             batches = answers.asking(reader.batches("answering"))
             for one in stream(method, batches, plan, fabric=fabric, episodic=given.episodic):
                 answers.take(one.logits, one.index)
+                was = window.collapse
+                window.take(one.logits, answers.beside)
+                if window.collapse and not was:
+                    terminal.say(collapse_told(window, net.classes))
         problems = {files[row]: reason for row, reason in reader.problems.items()}
         for path, reason in list(problems.items())[:NAMED]:
             terminal.say(f"left out {printable(path)}: {reason}")
         said = f", {len(problems)} of them could not be read" if problems else ""
         terminal.say(f"{len(files)} images{said}: {out}")
-        scores = answers.scores()
+        scores, course = answers.scores(), course_of(visits, answers, window, net.classes)
         _show(terminal, scores)
+        show_visits(terminal, course)
+        terminal.say(collapse_told(window, net.classes))
     if given.json:
         told = {"network": given.run, "method": name, "images": len(files), "out": str(out)}
         left_out = {str(path): reason for path, reason in problems.items()}
-        print_json(told | {"scores": scores, "problems": left_out})
+        print_json(told | {"scores": scores, **course, "problems": left_out})
 
 
 def _parser(name: str, optimizer: str) -> Parser:
     parser = Parser(
         prog="adaptune stream",
-        description="Label a folder of images in the order of their names, batch by batch, with a "
-        "network that adapts to them as it goes and sees no label. Names of folders that are "
-        "classes, and masks, are used to score it, and for nothing else. (Options shown: those of "
-        f"{name}.)",
+        description="Label folders of images, one after the other and each in the order of its "
+        "names, batch by batch, with a network that adapts to them as it goes and sees no label. "
+        "Names of folders that are classes, and masks, are used to score it, and for nothing else. "
+        f"(Options shown: those of {name}.)",
     )
     parser.add_argument("run", type=str, help="a run's folder, or one with a saved network")
-    parser.add_argument("images", type=str, help="a folder of images, flat or by class")
+    parser.add_argument(
+        "images",
+        nargs="+",
+        type=str,
+        metavar="[NAME=]DIR",
+        help="folders of images, flat or by class, each a domain; one after the other",
+    )
+    parser.add_argument(
+        "--cycles",
+        type=int,
+        default=1,
+        between=(1, MOST_CYCLES),
+        help="how often all domains come; scores by cycle say what was forgotten",
+    )
+    parser.add_argument(
+        "--window",
+        type=int,
+        default=200,
+        between=(1, MOST_WINDOW),
+        help="how many of the last answers are watched for a collapse to few classes, at most a "
+        "quarter of the stream",
+    )
     parser.add_argument("--method", choices=STREAMING, default="alpha-bn", help="how to adapt")
     parser.add_argument(
         "--episodic",
@@ -132,44 +171,35 @@ def _parser(name: str, optimizer: str) -> Parser:
     return parser
 
 
-def _flat(given: Namespace) -> tuple[list[Example], list[str]]:
-    """List the images of a folder, each with the path that may name its class."""
-    files, notes = image_files([given.images])
-    return [Example(file, "") for file in files], notes
-
-
-def _masked(given: Namespace) -> tuple[list[Example], list[str]]:
-    """List the images of a folder or a table, each with its mask, if it has one.
-
-    Raises:
-        ValueError: If these are several domains.
-    """
-    folder = Path(given.images)
-    found = listing_reader("mask", mask_folders(given.labels), folder.stem)(folder, folder.stem)
-    if any(one.part for one in found[0].examples):
-        raise ValueError(f"{folder} holds tars, and a stream is of files: unpack them")
-    if len(found) > 1:
-        raise ValueError(f"{folder} holds {len(found)} domains: give each a table of its own")
-    return list(found[0].examples), list(found[0].notes)
-
-
 def _answers(
     given: Namespace,
     images: Sequence[Example],
+    visits: Sequence[Visit],
     net: Network,
     task: Task,
     fabric: Fabric,
     problems: dict[int, str],
 ) -> Answers:
     """Say what is to come of the answers: masks in a folder, or lines of a file."""
-    files = [one.path for one in images]
+    files, named = [one.path for one in images], domains_named(given.images)
     if task.places:
         out = make_folder("predictions" if given.out is None else given.out)
         meaning = mask_labels(Path(given.run), net, given.label_table)
-        places = places_of(files, [given.images], out)
-        return MaskAnswers(images, places, meaning, net, fabric, problems, out)
+        places: list[Path] = []
+        for one in visits:
+            below = out / one.domain if len(named) > 1 else out
+            below = below / str(one.cycle) if given.cycles > 1 else below
+            own = files[one.rows.start : one.rows.stop]
+            places += places_of(own, [named[one.domain]], below)
+        return MaskAnswers(images, places, meaning, net, fabric, problems, out, visits)
     out = writable_file("predictions.csv" if given.out is None else given.out, "predictions.csv")
-    labels = folder_labels(files, Path(given.images), net.classes)
+    labels = {
+        one.rows[row]: label
+        for one in visits
+        for row, label in folder_labels(
+            files[one.rows.start : one.rows.stop], Path(named[one.domain]), net.classes
+        ).items()
+    }
     lines = PredictionLines(files, net, task, problems)
     return LineAnswers(labels, net, task, fabric, lines, out)
 

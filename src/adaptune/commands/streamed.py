@@ -20,6 +20,7 @@ from adaptune.data.inputs.image import size_of
 from adaptune.data.labels import LabelReader
 from adaptune.data.listing import Example
 from adaptune.engine.evaluate import logits_of
+from adaptune.engine.visits import Visit
 from adaptune.metrics.classification import accuracy
 from adaptune.metrics.places import PlaceTally
 from adaptune.networks.network import Network
@@ -37,9 +38,13 @@ Told = dict[str, dict[str, Any]]
 
 
 class Answers(Protocol):
-    """Takes a stream's answers batch by batch, beside those of a network that stays as it is."""
+    """Takes a stream's answers batch by batch, beside those of a network that stays as it is.
+
+    ``beside`` are that network's outputs of the batch at hand; None where it is not asked.
+    """
 
     out: Path
+    beside: Tensor | None
 
     def opened(self) -> AbstractContextManager[None]:
         """Give the context within which answers are written."""
@@ -57,6 +62,10 @@ class Answers(Protocol):
         """Score what was said of images whose label is known: of all, and of the last ones."""
         ...
 
+    def scores_of(self, visit: Visit) -> dict[str, Any]:
+        """Score what both said of a visit to a domain; nothing where no label is known."""
+        ...
+
 
 @dataclass
 class LineAnswers:
@@ -69,6 +78,7 @@ class LineAnswers:
     lines: PredictionLines
     out: Path
     unadapted: dict[int, float] = field(default_factory=dict)
+    beside: Tensor | None = None
 
     @contextmanager
     def opened(self) -> Iterator[None]:
@@ -83,8 +93,10 @@ class LineAnswers:
         """Pass batches on; where labels are known, ask the network that does not adapt first."""
         for batch in batches:
             rows = batch.index.tolist()
+            self.beside = None
             if any(row in self.labels for row in rows):
-                said = answers_of(self.net, self.task, logits_of(self.net, batch, self.fabric))
+                self.beside = logits_of(self.net, batch, self.fabric)
+                said = answers_of(self.net, self.task, self.beside)
                 self.unadapted |= zip(rows, said, strict=True)
             yield batch
 
@@ -94,14 +106,21 @@ class LineAnswers:
 
     def scores(self) -> Told:
         """Score the answers by their accuracy."""
-        adapted = self.lines.answers
-        known = [row for row in sorted(adapted) if row in self.labels]
-        told = {"adapted": adapted, "unadapted": self.unadapted}
+        known = [row for row in sorted(self.lines.answers) if row in self.labels]
         return {
             name: {"all": self._score(said, known), "last": self._score(said, last_of(known))}
-            for name, said in told.items()
+            for name, said in self._said().items()
             if known
         }
+
+    def scores_of(self, visit: Visit) -> dict[str, Any]:
+        """Score the answers to a visit by their accuracy."""
+        answered = self.lines.answers
+        known = [row for row in visit.rows if row in answered and row in self.labels]
+        return {name: self._score(said, known) for name, said in self._said().items() if known}
+
+    def _said(self) -> dict[str, Mapping[int, float]]:
+        return {"adapted": self.lines.answers, "unadapted": self.unadapted}
 
     def _score(self, said: Mapping[int, float], rows: Sequence[int]) -> dict[str, float]:
         right = sum(said[row] == self.labels[row] for row in rows)
@@ -119,7 +138,10 @@ class MaskAnswers:
         fabric: Where it lies.
         problems: What could not be read, by row; masks that cannot be are added.
         out: The folder that they go to.
+        visits: The visits to domains, whose scores are asked for.
     """
+
+    beside: Tensor | None = None
 
     def __init__(
         self,
@@ -130,12 +152,14 @@ class MaskAnswers:
         fabric: Fabric,
         problems: dict[int, str],
         out: Path,
+        visits: Sequence[Visit],
     ) -> None:
         self.out = out
         self.examples, self.places, self.meaning = examples, places, meaning
         self.net, self.fabric, self.problems = net, fabric, problems
         known = [row for row, one in enumerate(examples) if one.label]
         self.parts = {"all": set(known), "last": set(last_of(known))}
+        self.parts |= {str(one): {row for row in known if row in one.rows} for one in visits}
         self.tallies = {
             (name, part): PlaceTally(len(net.classes))
             for name in ("adapted", "unadapted")
@@ -151,9 +175,10 @@ class MaskAnswers:
         """Pass batches on; where masks are known, ask the network that does not adapt first."""
         for batch in batches:
             rows = batch.index.tolist()
+            self.beside = None
             if any(row in self.parts["all"] for row in rows):
-                logits = logits_of(self.net, batch, self.fabric)
-                for output, row in zip(logits, rows, strict=True):
+                self.beside = logits_of(self.net, batch, self.fabric)
+                for output, row in zip(self.beside, rows, strict=True):
                     self._count("unadapted", output, row)
             yield batch
 
@@ -183,12 +208,24 @@ class MaskAnswers:
     def scores(self) -> Told:
         """Score the masks by their mean IoU; nothing where none is known."""
         told: Told = {}
-        for (name, part), tally in self.tallies.items():
+        for part in ("all", "last"):
+            for name, found in self._scores(part).items():
+                told.setdefault(name, {})[part] = found
+        return told
+
+    def scores_of(self, visit: Visit) -> dict[str, Any]:
+        """Score the masks of a visit by their mean IoU."""
+        return self._scores(str(visit))
+
+    def _scores(self, part: str) -> dict[str, dict[str, float]]:
+        """Score both networks on a part of the stream, where something of it was asked."""
+        told = {}
+        for name in ("adapted", "unadapted"):
             try:
-                found = tally.scores()
+                found = self.tallies[name, part].scores()
             except ValueError:  # nothing was asked
                 continue
-            told.setdefault(name, {})[part] = told_of(found.main, found.count)
+            told[name] = told_of(found.main, found.count)
         return told
 
 

@@ -20,18 +20,24 @@ from adaptune.types import Unlabeled
 
 @dataclass
 class StreamReader:
-    """Reads ``files`` through an input; ``problems`` fills up with why rows could not be read."""
+    """Reads ``files`` through an input, by ``parts`` or else in batches of one size.
+
+    ``problems`` fills up with why rows could not be read.
+    """
 
     files: Sequence[Path]
     reader: Input
     loading: Loading
+    parts: Sequence[range] = ()
     problems: dict[int, str] = field(default_factory=dict)
 
     def batches(self, label: str) -> Iterator[Unlabeled]:
         """Give batch after batch, but those of which nothing can be read."""
         examples = [Example(path, "") for path in self.files]  # no label, so that none can leak
         rows = FileRows(examples, self.reader, NoLabels(), self.loading.cache)
-        groups = group_keys(in_order(rows), self.loading.batch_size)
+        keys = in_order(rows)
+        groups = [[keys[row] for row in part] for part in self.parts]
+        groups = groups or group_keys(keys, self.loading.batch_size)
         read = load_groups(rows, groups, self.loading, label)
         for group, (stack, broken) in zip(groups, read, strict=True):
             index = stack[2] if stack else torch.empty(0, dtype=torch.int64)

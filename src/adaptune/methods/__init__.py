@@ -36,7 +36,13 @@ from adaptune.methods.supervised.tram import TRAM as TRAM
 from adaptune.methods.teachers.kl_dp import KLDP as KLDP
 from adaptune.methods.teachers.plug_and_play import PlugAndPlay as PlugAndPlay
 from adaptune.methods.test_time.alpha_bn import AlphaBN as AlphaBN
+from adaptune.methods.test_time.cotta import CoTTA as CoTTA
+from adaptune.methods.test_time.eata import EATA as EATA
+from adaptune.methods.test_time.lame import LAME as LAME
+from adaptune.methods.test_time.sar import SAR as SAR
+from adaptune.methods.test_time.t3a import T3A as T3A
 from adaptune.methods.test_time.tent import Tent as Tent
+from adaptune.methods.test_time.vida import ViDA as ViDA
 from adaptune.methods.unsupervised.adaptsegnet import AdaptSegNet as AdaptSegNet
 from adaptune.methods.unsupervised.dacs import DACS as DACS
 from adaptune.methods.unsupervised.dann import DANN as DANN
@@ -91,4 +97,10 @@ METHODS: dict[str, type[Method]] = {
     "distill-weighted": DistillWeighted,
     "alpha-bn": AlphaBN,
     "tent": Tent,
+    "t3a": T3A,
+    "lame": LAME,
+    "eata": EATA,
+    "sar": SAR,
+    "cotta": CoTTA,
+    "vida": ViDA,
 }
