@@ -6,6 +6,7 @@ from adaptune.engine.method import Method
 from adaptune.methods.few_shot.gprn import GPRN as GPRN
 from adaptune.methods.few_shot.samda import SAMDA as SAMDA
 from adaptune.methods.generalisation.drm import DRM as DRM
+from adaptune.methods.generalisation.group_dro import GroupDRO as GroupDRO
 from adaptune.methods.generalisation.ibn import IBN as IBN
 from adaptune.methods.generalisation.meta_dmoe import MetaDMoE as MetaDMoE
 from adaptune.methods.generalisation.smos import SMOS as SMOS
@@ -26,6 +27,7 @@ from adaptune.methods.supervised.l2_sp import L2SP as L2SP
 from adaptune.methods.supervised.lora import LoRA as LoRA
 from adaptune.methods.supervised.lp import LinearProbe as LinearProbe
 from adaptune.methods.supervised.lp_ft import LinearProbeFineTune as LinearProbeFineTune
+from adaptune.methods.supervised.mixup import Mixup as Mixup
 from adaptune.methods.supervised.sam import SAM as SAM
 from adaptune.methods.supervised.soma import SoMA as SoMA
 from adaptune.methods.supervised.tram import TRAM as TRAM
@@ -33,6 +35,8 @@ from adaptune.methods.teachers.kl_dp import KLDP as KLDP
 from adaptune.methods.test_time.alpha_bn import AlphaBN as AlphaBN
 from adaptune.methods.test_time.tent import Tent as Tent
 from adaptune.methods.unsupervised.adaptsegnet import AdaptSegNet as AdaptSegNet
+from adaptune.methods.unsupervised.cdan import CDAN as CDAN
+from adaptune.methods.unsupervised.coral import CORAL as CORAL
 from adaptune.methods.unsupervised.dacs import DACS as DACS
 from adaptune.methods.unsupervised.dann import DANN as DANN
 from adaptune.methods.unsupervised.datr import DATR as DATR
@@ -53,12 +57,16 @@ METHODS: dict[str, type[Method]] = {
     "soma": SoMA,
     "sam": SAM,
     "tram": TRAM,
+    "mixup": Mixup,
+    "group-dro": GroupDRO,
     "ibn": IBN,
     "drm": DRM,
     "udim": UDIM,
     "smos": SMOS,
     "meta-dmoe": MetaDMoE,
     "dann": DANN,
+    "cdan": CDAN,
+    "coral": CORAL,
     "gdcan": GDCAN,
     "mcd": MCD,
     "pareto-da": ParetoDA,
