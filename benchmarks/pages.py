@@ -27,6 +27,7 @@ MEASURED = {
     "settings-passes": "",
     "settings-references": "three pairs, one seed",
     "streams": "three networks, one seed",
+    "settings-styles": "three pairs, one seed",
     "earth-methods": "maps of the Earth",
     "earth-few": "five labelled tiles of another map of the Earth",
 }

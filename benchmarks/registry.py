@@ -100,6 +100,7 @@ MEASUREMENTS = (
         "settings-references", "references, several losses, gradients of the head: three pairs"
     ),
     settings("streams", "a cycle of corruptions and vendors, twice: every method that streams"),
+    settings("settings-styles", "styles, covariances, the worst domain: three pairs"),
     settings("settings-long", "methods as users train: 20 epochs, all classes, 64 pixels"),
     settings(
         "earth-methods",

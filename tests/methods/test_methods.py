@@ -30,6 +30,7 @@ PLAN = Plan(epochs=3, seed=5)
 SMALL: dict[str, dict[str, object]] = {
     "adaptsegnet": {"hidden": 4},
     "cotta": {"views": 4},
+    "cdan": {"hidden": 16},
     "gprn": {"regions": "grid"},
     "kl-dp": {"lr": 0.03},
     "pareto-da": {"hidden": 16},

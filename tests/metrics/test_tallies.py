@@ -1,11 +1,13 @@
 """What a set comes to is the same for any batches and processes, in memory that does not grow."""
 
 from functools import cache
+from typing import get_args
 
 import pytest
 import torch
 from two import on_two
 
+from adaptune.metrics.class_scores import ClassScore
 from adaptune.metrics.classification import ClassTally
 from adaptune.metrics.column import Column
 from adaptune.metrics.places import PlaceTally
@@ -56,12 +58,23 @@ def told_of_places(rows: int, size: int = 3) -> dict:
     return {"scores": tally.scores(), "worst": [], "sample": vars(sample.outputs())}
 
 
+def told_by_score(score: str, size: int = 33) -> dict:
+    """Show a set of two classes to the tally of a score."""
+    rank, world = rank_and_world()
+    tally = ClassTally(2, score=score)
+    for at in torch.arange(300).split(size)[rank::world]:
+        tally.add(outputs(300, 2).at(at))
+    tally.merge()
+    return {"scores": tally.scores(), "worst": tally.mistakes(), "sample": {}}
+
+
 PLACES = {"many masks": 20, "one mask": 1}
 
 
 def everything() -> dict:
     masks = {name: told_of_places(rows) for name, rows in PLACES.items()}
-    return masks | {name: told(name) for name in SETS}
+    scores = {name: told_by_score(name) for name in get_args(ClassScore)}
+    return masks | scores | {name: told(name) for name in SETS}
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +103,14 @@ def test_two_processes_come_to_what_one_does_of_places_too(both, name):
     for one in both:
         same(one[name], alone)
     same(told_of_places(PLACES[name], 1), alone)
+
+
+@pytest.mark.parametrize("name", get_args(ClassScore))
+def test_two_processes_and_other_batches_come_to_what_one_does_by_every_score(both, name):
+    alone = told_by_score(name)
+    for one in both:
+        same(one[name], alone)
+    same(told_by_score(name, 7), alone)
 
 
 def test_of_rows_with_places_some_places_of_fewer_rows_are_sampled():

@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 from toy import CLASSES, body, domains, network
 
 from adaptune.commands import main
+from adaptune.data.shifts import FAMILIES, shifted
 from adaptune.engine.evaluate import sample_outputs
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
@@ -219,3 +220,35 @@ def test_selecting_without_another_domain_says_what_to_give(photos, tiny, tmp_pa
     code, _, error = told(*words)
     assert code == 1
     assert "--select snd needs images of another domain: give some with --ood" in error
+
+
+def test_made_shifts_are_accuracies_under_every_family_whatever_the_batches(trained):
+    method, data = trained
+    look = method.net.preprocess
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (look.mean, look.std))
+    right = torch.zeros(len(FAMILIES))
+    for rows in data.scan("val"):
+        for at, family in enumerate(FAMILIES):
+            for x, y, row in zip(rows.x, rows.y, rows.index.tolist(), strict=True):
+                seen = shifted((x * std + mean).clamp(0, 1), family, row)
+                with torch.no_grad():
+                    said = method.eval()(((seen - mean) / std)[None]).argmax()
+                right[at] += said == y
+    found = LabelFreeScorer(method, data, FABRIC).shifted
+    assert found.tolist() == pytest.approx((100 * right / 30).tolist())
+    outputs = target(method, data)
+    told = LabelFreeScorer(method, data, FABRIC)(outputs, outputs.features)
+    assert told["made-shifts"] == pytest.approx(float(found.mean()))
+
+
+def test_an_epoch_is_chosen_by_made_shifts_without_images_of_another_domain(
+    photos, tiny, told, tmp_path
+):
+    run = tmp_path / "run"
+    words = ["--method=ft", "--select=made-shifts", "--epochs=1", f"--out={run}"]
+    code, _, error = told("fit", photos, *tiny, *words)
+    assert code == 0, error
+    lines = read_lines(run / "metrics.jsonl")
+    assert all(0 <= line["score"] <= 100 for line in lines)
+    results = json.loads((run / "results.json").read_text())
+    assert results["selection"]["by"] == "made-shifts"

@@ -29,7 +29,10 @@ def network(noise):
     weight = means + 0.3 * noise * torch.randn(CLASSES, WIDTH, generator=random)
     outputs = Outputs(9 * val @ weight.T, val_y, val, torch.arange(300))
     before = means[y] + 0.05  # what features were before noise came in
-    evidence = Evidence(9 * features @ weight.T, features, weight, outputs, train, before)
+    told = torch.tensor([90.0, 100 - 90 * noise])  # what made shifts would have come to
+    evidence = Evidence(
+        *(9 * features @ weight.T, features, weight, outputs, train, before), shifted=lambda: told
+    )
     return evidence, 100 * float((evidence.logits.argmax(1) == y).double().mean())
 
 
@@ -60,7 +63,7 @@ def test_selecting_by_the_transfer_score_loses_little(family):
 
 def test_evidence_has_no_place_for_labels_of_the_target():
     names = {field.name for field in fields(Evidence)}
-    assert names == {"logits", "features", "weight", "val", "train_features", "before"}
+    assert names == {"logits", "features", "weight", "val", "train_features", "before", "shifted"}
     evidence, _ = network(0.3)
     assert len(evidence.val.y) == 300  # the only labels, and there are 400 target images
 
@@ -132,10 +135,10 @@ def test_a_network_that_diverged_has_no_score():
     assert undefined(replace(evidence, logits=logits, features=features, val=val)) == set(SCORES)
 
 
-def test_an_empty_target_leaves_only_the_validation_accuracy():
+def test_an_empty_target_leaves_only_accuracies_on_validation():
     evidence, _ = network(0.3)
     empty = only(evidence, 0)
-    assert undefined(empty) == set(SCORES) - {"id-validation"}
+    assert undefined(empty) == set(SCORES) - {"id-validation", "made-shifts"}
 
 
 @pytest.mark.parametrize("field", ["features", "weight", "train_features", "before"])

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from adaptune.metrics.classification import open_set, wilson
+from adaptune.metrics.classification import open_set
+from adaptune.metrics.shares import wilson
 from adaptune.results.score import Scores
 from adaptune.tasks.classification import Classification
 from adaptune.types import Outputs

@@ -14,6 +14,7 @@ from adaptune.data.words import absolute_path, absolute_place, absolute_word, na
 from adaptune.engine.plan import Plan
 from adaptune.runs.setup import Setup
 from adaptune.runtime.files import to_json
+from adaptune.tasks.classification import Classification
 
 
 class Writer(yaml.SafeDumper):
@@ -49,6 +50,8 @@ def config_of(given: Namespace, *, leave_out: Sequence[str]) -> dict[str, Any]:
         kept["label_table"] = Path(given.label_table).absolute()
     if given.get("task") == Setup.task:
         del kept["task"]
+    if given.get("score") == Classification.score:
+        del kept["score"]
     return kept
 
 

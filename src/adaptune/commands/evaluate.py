@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import get_args
 
 from jsonargparse import Namespace
 
@@ -14,6 +15,7 @@ from adaptune.commands.open_data import (
     mask_folders,
     metric_task,
     open_run_data,
+    score_of,
     task_of,
     tiles_of,
 )
@@ -27,6 +29,7 @@ from adaptune.commands.options import (
 from adaptune.data.domains import Loading
 from adaptune.data.words import named_folders
 from adaptune.engine.evaluate import evaluate, sample_outputs
+from adaptune.metrics.class_scores import ClassScore
 from adaptune.metrics.label_distance import describe_rules
 from adaptune.networks.network import Network
 from adaptune.ops.rejection import UNKNOWN_ABOVE, calibrate_threshold, describe_threshold
@@ -69,6 +72,11 @@ def run(words: Sequence[str]) -> None:
     add_masks(parser)
     add_tiles(parser)
     add_label_distances(parser)
+    parser.add_argument(
+        "--score",
+        choices=[*get_args(ClassScore)],
+        help="what counts of classes; by default what counted in the run",
+    )
     add_json(parser)
     given = parser.parse_args(list(words))
     check_range("--unknown-above", given.unknown_above, 0, 1, above=True, below=True)
@@ -79,7 +87,7 @@ def run(words: Sequence[str]) -> None:
     with Terminal() as terminal:
         tiles = tiles_of(folder, given.tile, given.overlap)
         metric = metric_task(given.label_distances, net) if given.label_distances else None
-        task = metric or task_of(net, tiles)
+        task = metric or task_of(net, tiles, given.score or score_of(folder))
         usual = AT_ONCE_OF_MASKS if task.places else AT_ONCE
         loading = Loading(batch_size=given.batch_size or usual, track=terminal.track)
         masks, table = mask_folders(given.labels), given.label_table
@@ -93,6 +101,8 @@ def run(words: Sequence[str]) -> None:
             val = sample_outputs(net, data.scan("val"), fabric=fabric)
             net.threshold = calibrate_threshold(val.logits)
             terminal.say(f"note: {describe_threshold(net.threshold, len(val.y))}")
+        if task.settles and len(data.sets.get("val", ())):
+            task = task.settled(evaluate(net, data.scan("val"), task, fabric=fabric).scores)
         scores: dict[str, Scores] = {}
         for name, rows in data.tests().items():
             scores[name] = evaluate(net, rows, task, fabric=fabric).scores

@@ -20,6 +20,7 @@ from adaptune.data.listing import Shares
 from adaptune.data.loading import EmptyRows
 from adaptune.data.opening import open_domains, other_domains
 from adaptune.data.words import is_there, named_folders, read_place
+from adaptune.metrics.class_scores import ClassScore
 from adaptune.networks.network import Network, WholeImage
 from adaptune.ops.windows import WHOLE, Tiles
 from adaptune.runs.folder import best_network
@@ -44,6 +45,7 @@ KINDS: dict[str, Any] = {
     "shots": int,
     "shots_seed": int,
     "tile": int,
+    "score": str,
     "overlap": int,
 }
 """What a run's ``config.yaml`` says of its data, and as what."""
@@ -87,17 +89,25 @@ def tiles_of(folder: Path, tile: int | None, overlap: int | None) -> Tiles:
     )
 
 
-def task_of(net: Network, tiles: Tiles = WHOLE) -> Task:
+def score_of(folder: Path) -> ClassScore:
+    """Say what counts of a run of classes, as its settings tell."""
+    found: ClassScore = _settings(folder / "config.yaml").get("score", Classification.score)
+    return found
+
+
+def task_of(net: Network, tiles: Tiles = WHOLE, score: ClassScore = Classification.score) -> Task:
     """Give the task of a saved network, as its record tells: of places where it reads these.
+
+    ``score`` is what counts of classes.
 
     >>> from torch import nn
     >>> net = Network.from_module(nn.Sequential(nn.Linear(2, 2)), head="0", classes=["a", "b"])
     >>> task_of(net)
-    Classification(classes=2, domains=1, unknown=False)
+    Classification(classes=2, domains=1, unknown=False, score='accuracy')
     """
     if isinstance(net.preprocess, WholeImage):
         return Segmentation(len(net.classes), tile=tiles.side, overlap=tiles.overlap)
-    return Classification(len(net.classes), unknown=net.threshold < 1)
+    return Classification(len(net.classes), unknown=net.threshold < 1, score=score)
 
 
 def open_data(given: Namespace, *, seed: int, track: Track) -> DomainData:

@@ -9,6 +9,7 @@ from adaptune.methods.generalisation.deco import DECO as DECO
 from adaptune.methods.generalisation.dlif import DLIF as DLIF
 from adaptune.methods.generalisation.drm import DRM as DRM
 from adaptune.methods.generalisation.iadg import IADG as IADG
+from adaptune.methods.generalisation.group_dro import GroupDRO as GroupDRO
 from adaptune.methods.generalisation.ibn import IBN as IBN
 from adaptune.methods.generalisation.meta_dmoe import MetaDMoE as MetaDMoE
 from adaptune.methods.generalisation.mixstyle import MixStyle as MixStyle
@@ -30,6 +31,7 @@ from adaptune.methods.supervised.l2_sp import L2SP as L2SP
 from adaptune.methods.supervised.lora import LoRA as LoRA
 from adaptune.methods.supervised.lp import LinearProbe as LinearProbe
 from adaptune.methods.supervised.lp_ft import LinearProbeFineTune as LinearProbeFineTune
+from adaptune.methods.supervised.mixup import Mixup as Mixup
 from adaptune.methods.supervised.sam import SAM as SAM
 from adaptune.methods.supervised.soma import SoMA as SoMA
 from adaptune.methods.supervised.tram import TRAM as TRAM
@@ -44,6 +46,8 @@ from adaptune.methods.test_time.t3a import T3A as T3A
 from adaptune.methods.test_time.tent import Tent as Tent
 from adaptune.methods.test_time.vida import ViDA as ViDA
 from adaptune.methods.unsupervised.adaptsegnet import AdaptSegNet as AdaptSegNet
+from adaptune.methods.unsupervised.cdan import CDAN as CDAN
+from adaptune.methods.unsupervised.coral import CORAL as CORAL
 from adaptune.methods.unsupervised.dacs import DACS as DACS
 from adaptune.methods.unsupervised.dann import DANN as DANN
 from adaptune.methods.unsupervised.datr import DATR as DATR
@@ -64,6 +68,8 @@ METHODS: dict[str, type[Method]] = {
     "soma": SoMA,
     "sam": SAM,
     "tram": TRAM,
+    "mixup": Mixup,
+    "group-dro": GroupDRO,
     "ibn": IBN,
     "drm": DRM,
     "udim": UDIM,
@@ -74,6 +80,8 @@ METHODS: dict[str, type[Method]] = {
     "dlif": DLIF,
     "deco": DECO,
     "dann": DANN,
+    "cdan": CDAN,
+    "coral": CORAL,
     "gdcan": GDCAN,
     "mcd": MCD,
     "pareto-da": ParetoDA,

@@ -1,14 +1,23 @@
-"""Tallies of classes: accuracy with its interval, open sets, the surest mistakes."""
+"""Tallies of classes: what counts with its interval, open sets, the surest mistakes."""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from adaptune.metrics.class_scores import (
+    BY_RANK,
+    ClassScore,
+    OddsHistogram,
+    balanced_accuracy,
+    macro_f1,
+)
 from adaptune.metrics.column import Column
+from adaptune.metrics.shares import wilson
 from adaptune.metrics.tally import Mistake
 from adaptune.ops.rows import need_rows
 from adaptune.results.images import pack
@@ -27,15 +36,28 @@ class ClassTally:
     Args:
         classes: How many classes there are.
         unknown: Whether a further, last output and label mean that a row is of none of them.
+        score: What counts instead of accuracy.
+        threshold: Of ``hter``: the log-odds from which on the second class is said; by default
+            those at which the set's own error rates are equal.
 
     The detail of its scores is ``confusion``, one row a true class and one column a predicted one,
-    in counts, and ``right``, which rows are, see `pack`; with ``unknown`` also ``open_set``, see
-    `open_set`. Beside that it keeps of each row a loss, an index and whether it is right, 13 bytes,
-    so that the mean is the same for any batches and processes.
+    in counts; where accuracy counts, ``right``, which rows are, see `pack`; with ``unknown`` also
+    ``open_set``, see `open_set`; of ``hter`` the ``threshold`` and whether it is the set's ``own``.
+    Beside that it keeps of each row a loss, an index and whether it is right, 13 bytes, so that the
+    mean is the same for any batches and processes; of scores of ranks also an `OddsHistogram`.
     """
 
-    def __init__(self, classes: int, *, unknown: bool = False) -> None:
+    def __init__(
+        self,
+        classes: int,
+        *,
+        unknown: bool = False,
+        score: ClassScore = "accuracy",
+        threshold: float | None = None,
+    ) -> None:
         self.classes, self.unknown, self.columns = classes, unknown, classes + unknown
+        self.score, self.threshold = score, threshold
+        self.odds = OddsHistogram(self.columns) if score in BY_RANK else None
         self.confusion = torch.zeros(self.columns, self.columns, dtype=torch.int64)
         self.losses, self.index, self.right = Column(), Column(torch.int64), Column(torch.bool)
         self.worst = torch.empty(0, 5, dtype=torch.float64)
@@ -61,6 +83,8 @@ class ClassTally:
         self.confusion = self.confusion.to(logits.device)
         self.confusion.index_put_((y, guess), torch.ones_like(y), accumulate=True)
         self._remember(logits, y, outputs.index)
+        if self.odds is not None:
+            self.odds.add(logits, y)
 
     def _remember(self, logits: Tensor, y: Tensor, index: Tensor) -> None:
         """Keep the surest mistakes; of equally sure ones the first rows."""
@@ -84,6 +108,8 @@ class ClassTally:
         worst = gather(self.worst)
         self.worst = self.worst[:0]
         self._choose(worst)
+        if self.odds is not None:
+            self.odds.merge()
 
     def scores(self) -> Scores:
         """Score the set.
@@ -100,16 +126,29 @@ class ClassTally:
         confusion = self.confusion.cpu()
         opened = open_set(confusion) if self.unknown else {}
         order = self.index.values().argsort(stable=True)
-        return Scores(
-            accuracy(int(confusion.diagonal().sum()), count),
-            mean_loss(losses[order]),
-            count,
-            {
-                "confusion": tuple(tuple(row.tolist()) for row in confusion),
-                "right": pack(self.right.values().cpu()[order].numpy()),
-                **({"open_set": opened} if opened else {}),
-            },
-        )
+        right = self.right.values().cpu()[order]
+        main, detail = self._main(confusion, count)
+        detail = {
+            "confusion": tuple(tuple(row.tolist()) for row in confusion),
+            **({"right": pack(right.numpy())} if self.score == "accuracy" else {}),
+            **({"open_set": opened} if opened else {}),
+            **detail,
+        }
+        return Scores(main, mean_loss(losses[order]), count, detail)
+
+    def _main(self, confusion: Tensor, count: int) -> tuple[Score, dict[str, Any]]:
+        """Give what counts, and what there is to say of it."""
+        if self.odds is not None and self.score == "hter":
+            told = self.odds.threshold() if self.threshold is None else self.threshold
+            detail = {"threshold": told, "own": self.threshold is None}
+            return self.odds.hter(told), detail
+        if self.odds is not None:
+            return self.odds.auc(), {}
+        if self.score == "balanced-accuracy":
+            return balanced_accuracy(confusion), {}
+        if self.score == "macro-f1":
+            return macro_f1(confusion), {}
+        return accuracy(int(confusion.diagonal().sum()), count), {}
 
     def mistakes(self) -> list[Mistake]:
         """Give the rows that were most surely wrong, the surest first."""
@@ -159,16 +198,3 @@ def open_set(confusion: Tensor) -> dict[str, float]:
     known, unknown = float(right[:-1][rows[:-1] > 0].mean()), float(right[-1])
     h = 2 * known * unknown / (known + unknown) if known + unknown else 0.0
     return {"known": known, "unknown": unknown, "h": h}
-
-
-def wilson(right: int, count: int, z: float = 1.96) -> tuple[float, float]:
-    """Give the 95% interval of a share, by Wilson's score (1927).
-
-    >>> tuple(round(bound, 3) for bound in wilson(8, 10))
-    (0.49, 0.943)
-    """
-    share = right / count
-    centre = share + z * z / (2 * count)
-    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)

@@ -120,3 +120,29 @@ def domain_loss(source: Tensor, target: Tensor) -> Tensor:
     ours = F.binary_cross_entropy_with_logits(source, torch.ones_like(source))
     theirs = F.binary_cross_entropy_with_logits(target, torch.zeros_like(target))
     return (ours + theirs) / 2
+
+
+def multilinear(features: Tensor, probabilities: Tensor) -> Tensor:
+    """Give the products of every feature (N, D) with every probability (N, K), (N, D * K).
+
+    Source: Long et al., 2018.
+
+    >>> multilinear(torch.tensor([[1.0, 2.0]]), torch.tensor([[0.5, 1.0]]))
+    tensor([[0.5000, 1.0000, 1.0000, 2.0000]])
+    """
+    return (features.unsqueeze(2) * probabilities.unsqueeze(1)).flatten(1)
+
+
+def random_multilinear(
+    features: Tensor, probabilities: Tensor, sums: Tensor, mixes: Tensor
+) -> Tensor:
+    """Give products of sums of features (N, D) and of probabilities (N, K), (N, R).
+
+    ``sums`` (D, R) and ``mixes`` (K, R) are normal numbers that stay. An inner product of two rows
+    has the mean of that of their `multilinear` products. Source: Long et al., 2018.
+
+    >>> one = torch.ones(1, 4)
+    >>> random_multilinear(torch.ones(1, 2), torch.ones(1, 1), one.repeat(2, 1), one)
+    tensor([[1., 1., 1., 1.]])
+    """
+    return (features @ sums) * (probabilities @ mixes) / sums.shape[1] ** 0.5

@@ -54,6 +54,25 @@ def merge(one: ClassMoments, other: ClassMoments) -> ClassMoments:
     )
 
 
+def covariance_distance(source: Tensor, target: Tensor) -> Tensor:
+    """Give the squared distance of the covariances of (N, D) and (M, D), over ``4 D ^ 2``: CORAL.
+
+    Covariances are divided by one less than their rows; that of one row is 0. Source: Deep CORAL,
+    Sun and Saenko, 2016.
+
+    >>> x = torch.tensor([[0.0], [2.0]])  # variances 2 and 18
+    >>> covariance_distance(x, 3 * x), covariance_distance(x, x + 5)
+    (tensor(64.), tensor(0.))
+    """
+    ours, theirs = (_unbiased(one) for one in (source, target))
+    return (ours - theirs).square().sum() / (4 * source.shape[1] ** 2)
+
+
+def _unbiased(rows: Tensor) -> Tensor:
+    apart = rows - rows.mean(0)
+    return apart.T @ apart / max(len(rows) - 1, 1)
+
+
 def augmented_loss(
     logits: Tensor, labels: Tensor, weight: Tensor, covariance: Tensor, strength: float
 ) -> Tensor:

@@ -10,7 +10,8 @@ import yaml
 from adaptune.results.row import HOME
 from adaptune.results.run import RunResults
 
-PIPELINES = {"accuracy": "image-classification", "mIoU": "image-segmentation"}
+OF_CLASSES = ("accuracy", "balanced accuracy", "macro F1", "AUC", "HTER")
+PIPELINES = dict.fromkeys(OF_CLASSES, "image-classification") | {"mIoU": "image-segmentation"}
 """What the Hugging Face hub calls a task, by the name of its main score."""
 
 

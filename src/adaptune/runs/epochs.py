@@ -23,7 +23,13 @@ from adaptune.runs.setup import Session
 from adaptune.runtime.files import to_json
 from adaptune.runtime.signals import Signals, Stopped
 from adaptune.selection import SCORES, defined
-from adaptune.selection.epochs import BY_VALIDATION, BestEpoch, best_by_score, best_by_validation
+from adaptune.selection.epochs import (
+    BY_VALIDATION,
+    OF_VALIDATION,
+    BestEpoch,
+    best_by_score,
+    best_by_validation,
+)
 from adaptune.selection.scoring import LabelFreeScorer, without_labels
 
 
@@ -237,12 +243,15 @@ def _naming(epochs: Iterable[Epoch], data: DomainData) -> Iterator[Epoch]:
 def _elsewhere(training: Session, select: str) -> tuple[float, list[Scores]]:
     """Judge the method by images without labels; beside it what an oracle sees, if one can.
 
-    They are the target's, where there is one, or else those of other domains.
+    They are the target's, where there is one, or else those of other domains; validation images
+    where the score looks at these alone.
     """
     method, data = training.method, training.data
     judge = LabelFreeScorer(method, data, training.fabric)
-    scores, right = [], []
-    if len(data.target):
+    scores, right, home = [], [], select in OF_VALIDATION
+    if home:
+        scores.append(defined(SCORES[select], judge.evidence(judge.val)))
+    elif len(data.target):
         seen = sample_outputs(method, without_labels(data.unlabeled()), fabric=training.fabric)
         scores.append(defined(SCORES[select], judge.evidence(seen)))
     for name, rows in data.without_own_test().tests().items():
@@ -250,7 +259,7 @@ def _elsewhere(training: Session, select: str) -> tuple[float, list[Scores]]:
             continue
         found = training.evaluate(rows)
         right.append(found.scores)
-        if not len(data.target):
+        if not home and not len(data.target):
             scores.append(defined(SCORES[select], judge.evidence(found.sample)))
     return mean(scores), right
 

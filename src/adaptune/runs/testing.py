@@ -45,6 +45,8 @@ def tested_sets(net: Network, training: Session, baseline: Baseline) -> Tested:
     data, task, tested = training.data, training.task, Tested()
     judged = bool(data.ood) and isinstance(task, Labelling) and not task.places
     judge = LabelFreeScorer(net, data, training.fabric) if judged else None
+    if task.settles and training.validates:
+        task = task.settled(evaluate(net, data.scan("val"), task, fabric=training.fabric).scores)
     if judge is not None:
         tested.answers = Answers(answers_of(judge.val), judge.val.y.tolist())
     for test, rows in data.tests().items():

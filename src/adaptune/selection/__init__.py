@@ -25,6 +25,7 @@ from adaptune.selection.evidence import Evidence
 from adaptune.selection.risk import (
     deep_embedded_validation,
     importance_weighted_validation,
+    made_shifts,
     source_validation,
 )
 from adaptune.selection.structure import (
@@ -47,6 +48,7 @@ __all__ = [
 
 SCORES: dict[str, Callable[[Evidence], float]] = {
     "id-validation": source_validation,
+    "made-shifts": made_shifts,
     "entropy": entropy,
     "information-maximisation": information_maximisation,
     "snd": soft_neighborhood_density,

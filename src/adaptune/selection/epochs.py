@@ -79,8 +79,12 @@ LAST = "last"
 BY_VALIDATION = "id-validation"
 
 
+OF_VALIDATION = (BY_VALIDATION, "made-shifts")
+"""Scores that look at validation images of the source alone."""
+
+
 OF_SOURCE = (
-    *(BY_VALIDATION, "iwv", "dev", "confidence-calibrated", "doc", "doc-calibrated"),
+    *(*OF_VALIDATION, "iwv", "dev", "confidence-calibrated", "doc", "doc-calibrated"),
     *("atc", "atc-calibrated", "atc-entropy", "atc-entropy-calibrated"),
 )
 """Scores that have no value without validation images of the source."""
@@ -121,7 +125,7 @@ def selection_rule(name: str, data: DomainData, task: Task | None = None) -> str
             f"--select {name} needs validation images of the source, and there are none: pass "
             f"DATA, or select by one of {', '.join(n for n in SCORES if n not in OF_SOURCE)}"
         )
-    if name != BY_VALIDATION and not (data.ood or len(data.target)):
+    if name not in OF_VALIDATION and not (data.ood or len(data.target)):
         raise ValueError(
             f"--select {name} needs images of another domain: give some with --ood or --target"
         )

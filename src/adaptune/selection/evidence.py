@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -16,6 +17,9 @@ from adaptune.types import Outputs
 NO_FEATURES = torch.empty(0, 0)
 """Features that nobody looked at."""
 
+NO_SHIFTS = torch.empty(0)
+"""Accuracies under shifts that nobody made."""
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -24,8 +28,10 @@ class Evidence:
     ``logits`` (N, K) and ``features`` (N, D) of target images, ``weight`` (K, D) of the head that
     reads the features, ``val`` the outputs on ID validation, ``train_features`` (M, D) of the
     source's training images or of a sample of them, ``before`` (N, D) what the network that
-    training began with makes of the same target images, where that is known. What several scores
-    need is worked out once, at the first use.
+    training began with makes of the same target images, where that is known. ``shifted`` gives the
+    accuracies in percent on validation images under each family of made shifts (F,), where these
+    can be made; it looks through the network when it is called. What several scores need is worked
+    out once, at the first use.
 
     Raises:
         ValueError: If the shapes do not fit together.
@@ -37,6 +43,7 @@ class Evidence:
     val: Outputs
     train_features: Tensor
     before: Tensor = NO_FEATURES
+    shifted: Callable[[], Tensor] = lambda: NO_SHIFTS  # noqa: E731
 
     def __post_init__(self) -> None:
         (rows, classes), width = self.logits.shape, self.features.shape[-1]

@@ -24,6 +24,26 @@ def source_validation(evidence: Evidence) -> float:
     return 100 * (1 - float(errors(evidence).mean()))
 
 
+def made_shifts(evidence: Evidence) -> float:
+    """Mean accuracy, in percent, over ten families of changes to ID validation images.
+
+    Families are those of `data.shifts`, and count alike. Source: Crafting Distribution Shifts for
+    Validation and Training in Single Source Domain Generalization (Efthymiadis et al., 2025).
+
+    Raises:
+        Undefined: If there are no validation rows, they are no images of three channels, or a
+            logit is not finite.
+
+    >>> from adaptune.types import Outputs
+    >>> eye = torch.eye(2)
+    >>> val, known = Outputs(eye, torch.tensor([0, 0]), eye, torch.arange(2)), torch.tensor([9.0])
+    >>> made_shifts(Evidence(eye, eye, eye, val, eye, shifted=lambda: known))
+    9.0
+    """
+    finite(evidence.val.logits, "logits of validation images")
+    return float(finite(evidence.shifted(), "accuracies under made shifts", rows=1).mean())
+
+
 def importance_weighted_validation(evidence: Evidence) -> float:
     """IWV: minus the source's validation error, weighted by the density ratio of the features.
 

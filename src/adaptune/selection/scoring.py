@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import cached_property
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
 from adaptune.data.domains import DomainData
-from adaptune.engine.evaluate import sample_outputs
+from adaptune.data.shifts import FAMILIES, shifted
+from adaptune.engine.evaluate import run_through, sample_outputs
 from adaptune.engine.method import Method
 from adaptune.metrics.sample import SAMPLE
-from adaptune.networks.network import Network
+from adaptune.networks.network import Network, Preprocess
+from adaptune.runtime.processes import add_up
 from adaptune.selection import Evidence, label_free
-from adaptune.selection.evidence import NO_FEATURES
+from adaptune.selection.evidence import NO_FEATURES, NO_SHIFTS
 from adaptune.types import Labeled, Outputs, Unlabeled
+
+SHIFTED = 500
+"""Validation images that are changed by every family."""
 
 
 class LabelFreeScorer:
@@ -37,6 +43,8 @@ class LabelFreeScorer:
             for rows in (data.scan("val"), data.sample("train", SAMPLE))
         )
         self.val, self.train = val, train.features
+        self.model, self.data, self.fabric = model, data, fabric
+        self.look = net.preprocess
 
     def __call__(self, target: Outputs, before: Tensor = NO_FEATURES) -> dict[str, float]:
         """Give every score of a sample of outputs, by name; its labels are left alone.
@@ -47,7 +55,58 @@ class LabelFreeScorer:
 
     def evidence(self, target: Outputs, before: Tensor = NO_FEATURES) -> Evidence:
         """Put together what scores look at."""
-        return Evidence(target.logits, target.features, self.weight, self.val, self.train, before)
+        return Evidence(
+            *(target.logits, target.features, self.weight, self.val, self.train, before),
+            shifted=lambda: self.shifted,
+        )
+
+    @cached_property
+    def shifted(self) -> Tensor:
+        """Accuracies in percent under each family of made shifts (F,), of `SHIFTED` rows.
+
+        None where rows are no images.
+        """
+        right = _FamilyTally()
+        rows = self.data.sample("val", SHIFTED)
+        run_through(self.model, _under_shifts(rows, self.look), right, fabric=self.fabric)
+        return right.accuracies()
+
+
+class _FamilyTally:
+    """Counts rows that are right by family, which the rest of their index by their number tells."""
+
+    def __init__(self) -> None:
+        self.counts = torch.zeros(2, len(FAMILIES), dtype=torch.int64)
+
+    def add(self, outputs: Outputs) -> None:
+        family = (outputs.index % len(FAMILIES)).cpu()
+        right = (outputs.logits.argmax(1) == outputs.y).long().cpu()
+        self.counts[0].index_add_(0, family, torch.ones_like(family))
+        self.counts[1].index_add_(0, family, right)
+
+    def merge(self) -> None:
+        self.counts = add_up(self.counts)
+
+    def accuracies(self) -> Tensor:
+        rows, right = self.counts
+        return 100 * right.double() / rows if rows.all() else NO_SHIFTS
+
+
+def _under_shifts(batches: Iterable[Labeled], look: Preprocess) -> Iterator[Labeled]:
+    """Give every batch of images under every family, each row's index times their number and more.
+
+    Pixels are found again by undoing mean and deviation; rows that are no images are left out.
+    """
+    mean, std = (torch.tensor(values).view(-1, 1, 1) for values in (look.mean, look.std))
+    for batch in batches:
+        if batch.x.dim() != 4 or not batch.x.shape[1] == len(mean) == 3:
+            continue
+        pictures = (batch.x.float().cpu() * std + mean).clamp(0, 1)
+        for number, family in enumerate(FAMILIES):
+            pairs = zip(pictures, batch.index.tolist(), strict=True)
+            changed = torch.stack([shifted(picture, family, row) for picture, row in pairs])
+            index = batch.index * len(FAMILIES) + number
+            yield replace(batch, x=((changed - mean) / std).to(batch.x), index=index)
 
 
 def _shaped(outputs: Outputs, weight: Tensor) -> Outputs:

@@ -1,15 +1,17 @@
-"""One class an example: cross-entropy trains, accuracy counts."""
+"""One class an example: cross-entropy trains, accuracy or what is asked for counts."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import ClassVar, get_args
 
 import torch.nn.functional as F
 from torch import Tensor
 
+from adaptune.metrics.class_scores import BY_RANK, ClassScore
 from adaptune.metrics.classification import ClassTally
+from adaptune.results.score import Scores
 from adaptune.tasks.task import LabelKind, Labelling
 from adaptune.types import UNKNOWN
 
@@ -32,6 +34,22 @@ class Classification(Labelling):
     classes: int
     domains: int = 1
     unknown: bool = False
+    _: KW_ONLY
+    score: ClassScore = "accuracy"
+    threshold: float | None = field(default=None, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.score not in get_args(ClassScore):
+            raise ValueError(
+                f"no score {self.score!r}: there are {', '.join(get_args(ClassScore))}"
+            )
+        if self.unknown and self.score in BY_RANK:
+            raise ValueError(
+                f"--score {self.score} is of classes that are all known: leave out --open-set, or "
+                "give another score"
+            )
+        if self.score == "hter" and self.classes != 2:
+            raise ValueError(f"--score hter is of two classes, and there are {self.classes}")
 
     @property
     def outputs(self) -> int:  # type: ignore[override]
@@ -53,8 +71,21 @@ class Classification(Labelling):
         return F.cross_entropy(output, y)
 
     def tally(self) -> ClassTally:
-        """Give an empty tally of accuracy."""
-        return ClassTally(self.classes, unknown=self.unknown)
+        """Give an empty tally of what counts."""
+        return ClassTally(
+            self.classes, unknown=self.unknown, score=self.score, threshold=self.threshold
+        )
+
+    @property
+    def settles(self) -> bool:
+        """Whether tests go by a threshold that validation tells."""
+        return self.score == "hter"
+
+    def settled(self, val: Scores) -> Classification:
+        """Give the task with the threshold that was found on validation."""
+        other = replace(self)
+        object.__setattr__(other, "threshold", val.detail["threshold"])
+        return other
 
     def answer(self, output: Tensor) -> Tensor:
         """Give the likeliest class of each row of (N, K), (N,)."""

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from adaptune.metrics.tally import ScoreTally
 from adaptune.ops.windows import WHOLE, Tiles
+from adaptune.results.score import Scores
 
 LabelKind = Literal["class", "mask", "value"]
 """What a label is: one of the classes, one at every place of an image, or numbers."""
@@ -49,6 +50,16 @@ class Task(ABC):
     @abstractmethod
     def tally(self) -> ScoreTally:
         """Give an empty tally of what counts."""
+
+    @property
+    def settles(self) -> bool:
+        """Whether what ID validation came to decides how tests are scored."""
+        return False
+
+    def settled(self, val: Scores) -> Task:
+        """Give the task as it scores tests, after what the network came to on ID validation."""
+        del val
+        return self
 
     @abstractmethod
     def answer(self, output: Tensor) -> Tensor:
