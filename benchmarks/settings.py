@@ -153,8 +153,8 @@ class Bench:
             if "cycles" not in said:
                 yield meeting
                 continue
-            others = [one for one in said.get("vendors", ()) if one != source]
-            vendors = {one: self.data(self.part(before), [source], one).ood[one] for one in others}
+            others = [one for one in said.get("vendors", ()) if one not in sources]
+            vendors = {one: self.data(self.part(before), sources, one).ood[one] for one in others}
             yield Cycle(**vars(meeting), vendors=vendors, cycles=said["cycles"])
 
     def folder(self, part: str, place: str, variant: str, seed: int) -> Path:

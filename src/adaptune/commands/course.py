@@ -16,7 +16,7 @@ def course_of(
     visits: Sequence[Visit], answers: Answers, window: AnswerWindow, classes: Sequence[str]
 ) -> dict[str, Any]:
     """Give as JSON has it what became of each visit, what was forgotten, and the last answers."""
-    known = [
+    known: list[dict[str, Any]] = [
         {"domain": one.domain, "cycle": one.cycle, "images": len(one.rows)} | answers.scores_of(one)
         for one in visits
     ]

@@ -85,7 +85,7 @@ def in_turn(
     visits = visits_of({name: len(images) for name, images in listed.items()}, given.cycles)
     every: list[Example] = []
     for one in visits:
-        order = range(len(one.rows))
+        order = list(range(len(one.rows)))
         if given.shuffle:
             order = [row for row, _ in shuffled_keys(len(order), seed, one.cycle - 1)]
         every += [listed[one.domain][row] for row in order]

@@ -8,8 +8,8 @@ from adaptune.methods.few_shot.samda import SAMDA as SAMDA
 from adaptune.methods.generalisation.deco import DECO as DECO
 from adaptune.methods.generalisation.dlif import DLIF as DLIF
 from adaptune.methods.generalisation.drm import DRM as DRM
-from adaptune.methods.generalisation.iadg import IADG as IADG
 from adaptune.methods.generalisation.group_dro import GroupDRO as GroupDRO
+from adaptune.methods.generalisation.iadg import IADG as IADG
 from adaptune.methods.generalisation.ibn import IBN as IBN
 from adaptune.methods.generalisation.meta_dmoe import MetaDMoE as MetaDMoE
 from adaptune.methods.generalisation.mixstyle import MixStyle as MixStyle

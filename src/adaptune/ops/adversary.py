@@ -145,4 +145,5 @@ def random_multilinear(
     >>> random_multilinear(torch.ones(1, 2), torch.ones(1, 1), one.repeat(2, 1), one)
     tensor([[1., 1., 1., 1.]])
     """
-    return (features @ sums) * (probabilities @ mixes) / sums.shape[1] ** 0.5
+    product: Tensor = (features @ sums) * (probabilities @ mixes)
+    return product / math.sqrt(sums.shape[1])

@@ -47,7 +47,8 @@ def canny(x: Tensor, *, sigma: float = 1.4, low: float = 0.4, high: float = 0.8)
         )
         top |= (way == number) & (strength >= ahead) & (strength > behind)
     weak = (top & (strength >= low)).to(grey)
-    edges, before = weak * (strength >= high), torch.zeros_like(weak)
+    edges: Tensor = weak * (strength >= high)
+    before = torch.zeros_like(weak)
     while not torch.equal(edges, before):
         before, edges = edges, weak * F.max_pool2d(edges, 3, stride=1, padding=1)
     return edges

@@ -109,8 +109,8 @@ def content_apart(one: Tensor, other: Tensor, width: int, slack: float) -> Tenso
     0.0
     """
     axis = channel_axis(one, width)
-    both = [parted(maps, width)[0] for maps in (one, other)]
-    return (1 - F.cosine_similarity(*both, dim=axis) - slack).relu().mean()
+    first, second = (parted(maps, width)[0] for maps in (one, other))
+    return (1 - F.cosine_similarity(first, second, dim=axis) - slack).relu().mean()
 
 
 def flat_style(maps: Tensor, axis: int = 1) -> Tensor:

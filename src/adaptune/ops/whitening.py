@@ -46,7 +46,7 @@ def largest_pairs(values: Tensor, count: int) -> Tensor:
     >>> largest_pairs(torch.tensor([[9.0, 1.0, 3.0], [1.0, 9.0, 2.0], [3.0, 2.0, 9.0]]), 2).tolist()
     [[0, 1], [2, 2]]
     """
-    pairs = torch.triu_indices(*values.shape, offset=1, device=values.device)
+    pairs = torch.triu_indices(len(values), len(values), offset=1, device=values.device)
     return pairs[:, values[pairs[0], pairs[1]].topk(count).indices]
 
 
@@ -81,7 +81,7 @@ class StylePairs(nn.Module):
         ``first`` (N,) says which rows are of the first kind.
         """
         for total, some in zip(spread, (first, ~first), strict=True):
-            for at in some.nonzero().flatten().split(4):  # (4, C, C) at a time
+            for at in torch.split(some.nonzero().flatten(), 4):  # (4, C, C) at a time
                 apart = channel_products(plain[at]) - channel_products(other[at])
                 total += (apart / 2).square().sum(0)
 

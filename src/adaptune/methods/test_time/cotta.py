@@ -78,7 +78,8 @@ class CoTTA(Method):
         with mixed_statistics(0.0):
             confidence = self.beginning(x).softmax(1).amax(1).mean()
         if confidence >= self.sure:
-            return self(x).log_softmax(1)
+            sure: Tensor = self(x).log_softmax(1)
+            return sure
         logs = torch.stack([self(random_view(x)).log_softmax(1) for _ in range(self.views)])
         return logs.logsumexp(0).log_softmax(1)
 

@@ -108,7 +108,9 @@ class SAR(Method):
     def begin_anew(self) -> None:
         """Give weights the values that they began with."""
         moved = list(trainable(self.net))
-        for one, was in zip(moved, self.start.split([one.numel() for one in moved]), strict=True):
+        for one, was in zip(
+            moved, torch.split(self.start, [one.numel() for one in moved]), strict=True
+        ):
             one.copy_(was.view_as(one))
         self.average.fill_(torch.nan)
         self.resets += 1

@@ -36,8 +36,8 @@ class DynamicKernels(nn.Module):
         self.kernel = nn.Linear(1, SIDE**2)
         self.shared = nn.Conv2d(width - self.own, width - self.own, SIDE, padding=SIDE // 2)
         self.fuse = nn.Conv2d(width, width, 1)
-        nn.init.zeros_(self.fuse.weight)
-        nn.init.zeros_(self.fuse.bias)
+        for one in self.fuse.parameters():
+            nn.init.zeros_(one)
 
     def forward(self, x: Tensor) -> Tensor:
         """Give the block's maps with what kernels made of them.
@@ -52,8 +52,9 @@ class DynamicKernels(nn.Module):
                 f"kernels of images need maps (N, {width}, h, w): got {tuple(maps.shape)}; take a "
                 "network that convolves images"
             )
-        one, other = maps.split([self.own, width - self.own], 1)
-        return maps + self.fuse(torch.cat([self.dynamic(one), self.shared(other)], 1))
+        one, other = maps[:, : self.own], maps[:, self.own :]
+        more: Tensor = self.fuse(torch.cat([self.dynamic(one), self.shared(other)], 1))
+        return maps + more
 
     def dynamic(self, maps: Tensor) -> Tensor:
         """Convolve every channel of every image (N, C, h, w) with its own kernel."""

@@ -47,7 +47,7 @@ class StyleAttention(nn.Module):
         axis = channel_axis(maps, self.width) % maps.dim()
         flat = maps.movedim(axis, 1).flatten(2)
         told = torch.cat([flat.mean(2), flat.var(2, correction=0)], 1)
-        gates = self.gate(self.read(told).relu()).sigmoid()
+        gates: Tensor = self.gate(self.read(told).relu()).sigmoid()
         shape = [one if at in (0, axis) else 1 for at, one in enumerate(maps.shape)]
         return maps * ((1 + gates) / 1.5).view(shape)
 

@@ -55,7 +55,8 @@ class TwoRanks(nn.Module):
         """Give what both adapters add to the weight."""
         parts = zip(self.scales, self.up, self.down, strict=True)
         pair = [scale * up @ down for scale, up, down in parts]
-        return (pair[0] + pair[1]).view_as(self.base.weight)
+        both: Tensor = pair[0] + pair[1]
+        return both.view_as(self.base.weight)
 
     @torch.no_grad()
     def merge(self) -> None:
