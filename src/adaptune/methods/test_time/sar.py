@@ -97,9 +97,8 @@ class SAR(Method):
         sure, *_, after = seen
         if sure.any():
             last = after.to(self.average)
-            self.average.copy_(
-                torch.where(self.average.isnan(), last, self.average.lerp(last, 0.1))
-            )
+            begun = ~self.average.isnan()
+            self.average.copy_(torch.where(begun, self.average.lerp(last, 0.1), last))
         if self.average < self.collapse * math.log(done.logits.shape[1]):
             self.begin_anew()
         return done
@@ -108,9 +107,8 @@ class SAR(Method):
     def begin_anew(self) -> None:
         """Give weights the values that they began with."""
         moved = list(trainable(self.net))
-        for one, was in zip(
-            moved, torch.split(self.start, [one.numel() for one in moved]), strict=True
-        ):
+        starts = torch.split(self.start, [one.numel() for one in moved])
+        for one, was in zip(moved, starts, strict=True):
             one.copy_(was.view_as(one))
         self.average.fill_(torch.nan)
         self.resets += 1
