@@ -165,6 +165,32 @@ def train_batchnorm_only(model: nn.Module) -> None:
         one.requires_grad_(True)
 
 
+def train_norms_only(model: nn.Module, *, without: float = 0.0) -> None:
+    """Let weights and biases of batch, group and layer norms learn, and nothing else.
+
+    ``without`` is the share of these layers, last in the network, that stay.
+
+    Raises:
+        ValueError: If there is none.
+
+    >>> net = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
+    >>> train_norms_only(net)
+    >>> [name for name, one in net.named_parameters() if one.requires_grad]
+    ['1.weight', '1.bias']
+    """
+    kinds = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
+    norms = [one for one in model.modules() if isinstance(one, kinds)]
+    norms = [one for one in norms if any(True for _ in one.parameters())]
+    if not norms:
+        raise ValueError(
+            "this method adapts norms and the network has none with weights: take a network with "
+            "batch, group or layer norms, such as a ResNet or a transformer"
+        )
+    model.requires_grad_(False)
+    for one in norms[: len(norms) - int(without * len(norms))]:
+        one.requires_grad_(True)
+
+
 @dataclass(frozen=True)
 class BatchNormState:
     """What one batch norm does when the network is in train mode."""

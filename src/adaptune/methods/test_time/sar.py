@@ -6,10 +6,9 @@ import math
 from typing import Annotated, ClassVar
 
 import torch
-from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 
-from adaptune.batchnorm.layers import mixed_statistics
+from adaptune.batchnorm.layers import mixed_statistics, train_norms_only
 from adaptune.engine.method import Descend, Method
 from adaptune.engine.optimizers import trainable
 from adaptune.engine.rules import Sharp
@@ -61,7 +60,7 @@ class SAR(Method):
         super().__init__(net, task, batchnorm="eval")
         self.lr, self.radius, self.reliable, self.collapse = lr, radius, reliable, collapse
         self.rule = Sharp(radius)
-        train_norms_only(net)
+        train_norms_only(net, without=TOP)
         start = torch.cat([one.detach().flatten() for one in trainable(net)])
         self.register_buffer("start", start.clone())
         self.register_buffer("average", start.new_full((), torch.nan))
@@ -116,27 +115,3 @@ class SAR(Method):
 
 TOP = 0.2
 """The share of norms, last in the network, that stay as they are."""
-
-
-def train_norms_only(model: nn.Module) -> None:
-    """Let weights and biases of norms learn, but for the last ones, and nothing else.
-
-    Raises:
-        ValueError: If there is none.
-
-    >>> net = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
-    >>> train_norms_only(net)
-    >>> [name for name, one in net.named_parameters() if one.requires_grad]
-    ['1.weight', '1.bias']
-    """
-    kinds = (_BatchNorm, nn.GroupNorm, nn.LayerNorm)
-    norms = [one for one in model.modules() if isinstance(one, kinds)]
-    norms = [one for one in norms if any(True for _ in one.parameters())]
-    if not norms:
-        raise ValueError(
-            "this method adapts norms and the network has none with weights: take a network with "
-            "batch, group or layer norms, such as a ResNet or a transformer"
-        )
-    model.requires_grad_(False)
-    for one in norms[: len(norms) - int(TOP * len(norms))]:
-        one.requires_grad_(True)
