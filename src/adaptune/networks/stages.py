@@ -67,7 +67,8 @@ def stage_maps(body: nn.Module) -> list[tuple[str, int]]:
     [('1', 4), ('2', 5)]
     """
     most = sum(one.numel() for one in body.parameters()) / 2
-    bare, whole = [], []
+    bare: list[tuple[str, int]] = []
+    whole: list[tuple[str, int]] = []
     for names in layer_groups(body):
         ends = [(name, end[0]) for name in names if (end := _end(body.get_submodule(name)))]
         held = [(_block_of(body, name, most), width) for name, width in ends]

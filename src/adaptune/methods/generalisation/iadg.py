@@ -113,8 +113,10 @@ class IADG(Method):
 
     def twice(self, rows: Labeled, shares: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Give features of images and maps of the last stage, as they are and restyled."""
-        found = []
-        for changes in ({}, {self.early: partial(self.assembly.put_on, rows.y, shares)}):
+        put_on = partial(self.assembly.put_on, rows.y, shares)
+        found: list[tuple[Tensor, Tensor]] = []
+        for restyled in (False, True):
+            changes = {self.early: put_on} if restyled else {}
             with altered(self.net.body, changes), tapped(self.net.body, [self.late]) as inner:
                 found.append((self.net.body(rows.x), inner[self.late]))
         return found
