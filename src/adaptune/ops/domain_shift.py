@@ -54,9 +54,10 @@ def class_variation(domain: ClassMixtures) -> float:
     """Give how much images of a class differ within a domain, ICV, in nats: 0 where all are equal.
 
     It is the mean over classes of the Jensen-Shannon divergence of all images of a class: the
-    entropy of their mean distribution less the mean of their entropies. Source: Luo et al., 2024,
-    of which it is known that ICV is built on this divergence within the classes of a domain; that
-    distributions are softmaxes of features, and this form for any number of them, is ours.
+    entropy of their mean distribution less the mean of their entropies. Source: Luo et al., 2024.
+    Its abstract says that ICV describes how consistent the classes of a domain are, IDD how similar
+    two domains, and a summary of it that both stand on this divergence; its formulas were not at
+    hand. That distributions are softmaxes of features, and this form for any number, is ours.
 
     >>> alike = class_mixtures([(torch.tensor([[1.0, 0.0], [1.0, 0.0]]), torch.tensor([0, 0]))], 1)
     >>> far = class_mixtures([(torch.tensor([[99.0, 0.0], [0.0, 99.0]]), torch.tensor([0, 0]))], 1)
