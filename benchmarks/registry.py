@@ -136,6 +136,7 @@ MEASUREMENTS = (
     Measurement("exports", "exported networks beside themselves", "made", "exports"),
     Measurement("manifests", "Parquet manifests of a million rows", "made", "manifests"),
     Measurement("long-stream", "five thousand batches of a stream", "made", "long_stream"),
+    Measurement("workers", "a comparison on one worker of dask and on two", PACKAGES, "workers"),
     Measurement("growth", "how time and memory grow with the data", "made", "growth"),
     Measurement(
         "own-size", "masks scored at their own size, beside forward passes", "made", "own_size"
