@@ -16,7 +16,7 @@ from adaptune.commands.open_data import task_of
 from adaptune.data.loading import RowSource
 from adaptune.engine.plan import Plan
 from adaptune.engine.streaming import stream
-from adaptune.engine.visits import batches_of, forgetting, visits_of
+from adaptune.engine.visits import Visit, batches_of, forgetting, visits_of
 from adaptune.methods import METHODS
 from adaptune.metrics.window import AnswerWindow
 from adaptune.networks.network import Network
@@ -68,9 +68,9 @@ def gone(
     method = METHODS[said["method"]](deepcopy(net), task_of(net), **options)
     visits = visits_of({name: len(x) for name, (x, _, _) in legs.items()}, cycles)
     size = min(200, visits[-1].rows.stop // 4)
-    window, right = AnswerWindow(len(net.classes), size), []
+    window, right = AnswerWindow(len(net.classes), size), list[tuple[Visit, int]]()
     coming = ((one, part) for one in visits for part in batches_of([one], batch))
-    asked = []
+    asked = list[tuple[Visit, Tensor]]()
 
     def rows() -> Iterator[Unlabeled]:
         for one, part in coming:

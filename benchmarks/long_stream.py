@@ -96,7 +96,8 @@ def lasted(net: Network, said: Mapping[str, Any], batches: int = BATCHES) -> dic
     """Go through the stream by one way of adapting, and say what it cost and came to."""
     options = {key: value for key, value in said.items() if key != "method"}
     method = METHODS[said["method"]](deepcopy(net), Classification(CLASSES), **options)
-    window, seconds, right, truths = AnswerWindow(CLASSES), [], [], []
+    window, truths = AnswerWindow(CLASSES), list[tuple[Tensor, Tensor]]()
+    seconds, right = list[float](), list[float]()
 
     def coming() -> Iterator[Unlabeled]:
         for number in range(batches):

@@ -47,7 +47,7 @@ def listed_domains(given: Namespace, lists: Lister) -> tuple[dict[str, list[Exam
     Raises:
         ValueError: If one has no image.
     """
-    listed, every = {}, []
+    listed, every = dict[str, list[Example]](), list[str]()
     for name, place in domains_named(given.images).items():
         listed[name], notes = lists(name, place, given)
         if not listed[name]:
@@ -85,7 +85,7 @@ def in_turn(
     visits = visits_of({name: len(images) for name, images in listed.items()}, given.cycles)
     every: list[Example] = []
     for one in visits:
-        order = list(range(len(one.rows)))
+        order: Sequence[int] = range(len(one.rows))
         if given.shuffle:
             order = [row for row, _ in shuffled_keys(len(order), seed, one.cycle - 1)]
         every += [listed[one.domain][row] for row in order]

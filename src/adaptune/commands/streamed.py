@@ -219,7 +219,7 @@ class MaskAnswers:
 
     def _scores(self, part: str) -> dict[str, dict[str, float]]:
         """Score both networks on a part of the stream, where something of it was asked."""
-        told = {}
+        told = dict[str, dict[str, float]]()
         for name in ("adapted", "unadapted"):
             try:
                 found = self.tallies[name, part].scores()

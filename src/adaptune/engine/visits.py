@@ -31,7 +31,7 @@ def visits_of(sizes: Mapping[str, int], cycles: int = 1) -> list[Visit]:
     """
     if cycles < 1:
         raise ValueError(f"domains come at least once: got {cycles} cycles")
-    found, start = [], 0
+    found, start = list[Visit](), 0
     for cycle in range(1, cycles + 1):
         for domain, size in sizes.items():
             found.append(Visit(domain, cycle, range(start, start + size)))

@@ -21,7 +21,7 @@ from adaptune.selection import Evidence, label_free
 from adaptune.selection.evidence import NO_FEATURES, NO_SHIFTS
 from adaptune.types import Labeled, Outputs, Unlabeled
 
-SHIFTED = 500
+SHIFTED = 200
 """Validation images that are changed by every family."""
 
 
