@@ -128,7 +128,7 @@ def moved(x: Tensor) -> Tensor:
 
 def cartoon(x: Tensor) -> Tensor:
     """Draw a picture in few, strong colours with dark edges."""
-    flat = images.adjust_saturation((blurred(x, 3) * 6).round() / 6, 2.0)
+    flat: Tensor = images.adjust_saturation((blurred(x, 3) * 6).round() / 6, 2.0)
     return flat * (1 - canny(x[None], sigma=pixels(x, 2), low=0.2, high=0.4)[0])
 
 
