@@ -27,7 +27,7 @@ def canny(x: Tensor, *, sigma: float = 1.4, low: float = 0.4, high: float = 0.8)
     >>> canny(x, sigma=0.0)[0, 0, 2].tolist()
     [0.0, 0.0, 1.0, 0.0, 0.0, 0.0]
     """
-    grey = images.rgb_to_grayscale(x)
+    grey: Tensor = images.rgb_to_grayscale(x)
     side = min(2 * math.ceil(3 * sigma) + 1, 2 * min(grey.shape[2:]) - 1)
     if sigma > 0 and side > 1:
         grey = images.gaussian_blur(grey, [side, side], [sigma, sigma])
