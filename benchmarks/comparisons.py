@@ -275,3 +275,21 @@ def _gap(found: Results) -> str:
     if found["gap"] is None:
         return ""
     return f"{found['gap']:.1f}, {found['close']} of {len(found['cases'])}"
+
+
+def backbones(results: Results) -> str:
+    """DAFT by network, and what it is above others there; variants are called METHOD, NETWORK."""
+    told = {line["method"]: line for line in results["summary"]}
+    apart = {(one["one"], one["other"]): one for one in results["versus"]}
+    rows = []
+    for name in told:
+        method, _, network = name.partition(", ")
+        if method != "daft" or network.startswith("interpolated"):
+            continue
+        row = [network, *(f"{told[name][place]['mean']:.1f}" for place in ("id", "ood"))]
+        for other in ("ft", "lp-ft", "daft, interpolated"):
+            one = apart[name, f"{other}, {network}"]
+            row.append(" / ".join(percent(one[place], "+") for place in ("id", "ood")))
+        rows.append(row)
+    less = ["`ft` (ID / OOD)", "`lp-ft`", "half-way back"]
+    return markdown(["network", "`daft` ID", "OOD", *(f"less {one}" for one in less)], rows)

@@ -36,6 +36,7 @@ KINDS: dict[str, Callable[[Results], str]] = {
         comparisons.ways,
         comparisons.choices,
         comparisons.by_test,
+        comparisons.backbones,
         advice.advice,
         exports.exports,
         workers.executors,
