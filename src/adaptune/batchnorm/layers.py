@@ -165,6 +165,28 @@ def train_batchnorm_only(model: nn.Module) -> None:
         one.requires_grad_(True)
 
 
+def train_norms_only(model: nn.Module) -> None:
+    """Let scales and shifts of norms learn, and nothing else: batch norms, or where none is others.
+
+    Others are layer norms and norms of groups, as transformers have; see `other_norms`.
+
+    Raises:
+        ValueError: If there is no norm, or none has a scale or a shift.
+
+    >>> net = nn.Sequential(nn.Linear(1, 2), nn.LayerNorm(2))
+    >>> train_norms_only(net)
+    >>> [name for name, one in net.named_parameters() if one.requires_grad]
+    ['1.weight', '1.bias']
+    """
+    norms = [one for one in _not_batchnorms(model) if any(True for _ in one.parameters())]
+    if any(True for _ in batchnorms(model)) or not norms:
+        train_batchnorm_only(model)
+        return
+    model.requires_grad_(False)
+    for norm in norms:
+        norm.requires_grad_(True)
+
+
 @dataclass(frozen=True)
 class BatchNormState:
     """What one batch norm does when the network is in train mode."""
@@ -240,13 +262,15 @@ def other_norms(model: nn.Module) -> list[str]:
     >>> other_norms(nn.Sequential(nn.LayerNorm(2), nn.GroupNorm(1, 2)))
     ['GroupNorm', 'LayerNorm']
     """
-    kinds = {
-        type(module).__name__
-        for module in model.modules()
-        if not isinstance(module, _BatchNorm)
-        and not any(True for child in module.children() for _ in child.parameters())
-    }  # what has layers in it is a block, whatever its name
-    return sorted(kind for kind in kinds if "Norm" in kind)
+    return sorted({type(module).__name__ for module in _not_batchnorms(model)})
+
+
+def _not_batchnorms(model: nn.Module) -> Iterator[nn.Module]:
+    for module in model.modules():
+        named = "Norm" in type(module).__name__ and not isinstance(module, _BatchNorm)
+        # What has layers in it is a block, whatever its name.
+        if named and not any(True for child in module.children() for _ in child.parameters()):
+            yield module
 
 
 def unconverted(model: nn.Module) -> Iterator[str]:

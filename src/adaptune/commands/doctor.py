@@ -28,11 +28,12 @@ from adaptune.commands.shift_findings import measure_shift, shift_table
 from adaptune.data.domains import DomainData
 from adaptune.data.duplicates import describe_duplicates, find_duplicates
 from adaptune.data.file_rows import FileRows
+from adaptune.data.listers import listing_reader
 from adaptune.data.listing import Listing, Shares
 from adaptune.data.loading import Loading
 from adaptune.data.missing import missing_parts
 from adaptune.data.names import printable
-from adaptune.data.opening import domains_of, listing_reader
+from adaptune.data.opening import domains_of
 from adaptune.data.sources import Found, find_domains
 from adaptune.data.words import named_folders
 from adaptune.networks.network import Network

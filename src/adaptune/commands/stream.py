@@ -17,6 +17,7 @@ from adaptune.commands.masks import places_of
 from adaptune.commands.open_data import loading_of, mask_folders, mask_labels
 from adaptune.commands.options import (
     Parser,
+    add_columns,
     add_json,
     add_masks,
     add_method,
@@ -28,14 +29,14 @@ from adaptune.commands.options import (
 from adaptune.commands.outputs import make_folder, writable_file
 from adaptune.commands.predictions import PredictionLines
 from adaptune.commands.streamed import Answers, LineAnswers, MaskAnswers, Told
+from adaptune.commands.texts import examples_named, texts_for
 from adaptune.data.domains import Loading
-from adaptune.data.files import image_files
 from adaptune.data.inputs import input_of
+from adaptune.data.listers import listing_reader
 from adaptune.data.listing import Example
 from adaptune.data.loading import shuffled_keys
 from adaptune.data.names import printable
-from adaptune.data.opening import listing_reader
-from adaptune.data.stream_reader import StreamReader, folder_labels
+from adaptune.data.stream_reader import StreamReader, known_labels
 from adaptune.engine.batches import to_device
 from adaptune.engine.method import hyperparameters
 from adaptune.engine.plan import Plan
@@ -63,9 +64,8 @@ def run(words: Sequence[str]) -> None:
     given = _parser(name, optimizer).parse_args(list(words))
     net, fabric = Network.load(best_network(Path(given.run))), fabric_on(given.device)
     dense = isinstance(net.preprocess, WholeImage)
-    images, notes = _masked(given) if dense else _flat(given)
-    if not images:
-        raise ValueError("; ".join([f"no image files in {given.images}", *notes]))
+    texts = texts_for(net, given, Path(given.run))
+    images, notes = _masked(given) if dense else examples_named([given.images], texts)
     plan = record_of(Plan, given)
     if given.shuffle:
         images = [images[row] for row, _ in shuffled_keys(len(images), plan.seed, 0)]
@@ -75,7 +75,7 @@ def run(words: Sequence[str]) -> None:
         for note in notes:
             terminal.say(f"note: {note}")
         loading = loading_of(given, seed=plan.seed, track=terminal.track)
-        reader = StreamReader(files, input_of(net.preprocess), loading)
+        reader = StreamReader(images, input_of(net.preprocess), loading)
         still = deepcopy(net).eval()
         to_device(still, fabric)
         task: Task = (Segmentation if dense else Classification)(len(net.classes))
@@ -101,13 +101,15 @@ def run(words: Sequence[str]) -> None:
 def _parser(name: str, optimizer: str) -> Parser:
     parser = Parser(
         prog="adaptune stream",
-        description="Label a folder of images in the order of their names, batch by batch, with a "
-        "network that adapts to them as it goes and sees no label. Names of folders that are "
-        "classes, and masks, are used to score it, and for nothing else. (Options shown: those of "
+        description="Label a folder of images, or a table of texts, in their order, batch by "
+        "batch, with a network that adapts to them as it goes and sees no label. Names of folders "
+        "that are classes, and masks, are used to score it, and for nothing else. (Options shown: those of "
         f"{name}.)",
     )
     parser.add_argument("run", type=str, help="a run's folder, or one with a saved network")
-    parser.add_argument("images", type=str, help="a folder of images, flat or by class")
+    parser.add_argument(
+        "images", type=str, help="a folder of images, flat or by class; of texts a table too"
+    )
     parser.add_argument("--method", choices=STREAMING, default="alpha-bn", help="how to adapt")
     parser.add_argument(
         "--episodic",
@@ -128,14 +130,9 @@ def _parser(name: str, optimizer: str) -> Parser:
     if name in STREAMING:
         add_method(parser, METHODS[name], optimizer)
     add_masks(parser)
+    add_columns(parser)
     add_json(parser)
     return parser
-
-
-def _flat(given: Namespace) -> tuple[list[Example], list[str]]:
-    """List the images of a folder, each with the path that may name its class."""
-    files, notes = image_files([given.images])
-    return [Example(file, "") for file in files], notes
 
 
 def _masked(given: Namespace) -> tuple[list[Example], list[str]]:
@@ -169,7 +166,7 @@ def _answers(
         places = places_of(files, [given.images], out)
         return MaskAnswers(images, places, meaning, net, fabric, problems, out)
     out = writable_file("predictions.csv" if given.out is None else given.out, "predictions.csv")
-    labels = folder_labels(files, Path(given.images), net.classes)
+    labels = known_labels(images, Path(given.images), net.classes)
     lines = PredictionLines(files, net, task, problems)
     return LineAnswers(labels, net, task, fabric, lines, out)
 

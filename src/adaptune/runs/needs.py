@@ -6,6 +6,19 @@ from adaptune.data.domains import DomainData
 from adaptune.engine.method import Method
 
 
+def refuse_views(method: type[Method]) -> None:
+    """Refuse a method that compares views of an example where there is one alone, as of texts.
+
+    Raises:
+        ValueError: If it does.
+    """
+    if method.needs.views:
+        raise ValueError(
+            f"{method.__name__} compares augmented views of an example, and texts are not "
+            "augmented: choose another method"
+        )
+
+
 def refuse_lack(method: type[Method], data: DomainData, *, begun: bool) -> None:
     """Refuse data that lack what a method needs; a run may have ``begun`` at a finished network.
 
