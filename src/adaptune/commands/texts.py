@@ -23,7 +23,7 @@ def texts_of(given: Namespace) -> TextSource | None:
     start = given.get("from")
     if start:
         return texts_for(Network.load(best_network(Path(start))), given, Path(start))
-    return _source(given) if reads_texts(str(given.get("backbone") or "")) else None
+    return text_source(given) if reads_texts(str(given.get("backbone") or "")) else None
 
 
 def texts_for(net: Network, given: Mapping[str, Any] | Namespace, run: Path) -> TextSource | None:
@@ -35,7 +35,7 @@ def texts_for(net: Network, given: Mapping[str, Any] | Namespace, run: Path) -> 
         return None
     config = run / "config.yaml"
     known = read_config(config) if config.is_file() else {}
-    return _source({one: given.get(one) or known.get(one) for one in COLUMNS.values()})
+    return text_source({one: given.get(one) or known.get(one) for one in COLUMNS.values()})
 
 
 def examples_named(
@@ -56,7 +56,8 @@ def examples_named(
     return found, notes
 
 
-def _source(given: Namespace | Mapping[str, Any]) -> TextSource:
+def text_source(given: Namespace | Mapping[str, Any]) -> TextSource:
+    """Give what lists texts of the columns that are named; sentences are of texts from then on."""
     speak_of_texts()
     named = {what: given.get(option) or what for what, option in COLUMNS.items()}
     return TextSource(**named)

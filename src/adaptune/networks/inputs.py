@@ -76,14 +76,14 @@ Look = Preprocess | TextInput
 """What a network reads."""
 
 
-def need_images(look: Look) -> Preprocess:
-    """Give how images are made into inputs.
+def need_images(look: Look, what: str = "this is for pictures") -> Preprocess:
+    """Give how images are made into inputs; ``what`` says for what that is needed.
 
     Raises:
         ValueError: If the network reads texts.
     """
     if isinstance(look, TextInput):
-        raise ValueError("this is for networks that read pictures, and this one reads texts")
+        raise ValueError(f"{what}, and this network reads texts")
     return look
 
 

@@ -15,6 +15,7 @@ from lightning_fabric import Fabric
 from adaptune.data.domains import DomainData
 from adaptune.data.inputs.image import Augment
 from adaptune.data.missing import missing_parts
+from adaptune.data.text_lengths import cut_notes
 from adaptune.engine.evaluate import Evaluation, evaluate, sample_outputs
 from adaptune.engine.loop import Epoch, fit
 from adaptune.engine.method import (
@@ -287,6 +288,7 @@ def open_session(
     if isinstance(net.preprocess, TextInput):
         refuse_views(method)
     data = data.with_input(net.preprocess, setting.augment, task.tiles)
+    net.notes += cut_notes(data.augmented)
     fabric = fabric or setting.fabric()
     refuse_head(method, net)
     on_pretrained(net, data, task, fabric)

@@ -18,7 +18,7 @@ PHRASES = {
     "--image-size": "--text-length",
 }
 
-NOUN = re.compile(r"(?<![\w/.:=\\-])(an |An )?([Ii])mage(s?)(?![\w/:=\\]|-\w|\.\w)")
+NOUN = re.compile(r"(?<![\w/.:=<\\-])(an |An )?([Ii])mage(s?)(?![\w/:=\\]|-\w|\.\w)")
 """The word by itself: not in paths, options, types and addresses."""
 
 
@@ -35,7 +35,14 @@ def speaks_of_texts() -> bool:
 @contextmanager
 def of_images() -> Iterator[None]:
     """Call examples images, as a command does in the beginning; what was before is so again."""
-    token = _TEXTS.set(False)
+    with about(texts=False):
+        yield
+
+
+@contextmanager
+def about(*, texts: bool) -> Iterator[None]:
+    """Call examples texts, or images, for a while."""
+    token = _TEXTS.set(texts)
     try:
         yield
     finally:

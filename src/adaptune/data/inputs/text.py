@@ -70,9 +70,17 @@ class TextIds:
             )
         return ids.long()
 
-    def count(self, text: str) -> int:
-        """Count the ids that a text would have if it lost nothing, up to some thousands."""
-        return len(self.encode(LONGEST)(text))
+    def counter(self) -> Callable[[str], int]:
+        """Give what counts the ids that a text would have, up to some thousands."""
+        encode = self.encode(LONGEST)
+
+        def count(text: str) -> int:
+            try:
+                return len(encode(text))
+            except OSError:
+                return 0
+
+        return count
 
     def _padded(self, text: str) -> Tensor:
         own = torch.tensor(self.encode()(text), dtype=torch.int64)

@@ -11,6 +11,7 @@ from torch import Tensor
 from adaptune.engine.method import Descend, Method
 from adaptune.engine.rules import Sharp, uncounted
 from adaptune.networks.heads import Readout
+from adaptune.networks.inputs import need_images
 from adaptune.networks.network import Network
 from adaptune.ops.head_gradients import gradient_inconsistency
 from adaptune.runtime.processes import join
@@ -63,6 +64,7 @@ class UDIM(Method):
         warm: float = 0.2,
         batchnorm: BatchNormPolicy = "train",
     ) -> None:
+        need_images(net.preprocess, "UDIM moves pixels along a gradient")
         super().__init__(net, task, batchnorm=batchnorm)
         if not (min(rho, eta, weight) >= 0 and max(rho, eta, weight) < float("inf")):
             raise ValueError(

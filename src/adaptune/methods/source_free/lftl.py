@@ -9,6 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 
 from adaptune.engine.method import Descend, Method
+from adaptune.networks.inputs import need_images
 from adaptune.networks.network import Network
 from adaptune.ops.banks import Collected, bank_size, collect, pick, scatter_rows
 from adaptune.ops.information import entropy, marginal_entropy
@@ -71,6 +72,7 @@ class LFTL(Method):
         persist: float = 1.0,
         follow: float = 0.9,
     ) -> None:
+        need_images(net.preprocess, "LFTL mixes the pixels of two examples")
         super().__init__(net, task, batchnorm=batchnorm)
         if not 1 <= rounds <= ask:
             raise ValueError(f"every round asks for a label: got {ask} labels in {rounds} rounds")
