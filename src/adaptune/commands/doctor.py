@@ -126,7 +126,7 @@ def _opened(given: Namespace, terminal: Terminal, wrong: list[Exception]) -> Dom
 
 
 def _texts(given: Namespace) -> TextSource | None:
-    """Give what lists texts, where the network reads these, or else the data can be nothing else."""
+    """Give what lists texts, where the network reads these, or the data can be nothing else."""
     told = given.text_column or Path(given.data).suffix.lower() in (".jsonl", ".ndjson")
     if told and not given.backbone:
         return text_source(given)

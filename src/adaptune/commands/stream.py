@@ -103,8 +103,8 @@ def _parser(name: str, optimizer: str) -> Parser:
         prog="adaptune stream",
         description="Label a folder of images, or a table of texts, in their order, batch by "
         "batch, with a network that adapts to them as it goes and sees no label. Names of folders "
-        "that are classes, and masks, are used to score it, and for nothing else. (Options shown: those of "
-        f"{name}.)",
+        "that are classes, and masks, are used to score it, and for nothing else. (Options shown: "
+        f"those of {name}.)",
     )
     parser.add_argument("run", type=str, help="a run's folder, or one with a saved network")
     parser.add_argument(

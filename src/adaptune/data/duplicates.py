@@ -26,7 +26,8 @@ class Occurrence:
 def find_duplicates(sets: Mapping[str, FileRows]) -> list[tuple[Occurrence, ...]]:
     """Group files of the same contents that are in several sets, or under several classes.
 
-    So are texts that differ in blanks and case alone. Only files of one size are read; those that cannot be are left to whoever reads images.
+    Texts are so where blanks and case alone differ. Only files of one size are read; those that
+    cannot be are left to whoever reads images.
     """
     places = [
         Occurrence(

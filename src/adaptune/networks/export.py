@@ -57,7 +57,7 @@ class Served(nn.Module):
     def __init__(self, net: Network) -> None:
         super().__init__()
         self.body, self.head = net.plain_body(), net.head.fold()
-        look = need_images(net.preprocess)
+        look = need_images(net.preprocess, "networks that read pictures are exported")
         for name, values in (("mean", look.mean), ("deviation", look.std)):
             self.register_buffer(name, 255 * torch.tensor(values).view(1, 3, 1, 1))
         self.with_unknown = net.with_unknown

@@ -99,6 +99,8 @@ def text_folder(
     if missing:
         raise ValueError(f"{len(missing)} weights are missing in {folder}, such as {missing[0]}")
     pad, words = getattr(config, "pad_token_id", None) or 0, int(config.vocab_size)
+    places = getattr(config, "max_position_embeddings", None) or USUAL_LENGTH
+    longest = min(longest, places - (pad + 1 if pad else 0))  # some count positions from there
     look = TextInput(length or min(USUAL_LENGTH, longest), tokenizer, words, pad)
     settings = {key: value for key, value in config.to_diff_dict().items() if key not in LEFT_OUT}
     settings = {k: v for k, v in settings.items() if k not in ("id2label", "label2id")}
@@ -112,15 +114,14 @@ def text_architecture(config: Mapping[str, Any], look: TextInput) -> Architectur
         ValueError: If transformers is not installed, or does not know it.
     """
     kind, settings = config["model_type"], dict(config["settings"])
+    if kind != "ngrams":
+        _need_transformers()
     try:
         if kind == "ngrams":
             return _hashed(settings, look)
-        _need_transformers()
         from transformers import AutoConfig
 
         model, _ = _model(AutoConfig.for_model(kind, **_without(settings, "model_type")), None)
-    except ValueError:
-        raise
     except Exception as error:  # a damaged configuration makes it raise anything
         raise _refused(str(kind), error) from error
     return _encoder(model, kind, settings, config["pooling"], look)

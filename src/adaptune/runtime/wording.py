@@ -18,7 +18,7 @@ PHRASES = {
     "--image-size": "--text-length",
 }
 
-NOUN = re.compile(r"(?<![\w/.:=<\\-])(an |An )?([Ii])mage(s?)(?![\w/:=\\]|-\w|\.\w)")
+NOUN = re.compile(r"(?<![\w/.:=<\\-])(an |An )?([Ii])mage(s?)(?![\w/=\\]|-\w|\.\w)")
 """The word by itself: not in paths, options, types and addresses."""
 
 
