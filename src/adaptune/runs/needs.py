@@ -6,16 +6,17 @@ from adaptune.data.domains import DomainData
 from adaptune.engine.method import Method
 
 
-def refuse_views(method: type[Method]) -> None:
-    """Refuse a method that compares views of an example where there is one alone, as of texts.
+def refuse_pixels(method: type[Method]) -> None:
+    """Refuse a method that compares views of an example, or changes it, where it is a text.
 
     Raises:
         ValueError: If it does.
     """
-    if method.needs.views:
+    does = "changes or mixes pixels" if method.needs.pixels else ""
+    does = "compares augmented views of an example" if method.needs.views else does
+    if does:
         raise ValueError(
-            f"{method.__name__} compares augmented views of an example, and texts are not "
-            "augmented: choose another method"
+            f"{method.__name__} {does}, and this network reads texts: choose another method"
         )
 
 

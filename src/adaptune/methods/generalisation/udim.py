@@ -11,12 +11,11 @@ from torch import Tensor
 from adaptune.engine.method import Descend, Method
 from adaptune.engine.rules import Sharp, uncounted
 from adaptune.networks.heads import Readout
-from adaptune.networks.inputs import need_images
 from adaptune.networks.network import Network
 from adaptune.ops.head_gradients import gradient_inconsistency
 from adaptune.runtime.processes import join
 from adaptune.tasks.classification import Classification
-from adaptune.types import Batch, BatchNormPolicy, Between, Group, Objective, Rate
+from adaptune.types import Batch, BatchNormPolicy, Between, Group, Needs, Objective, Rate
 
 
 class UDIM(Method):
@@ -48,6 +47,7 @@ class UDIM(Method):
         batchnorm: What batch norms do: train, eval or converted (DAFT's conversion, then train).
     """
 
+    needs: ClassVar[Needs] = Needs(pixels=True)
     setting: ClassVar[str] = "generalisation"
     task: Classification
     net: Network[Readout]
@@ -64,7 +64,6 @@ class UDIM(Method):
         warm: float = 0.2,
         batchnorm: BatchNormPolicy = "train",
     ) -> None:
-        need_images(net.preprocess, "UDIM moves pixels along a gradient")
         super().__init__(net, task, batchnorm=batchnorm)
         if not (min(rho, eta, weight) >= 0 and max(rho, eta, weight) < float("inf")):
             raise ValueError(

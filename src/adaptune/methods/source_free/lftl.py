@@ -9,7 +9,6 @@ from typing import Annotated, Any, ClassVar, Literal
 import torch
 
 from adaptune.engine.method import Descend, Method
-from adaptune.networks.inputs import need_images
 from adaptune.networks.network import Network
 from adaptune.ops.banks import Collected, bank_size, collect, pick, scatter_rows
 from adaptune.ops.information import entropy, marginal_entropy
@@ -49,7 +48,7 @@ class LFTL(Method):
         follow: The new feature's share where an anchor follows, as in the released code.
     """
 
-    needs: ClassVar[Needs] = Needs(labeled=False, unlabeled=True)
+    needs: ClassVar[Needs] = Needs(labeled=False, unlabeled=True, pixels=True)
     setting: ClassVar[str] = "source-free"
     task: Classification
     answers: LabelledPool
@@ -72,7 +71,6 @@ class LFTL(Method):
         persist: float = 1.0,
         follow: float = 0.9,
     ) -> None:
-        need_images(net.preprocess, "LFTL mixes the pixels of two examples")
         super().__init__(net, task, batchnorm=batchnorm)
         if not 1 <= rounds <= ask:
             raise ValueError(f"every round asks for a label: got {ask} labels in {rounds} rounds")
