@@ -134,6 +134,7 @@ MEASUREMENTS = (
     Measurement("probe-speed", "the linear probe beside scikit-learn", PACKAGES, "probe_speed"),
     Measurement("exports", "exported networks beside themselves", "made", "exports"),
     Measurement("manifests", "Parquet manifests of a million rows", "made", "manifests"),
+    Measurement("workers", "a comparison on one worker of dask and on two", PACKAGES, "workers"),
     Measurement("growth", "how time and memory grow with the data", "made", "growth"),
     Measurement(
         "own-size", "masks scored at their own size, beside forward passes", "made", "own_size"

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import advice, comparisons, costs, exports, registry
+from benchmarks import advice, comparisons, costs, exports, registry, workers
 from benchmarks.layout import Results
 
 ROOT = Path(__file__).parents[1]
@@ -38,6 +38,7 @@ KINDS: dict[str, Callable[[Results], str]] = {
         comparisons.by_test,
         advice.advice,
         exports.exports,
+        workers.executors,
         registry.measurements,
         costs.selection,
         costs.choosing,
