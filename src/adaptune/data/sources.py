@@ -153,7 +153,8 @@ def _target(word: str, read: ListingReader) -> Listing:
     """
     said = read_place(word)
     path = said.path
-    own = path.stem if path.is_file() else path.resolve().name
+    known = (*SUFFIXES, ".jsonl", ".ndjson", ".txt")
+    own = path.stem if path.suffix.lower() in known else path.resolve().name
     name = said.name or normal_name(own)
     if isinstance(read, Unlabelling):
         found = read.without_labels()(path, name)
