@@ -43,6 +43,14 @@ def lines_of_json() -> bytes:
 KINDS = {"a.csv": comma_separated, "a.jsonl": lines_of_json}
 
 
+def stands_in(raw: str, text: str, label: str) -> bool:
+    """Tell whether the damaged file itself says that a text has a label."""
+    quoted = text.replace('"', '""')
+    as_json = json.dumps(text)[1:-1]
+    said = (f'"{quoted}","{label}', f'"{quoted}",{label}', f'{as_json}", "label": "{label}')
+    return any(one in raw for one in said)
+
+
 def read(file: Path) -> str:
     """Name the outcome of reading a table, whose texts have the labels that they had."""
     try:
@@ -52,7 +60,9 @@ def read(file: Path) -> str:
     ids = input_of(TextInput(16))
     for one in found[0].examples:
         known = EXPECTED.get(one.text)
-        assert known is None or one.label == known or one.label not in EXPECTED.values()
+        other = known is not None and one.label in {*EXPECTED.values()} - {known}
+        if other:  # then damage put the label of another row beside it
+            assert stands_in(file.read_bytes().decode("utf-8", "replace"), one.text, one.label)
         assert ids.fixed(one).min() >= 0
     return "read"
 

@@ -118,10 +118,17 @@ def _json_lines(text: str) -> tuple[list[str], Iterator[TextRow]]:
 def _parsed(line: str) -> Any:
     """Parse a line of JSON; a text that says so where it is none."""
     try:
-        said = json.loads(line)
+        said = json.loads(line, object_pairs_hook=_once)
     except (ValueError, RecursionError):
         return "no JSON"
     return said if isinstance(said, dict) else "no object"
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of pairs; two of one name are those of no table."""
+    if len({name for name, _ in pairs}) < len(pairs):
+        raise ValueError("a name stands twice")
+    return dict(pairs)
 
 
 def _is_odd(value: Any) -> bool:
