@@ -120,13 +120,15 @@ class Needs:
     """What a method asks of the data; it is given nothing else.
 
     ``domains`` is the smallest number of labelled domains that it works with, ``views`` how many
-    further augmented views it wants of each unlabelled image.
+    further augmented views it wants of each unlabelled image, ``pixels`` whether it changes or
+    mixes inputs itself, which ids of texts do not bear.
     """
 
     labeled: bool = True
     unlabeled: bool = False
     domains: int = 1
     views: int = 0
+    pixels: bool = False
 
 
 class Domains(Protocol):

@@ -266,13 +266,15 @@ def other_norms(model: nn.Module) -> list[str]:
     >>> other_norms(nn.Sequential(nn.LayerNorm(2), nn.GroupNorm(1, 2)))
     ['GroupNorm', 'LayerNorm']
     """
-    kinds = {
-        type(module).__name__
-        for module in model.modules()
-        if not isinstance(module, _BatchNorm)
-        and not any(True for child in module.children() for _ in child.parameters())
-    }  # what has layers in it is a block, whatever its name
-    return sorted(kind for kind in kinds if "Norm" in kind)
+    return sorted({type(module).__name__ for module in _not_batchnorms(model)})
+
+
+def _not_batchnorms(model: nn.Module) -> Iterator[nn.Module]:
+    for module in model.modules():
+        named = "Norm" in type(module).__name__ and not isinstance(module, _BatchNorm)
+        # What has layers in it is a block, whatever its name.
+        if named and not any(True for child in module.children() for _ in child.parameters()):
+            yield module
 
 
 def unconverted(model: nn.Module) -> Iterator[str]:

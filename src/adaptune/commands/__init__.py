@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from adaptune.runtime.memory import keep_freed_memory
+from adaptune.runtime.wording import of_images, worded
 
 COMMANDS = {
     "fit": "take a pretrained network to your images with one method",
@@ -49,13 +50,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"adaptune: no command {name!r}\n\n{_help()}", file=sys.stderr)
         return 2
+    with of_images():
+        return _run(name, rest, debug=debug)
+
+
+def _run(name: str, words: Sequence[str], *, debug: bool) -> int:
+    """Run a command; give its exit code."""
     try:
         with keep_freed_memory():
-            importlib.import_module(f"adaptune.commands.{name}").run(rest)
+            importlib.import_module(f"adaptune.commands.{name}").run(words)
     except Exception as error:
         if debug:
             raise
-        print(f"adaptune {name}: {_said(error)}", file=sys.stderr)
+        print(f"adaptune {name}: {worded(_said(error))}", file=sys.stderr)
         return 1
     except KeyboardInterrupt as stopped:
         print(f"adaptune {name}: {stopped or 'stopped by Ctrl-C'}", file=sys.stderr)

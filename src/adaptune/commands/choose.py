@@ -13,10 +13,11 @@ from torch import Tensor
 
 from adaptune.commands.devices import add_device, fabric_on
 from adaptune.commands.open_data import open_source_data
-from adaptune.commands.options import Parser, add_json, print_json, required
+from adaptune.commands.options import Parser, add_columns, add_json, print_json, required
+from adaptune.commands.texts import examples_named, texts_for
 from adaptune.data.domains import Loading
-from adaptune.data.files import image_files
 from adaptune.data.inputs import input_of
+from adaptune.data.listing import Example
 from adaptune.data.stream_reader import StreamReader
 from adaptune.engine.evaluate import sample_outputs
 from adaptune.networks.network import Network
@@ -50,31 +51,33 @@ def run(words: Sequence[str]) -> None:
         type=str,
         default=[],
         metavar="DIR",
-        help="image files, or folders of them, from where the run must work; no label is looked at",
+        help="image files, or folders of them, or tables of texts, from where the run must work; "
+        "no label is looked at",
     )
     parser.add_argument("--by", choices=NAMES, default="id-validation", help="the score to go by")
     parser.add_argument(
         "--batch-size", type=int, default=256, between=(1, MOST), help="images at a time"
     )
     add_device(parser)
+    add_columns(parser)
     add_json(parser)
     given = parser.parse_args(list(words))
     required(parser, given, "images")
-    files, notes = image_files(given.images)
-    if not files:
-        raise ValueError("; ".join([f"no image files in {', '.join(given.images)}", *notes]))
-    fabric, folders = fabric_on(given.device), list(dict.fromkeys(given.runs))
+    folders = list(dict.fromkeys(given.runs))
+    first_net = Network.load(best_network(Path(folders[0])))
+    examples, notes = examples_named(given.images, texts_for(first_net, given, Path(folders[0])))
+    fabric = fabric_on(given.device)
     shown = dict.fromkeys((*SHOWN, *((given.by,) if given.by in SCORES else ())))
     judged: dict[str, Judged] = {}
     with Terminal() as terminal:
         loading = Loading(batch_size=given.batch_size, track=terminal.track)
         for folder in folders:
             net = Network.load(best_network(Path(folder)))
-            judged[folder] = judge(Path(folder), net, files, list(shown), loading, fabric)
+            judged[folder] = judge(Path(folder), net, examples, list(shown), loading, fabric)
             refuse_others(judged, folder)
         first = judged[folders[0]]
         for row, reason in first.problems.items():
-            notes.append(f"{files[row]} is left out: {reason}")
+            notes.append(f"{examples[row].path} is left out: {reason}")
         if not len(first.val.y):
             notes.append(f"{folders[0]} finds no validation images: what needs them has no value")
         for note in notes:
@@ -110,7 +113,7 @@ class Judged:
 def judge(
     folder: Path,
     net: Network,
-    files: Sequence[Path],
+    examples: Sequence[Example],
     names: Sequence[str],
     loading: Loading,
     fabric: Fabric,
@@ -120,12 +123,12 @@ def judge(
     Raises:
         ValueError: If none of them can be read.
     """
-    reader = StreamReader(files, input_of(net.preprocess), loading)
+    reader = StreamReader(examples, input_of(net.preprocess), loading)
     rows = without_labels(reader.batches(f"reading for {folder.name}"))
     outputs = sample_outputs(net, rows, fabric=fabric)
     if not len(outputs.y):
         reason = next(iter(reader.problems.values()))
-        raise ValueError(f"none of {len(files)} image files could be read, the first: {reason}")
+        raise ValueError(f"none of {len(examples)} image files could be read, the first: {reason}")
     scorer = LabelFreeScorer(net, open_source_data(folder, net, loading), fabric)
     evidence = scorer.evidence(outputs)
     scores = {name: defined(SCORES[name], evidence) for name in names}

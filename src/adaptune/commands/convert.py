@@ -45,6 +45,7 @@ def run(words: Sequence[str]) -> None:
         help="end once every channel is known to within this; 0 uses all images",
     )
     left_out = {"augment", "devices", "precision", "select", "open_set", "unknown_above", "stride"}
+    left_out |= {"text_length"}
     parser.add_class_arguments(Setup, skip=left_out)
     parser.add_class_arguments(Loading, skip={"seed", "track", "balanced"})
     parser.add_class_arguments(

@@ -18,6 +18,7 @@ from adaptune.commands.mask_findings import pixel_counts, shares, without_labels
 from adaptune.commands.open_data import loading_of, mask_folders
 from adaptune.commands.options import (
     Parser,
+    add_columns,
     add_json,
     add_ood,
     add_task_choice,
@@ -25,15 +26,19 @@ from adaptune.commands.options import (
     record_of,
 )
 from adaptune.commands.shift_findings import measure_shift, shift_table
+from adaptune.commands.texts import text_source, texts_of
 from adaptune.data.domains import DomainData
 from adaptune.data.duplicates import describe_duplicates, find_duplicates
 from adaptune.data.file_rows import FileRows
+from adaptune.data.listers import listing_reader
 from adaptune.data.listing import Listing, Shares
 from adaptune.data.loading import Loading
 from adaptune.data.missing import missing_parts
 from adaptune.data.names import printable
-from adaptune.data.opening import domains_of, listing_reader
+from adaptune.data.opening import domains_of
+from adaptune.data.readers.texts import TextSource
 from adaptune.data.sources import Found, find_domains
+from adaptune.data.text_lengths import measure_lengths
 from adaptune.data.words import named_folders
 from adaptune.networks.network import Network
 from adaptune.report.terminal import Terminal
@@ -60,8 +65,9 @@ def run(words: Sequence[str]) -> None:
     )
     parser.add_argument("data", type=str, help="a folder of class folders, or a manifest")
     add_ood(parser)
+    add_columns(parser)
     parser.add_argument("--backbone", type=str, help="a network whose batch norms to look at")
-    own = {"weights", "image_size", "crop", "device"}
+    own = {"weights", "image_size", "crop", "text_length", "device"}
     parser.add_class_arguments(Setup, skip={f.name for f in fields(Setup)} - own)
     parser.add_class_arguments(Loading, skip={"seed", "track", "balanced"})
     parser.add_class_arguments(Shares)
@@ -99,7 +105,7 @@ def _opened(given: Namespace, terminal: Terminal, wrong: list[Exception]) -> Dom
     parts, loads = record_of(Shares, given), loading_of(given, seed=0, track=terminal.track)
     found, others = Found(), list[Listing]()
     kind, masks = TASKS[given.task].labels, mask_folders(given.get("labels", []))
-    read = listing_reader(kind, masks, Path(given.data).stem)
+    read = listing_reader(kind, masks, Path(given.data).stem, _texts(given))
     opened = partial(
         domains_of, shares=parts, loading=loads, labels=kind, table=given.get("label_table")
     )
@@ -117,6 +123,14 @@ def _opened(given: Namespace, terminal: Terminal, wrong: list[Exception]) -> Dom
             more = replace(kept, others=(*kept.others, other))
             data, kept = opened(more), more
     return data
+
+
+def _texts(given: Namespace) -> TextSource | None:
+    """Give what lists texts, where the network reads these, or the data can be nothing else."""
+    told = given.text_column or Path(given.data).suffix.lower() in (".jsonl", ".ndjson")
+    if told and not given.backbone:
+        return text_source(given)
+    return texts_of(given)
 
 
 def _network(given: Namespace, classes: tuple[str, ...], wrong: list[Exception]) -> Network | None:
@@ -161,9 +175,16 @@ def _looked_through(
             *(odd if masked else _findings(data, files, counts)),
             *describe_duplicates(same),
             *norms,
+            *_lengths(files),
         ],
         "duplicates": [[printable(place.path) for place in group] for group in same],
     }
+
+
+def _lengths(files: Mapping[str, FileRows]) -> list[str]:
+    """Say how long texts are, set by set."""
+    found = {name: measure_lengths(rows) for name, rows in files.items()}
+    return [one.described(name) for name, one in found.items() if one is not None]
 
 
 def _counts(data: DomainData, files: Mapping[str, FileRows]) -> dict[str, dict[str, int]]:

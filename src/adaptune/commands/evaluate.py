@@ -21,11 +21,13 @@ from adaptune.commands.open_data import (
 )
 from adaptune.commands.options import (
     Parser,
+    add_columns,
     add_json,
     add_masks,
     add_open_set,
     print_json,
 )
+from adaptune.commands.texts import texts_for
 from adaptune.data.domains import Loading
 from adaptune.data.words import named_folders
 from adaptune.engine.evaluate import evaluate, sample_outputs
@@ -77,6 +79,7 @@ def run(words: Sequence[str]) -> None:
         choices=[*get_args(ClassScore)],
         help="what counts of classes; by default what counted in the run",
     )
+    add_columns(parser)
     add_json(parser)
     given = parser.parse_args(list(words))
     check_range("--unknown-above", given.unknown_above, 0, 1, above=True, below=True)
@@ -93,7 +96,15 @@ def run(words: Sequence[str]) -> None:
         masks, table = mask_folders(given.labels), given.label_table
         named, answers = named_folders(given.data), metric.answers if metric else ()
         data = open_run_data(
-            folder, net, loading, named, masks=masks, table=table, tiles=tiles, answers=answers
+            folder,
+            net,
+            loading,
+            named,
+            texts=texts_for(net, given, folder),
+            masks=masks,
+            table=table,
+            tiles=tiles,
+            answers=answers,
         )
         for note in data.notes:
             terminal.say(f"note: {note}")

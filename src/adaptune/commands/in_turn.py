@@ -11,6 +11,7 @@ from jsonargparse import Namespace
 
 from adaptune.commands.open_data import loading_of, open_data
 from adaptune.commands.parser import record_of
+from adaptune.commands.texts import texts_of
 from adaptune.data.domains import DomainData, Track
 from adaptune.data.listing import Listing, Shares
 from adaptune.data.rotation import domain_folders, leave_one_out, list_domains_below
@@ -89,12 +90,12 @@ def check_domains(given: Namespace) -> None:
 
 def _rotation(given: Namespace) -> tuple[list[Listing], dict[str, dict[str, Any]]]:
     """List all domains; say for each what a run that trains on it must be given."""
-    data, ood = Path(given.data), named_folders(given.ood)
+    data, ood, read = Path(given.data), named_folders(given.ood), texts_of(given)
     if data.is_dir() and not ood:
-        listings = list_domains_below(data)
+        listings = list_domains_below(data, read)
         places = domain_folders(data)
     else:
-        found = find_domains(data, ood)
+        found = find_domains(data, ood, read=read)
         listings = [found.own, *found.others]
         if len(listings) > 1 and not ood:
             return listings, {one.name: {"domain": one.name} for one in listings}

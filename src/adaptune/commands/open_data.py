@@ -11,6 +11,7 @@ from jsonargparse import Namespace
 
 from adaptune.commands.options import Parser, read_config
 from adaptune.commands.parser import record_of
+from adaptune.commands.texts import texts_for, texts_of
 from adaptune.data.domains import DomainData, Loading, Track
 from adaptune.data.label_distances import read_label_distances
 from adaptune.data.labels import Labels, labels_of
@@ -19,6 +20,7 @@ from adaptune.data.labels.mask_table import read_mask_table
 from adaptune.data.listing import Shares
 from adaptune.data.loading import EmptyRows
 from adaptune.data.opening import open_domains, other_domains
+from adaptune.data.readers.texts import TextSource
 from adaptune.data.words import is_there, named_folders, read_place
 from adaptune.metrics.class_scores import ClassScore
 from adaptune.networks.network import Network, WholeImage
@@ -131,6 +133,7 @@ def open_data(given: Namespace, *, seed: int, track: Track) -> DomainData:
         "labels": TASKS[given.get("task", Setup.task)].labels,
         "masks": mask_folders(given.get("labels", [])),
         "table": given.get("label_table"),
+        "texts": texts_of(given),
         "classes": classes,
         "open_set": given.get("open_set", False),
         "oracle": given.get("oracle", False),
@@ -156,6 +159,7 @@ def open_run_data(
     masks: Mapping[str, Path] | None = None,
     table: str | None = None,
     tiles: Tiles = WHOLE,
+    texts: TextSource | None = None,
     answers: Sequence[str] = (),
 ) -> DomainData:
     """Open a run's own data, or the data that is named; keep trained subjects out of tests.
@@ -169,6 +173,7 @@ def open_run_data(
     config = _settings(folder / "config.yaml")
     labels = _labels(config, net, masks or {}, table)
     labels["classes"] = tuple(answers) or labels["classes"]
+    labels["texts"] = texts or texts_for(net, {}, folder)
     common = {"loading": loading, "open_set": net.threshold < 1, **labels}
     if _is_there(config):
         others = named or named_folders(config.get("ood", []))
@@ -218,7 +223,8 @@ def open_source_data(folder: Path, net: Network, loading: Loading) -> DomainData
     config = _settings(folder / "config.yaml")
     if not _is_there(config):
         return DomainData(net.classes, {}, {}, EmptyRows(), loading)
-    data = _own_data(config, {}, loading=loading, **_labels(config, net, {}, None))
+    labels = _labels(config, net, {}, None) | {"texts": texts_for(net, {}, folder)}
+    data = _own_data(config, {}, loading=loading, **labels)
     return data.with_input(net.preprocess)
 
 

@@ -31,6 +31,10 @@ SET_ELSEWHERE = {"start", "teachers", "open_set", "task", "task_options", "strid
 """Parts of a setup that are options of another name, or of some commands alone."""
 
 
+COLUMNS = {"text": "text_column", "label": "label_column"}
+"""The options that name columns of tables of texts, by what lies there."""
+
+
 def training_parser(command: str, description: str, *, skip: frozenset[str]) -> Parser:
     """Make a parser with all that training needs: data, setting, plan, loading, shares."""
     parser = Parser(prog=f"adaptune {command}", description=description)
@@ -40,10 +44,12 @@ def training_parser(command: str, description: str, *, skip: frozenset[str]) -> 
         type=str,
         default=SUPPRESS,  # any other default would take the place of what --config says
         help="a folder of class folders, a CSV or Parquet manifest, tars, or hf:FOLDER_OR_NAME; "
+        "of texts a CSV, Parquet or JSON-lines table, or a folder of class folders of .txt; "
         "all but the last may lie in a remote store, as s3://BUCKET/FOLDER",
     )
     parser.add_argument("--out", type=str, help="the folder that results go to")
     add_ood(parser)
+    add_columns(parser)
     parser.add_argument(
         "--classes", nargs="+", type=str, help="the classes to keep; by default all of the data"
     )
@@ -108,6 +114,16 @@ def add_ood(parser: Parser) -> None:
         metavar="NAME=DIR",
         help="folders or manifests of other domains to test on",
     )
+
+
+def add_columns(parser: Parser) -> None:
+    """Let a command be told how the columns of tables of texts are called."""
+    for what, option in COLUMNS.items():
+        parser.add_argument(
+            f"--{option.replace('_', '-')}",
+            type=str,
+            help=f"of texts: the column of the {what} in tables, by default {what}",
+        )
 
 
 def add_open_set(parser: Parser) -> None:

@@ -14,15 +14,17 @@ from adaptune.commands.masks import add_tiles, places_of, save_mask, save_probab
 from adaptune.commands.open_data import add_label_distances, metric_task, tiles_of
 from adaptune.commands.options import (
     Parser,
+    add_columns,
     add_json,
     print_json,
 )
 from adaptune.commands.outputs import make_folder, writable_file
 from adaptune.commands.predictions import COLUMNS, PredictionLines
+from adaptune.commands.texts import examples_named, texts_for
 from adaptune.data.domains import Loading
-from adaptune.data.files import image_files
 from adaptune.data.inputs import input_of
 from adaptune.data.inputs.image import read_image
+from adaptune.data.listing import Example
 from adaptune.data.names import printable
 from adaptune.data.sample import UnreadableError
 from adaptune.data.stream_reader import StreamReader
@@ -42,9 +44,16 @@ def run(words: Sequence[str]) -> None:
 
     Of a network of places write a mask for each file instead.
     """
-    parser = Parser(prog="adaptune predict", description="Label images with a finished run.")
+    parser = Parser(
+        prog="adaptune predict", description="Label images, or texts, with a finished run."
+    )
     parser.add_argument("run", type=str, help="a run's folder, or one with a saved network")
-    parser.add_argument("files", nargs="+", type=str, help="image files, or folders of them")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        type=str,
+        help="image files, or folders of them; of texts tables or .txt files",
+    )
     parser.add_argument(
         "--out",
         type=str,
@@ -62,20 +71,19 @@ def run(words: Sequence[str]) -> None:
         "width) of float16 beside each mask",
     )
     add_label_distances(parser)
+    add_columns(parser)
     add_json(parser)
     given = parser.parse_args(list(words))
-    files, notes = image_files(given.files)
-    if not files:
-        raise ValueError("; ".join([f"no image files in {', '.join(given.files)}", *notes]))
     net = Network.load(best_network(Path(given.run)))
+    examples, notes = examples_named(given.files, texts_for(net, given, Path(given.run)))
     metric = given.label_distances
     task = metric_task(metric, net) if metric else Classification(len(net.classes))
     fabric = fabric_on(given.device)
     to_device(net.eval(), fabric)
     if isinstance(net.preprocess, WholeImage):
-        _write_masks(given, files, notes, net, fabric)
+        _write_masks(given, [one.path for one in examples], notes, net, fabric)
     else:
-        _write_lines(given, files, notes, net, fabric, task)
+        _write_lines(given, examples, notes, net, fabric, task)
 
 
 def _write_masks(
@@ -112,13 +120,14 @@ def _write_masks(
 
 def _write_lines(
     given: Namespace,
-    files: Sequence[Path],
+    examples: Sequence[Example],
     notes: Sequence[str],
     net: Network,
     fabric: Fabric,
     task: Task,
 ) -> None:
     named = "predictions.csv" if given.out is None else given.out
+    files = [one.path for one in examples]
     place = writable_file(named, "predictions.csv")
     written: list[list[str]] = []
     with (
@@ -129,7 +138,7 @@ def _write_lines(
         for note in notes:
             terminal.say(f"note: {note}")
         loading = Loading(given.batch_size, track=terminal.track)
-        reader = StreamReader(files, input_of(net.preprocess), loading)
+        reader = StreamReader(examples, input_of(net.preprocess), loading)
         lines = PredictionLines(files, net, task, reader.problems)
         writer = csv.writer(out)
         writer.writerow(COLUMNS)

@@ -18,6 +18,7 @@ from adaptune.commands.masks import places_of
 from adaptune.commands.open_data import loading_of, mask_labels
 from adaptune.commands.options import (
     Parser,
+    add_columns,
     add_json,
     add_masks,
     add_method,
@@ -30,17 +31,18 @@ from adaptune.commands.outputs import make_folder, writable_file
 from adaptune.commands.predictions import PredictionLines
 from adaptune.commands.stream_domains import (
     domains_named,
-    flat_images,
+    examples_of,
     in_turn,
     listed_domains,
     masked_images,
 )
 from adaptune.commands.streamed import Answers, LineAnswers, MaskAnswers, Told
+from adaptune.commands.texts import texts_for
 from adaptune.data.domains import Loading
 from adaptune.data.inputs import input_of
 from adaptune.data.listing import Example
 from adaptune.data.names import printable
-from adaptune.data.stream_reader import StreamReader, folder_labels
+from adaptune.data.stream_reader import StreamReader, known_labels
 from adaptune.engine.batches import to_device
 from adaptune.engine.method import hyperparameters
 from adaptune.engine.plan import Plan
@@ -51,6 +53,7 @@ from adaptune.metrics.window import AnswerWindow
 from adaptune.networks.network import Network, WholeImage
 from adaptune.report.terminal import NAMED, Terminal
 from adaptune.runs.folder import best_network
+from adaptune.runs.needs import refuse_pixels
 from adaptune.runtime.signals import Signals, Stopped
 from adaptune.tasks.classification import Classification
 from adaptune.tasks.segmentation import Segmentation
@@ -76,8 +79,11 @@ def run(words: Sequence[str]) -> None:
     given = _parser(name, optimizer).parse_args(list(words))
     net, fabric = Network.load(best_network(Path(given.run))), fabric_on(given.device)
     dense = isinstance(net.preprocess, WholeImage)
+    texts = texts_for(net, given, Path(given.run))
+    if texts:
+        refuse_pixels(METHODS[name])
     plan = record_of(Plan, given)
-    listed, notes = listed_domains(given, masked_images if dense else flat_images)
+    listed, notes = listed_domains(given, masked_images if dense else examples_of(texts))
     visits, images = in_turn(listed, given, plan.seed)
     files = [one.path for one in images]
     options = {key: given[key] for key in hyperparameters(METHODS[name])}
@@ -86,7 +92,7 @@ def run(words: Sequence[str]) -> None:
             terminal.say(f"note: {note}")
         loading = loading_of(given, seed=plan.seed, track=terminal.track)
         parts = batches_of(visits, loading.batch_size)
-        reader = StreamReader(files, input_of(net.preprocess), loading, parts)
+        reader = StreamReader(images, input_of(net.preprocess), loading, parts)
         still = deepcopy(net).eval()
         to_device(still, fabric)
         task: Task = (Segmentation if dense else Classification)(len(net.classes))
@@ -119,9 +125,10 @@ def run(words: Sequence[str]) -> None:
 def _parser(name: str, optimizer: str) -> Parser:
     parser = Parser(
         prog="adaptune stream",
-        description="Label folders of images, one after the other and each in the order of its "
-        "names, batch by batch, with a network that adapts to them as it goes and sees no label. "
-        "Names of folders that are classes, and masks, are used to score it, and for nothing else. "
+        description="Label folders of images, or tables of texts, one after the other and each in "
+        "its order, batch by batch, with a network that adapts to them as it goes and sees no "
+        "label. Names of folders that are classes, and masks, are used to score it, and for "
+        "nothing else. "
         f"(Options shown: those of {name}.)",
     )
     parser.add_argument("run", type=str, help="a run's folder, or one with a saved network")
@@ -130,7 +137,7 @@ def _parser(name: str, optimizer: str) -> Parser:
         nargs="+",
         type=str,
         metavar="[NAME=]DIR",
-        help="folders of images, flat or by class, each a domain; one after the other",
+        help="folders of images, flat or by class, or tables of texts, each a domain",
     )
     parser.add_argument(
         "--cycles",
@@ -167,6 +174,7 @@ def _parser(name: str, optimizer: str) -> Parser:
     if name in STREAMING:
         add_method(parser, METHODS[name], optimizer)
     add_masks(parser)
+    add_columns(parser)
     add_json(parser)
     return parser
 
@@ -196,8 +204,8 @@ def _answers(
     labels = {
         one.rows[row]: label
         for one in visits
-        for row, label in folder_labels(
-            files[one.rows.start : one.rows.stop], Path(named[one.domain]), net.classes
+        for row, label in known_labels(
+            images[one.rows.start : one.rows.stop], Path(named[one.domain]), net.classes
         ).items()
     }
     lines = PredictionLines(files, net, task, problems)

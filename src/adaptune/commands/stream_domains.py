@@ -8,11 +8,12 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from adaptune.commands.open_data import mask_folders
-from adaptune.data.files import image_files
+from adaptune.commands.texts import examples_named
+from adaptune.data.listers import listing_reader
 from adaptune.data.listing import Example
 from adaptune.data.loading import shuffled_keys
 from adaptune.data.names import printable
-from adaptune.data.opening import listing_reader
+from adaptune.data.readers.texts import TextSource
 from adaptune.data.words import read_place
 from adaptune.engine.visits import Visit, visits_of
 
@@ -56,11 +57,13 @@ def listed_domains(given: Namespace, lists: Lister) -> tuple[dict[str, list[Exam
     return listed, every
 
 
-def flat_images(name: str, place: str, given: Namespace) -> tuple[list[Example], list[str]]:
-    """List the images of a folder, each with the path that may name its class."""
-    del name, given
-    files, notes = image_files([place])
-    return [Example(file, "") for file in files], notes
+def examples_of(texts: TextSource | None) -> Lister:
+    """Give what lists the images of a folder, or texts; a path may name a class."""
+
+    def listed(_: str, place: str, __: Namespace) -> tuple[list[Example], list[str]]:
+        return examples_named([place], texts)
+
+    return listed
 
 
 def masked_images(name: str, place: str, given: Namespace) -> tuple[list[Example], list[str]]:

@@ -18,6 +18,7 @@ from adaptune.data.domains import DomainData, Loading
 from adaptune.data.file_rows import FileRows
 from adaptune.data.names import printable
 from adaptune.engine.batches import to_device
+from adaptune.networks.inputs import need_images
 from adaptune.networks.network import Network
 from adaptune.report.terminal import Terminal
 from adaptune.runs.folder import best_network
@@ -49,6 +50,7 @@ def run(words: Sequence[str]) -> None:
 
     folder = Path(given.run)
     net, fabric = Network.load(best_network(folder)), fabric_on(given.device)
+    need_images(net.preprocess, "the page shows pictures")
     to_device(net.eval(), fabric)
     tiles = tiles_of(folder, given.tile, given.overlap)
     task = task_of(net, tiles)

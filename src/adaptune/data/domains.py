@@ -20,7 +20,7 @@ from adaptune.data.order import BatchShare, batch_plan, batch_shares
 from adaptune.data.sides import NO_LABELS, labeled_side, unlabeled_side
 from adaptune.data.split_reader import SplitReader, domain_ends
 from adaptune.data.target import Target
-from adaptune.networks.network import Preprocess
+from adaptune.networks.inputs import Look
 from adaptune.ops.windows import WHOLE, Tiles
 from adaptune.runtime.processes import broadcast_from_first
 from adaptune.tasks.task import LabelKind
@@ -148,7 +148,7 @@ class DomainData:
         }
 
     def with_input(
-        self, preprocess: Preprocess, augment: Augment = "none", tiles: Tiles = WHOLE
+        self, preprocess: Look, augment: Augment = "none", tiles: Tiles = WHOLE
     ) -> DomainData:
         """Give the same data as the inputs of a network; data sets without files stay as they are.
 

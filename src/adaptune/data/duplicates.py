@@ -6,6 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from adaptune.data.file_rows import FileRows
@@ -14,27 +15,33 @@ from adaptune.data.names import first_few, printable
 
 @dataclass(frozen=True)
 class Occurrence:
-    """A file, the set that it is served in, and its class."""
+    """A file, the set that it is served in, and its class; of a text what tells it from others."""
 
     path: Path
     split: str
     label: str
+    text: str = ""
 
 
 def find_duplicates(sets: Mapping[str, FileRows]) -> list[tuple[Occurrence, ...]]:
     """Group files of the same contents that are in several sets, or under several classes.
 
-    Only files of one size are read; those that cannot be are left to whoever reads images.
+    Texts are so where blanks and case alone differ. Only files of one size are read; those that
+    cannot be are left to whoever reads images.
     """
     places = [
-        Occurrence(example.path, name, example.label)
+        Occurrence(
+            example.path, name, example.label, example.subject if example.text is not None else ""
+        )
         for name, rows in sets.items()
         for example in rows.examples
     ]
+    files = (one for one in places if not one.text)
+    texts = _grouped((one for one in places if one.text), lambda one: one.text)
+    of_files = (same for alike in _grouped(files, _size) for same in _grouped(alike, _contents))
     return [
         tuple(same)
-        for alike in _grouped(places, _size)
-        for same in _grouped(alike, _contents)
+        for same in chain(of_files, texts)
         if len({place.split for place in same}) > 1 or len({place.label for place in same}) > 1
     ]
 
@@ -64,24 +71,25 @@ def _named(group: Sequence[Occurrence], by: str) -> str:
 
 
 def _grouped(
-    places: Iterable[Occurrence], key: Callable[[Path], object]
+    places: Iterable[Occurrence], key: Callable[[Occurrence], object]
 ) -> Iterator[list[Occurrence]]:
     """Give the groups of two or more whose files have one key; those that raise have none."""
     found: defaultdict[object, list[Occurrence]] = defaultdict(list)
     for place in places:
         try:
-            found[key(place.path)].append(place)
+            found[key(place)].append(place)
         except OSError:
             continue
     yield from (group for group in found.values() if len(group) > 1)
 
 
-def _size(path: Path) -> int:
+def _size(place: Occurrence) -> int:
+    path = place.path
     if not path.is_file() or not path.stat().st_size:
         raise FileNotFoundError(path)
     return path.stat().st_size
 
 
-def _contents(path: Path) -> bytes:
-    with path.open("rb") as file:
+def _contents(place: Occurrence) -> bytes:
+    with place.path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").digest()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
@@ -148,8 +148,12 @@ def end_of(link: Path) -> Path | None:
         return None
 
 
-def images_below(folder: Path, passed: Passed) -> list[Path]:
+def images_below(
+    folder: Path, passed: Passed, wanted: Callable[[str], bool] = is_image
+) -> list[Path]:
     """List what is called an image in a folder, however deep; the rest goes to ``passed``.
+
+    Names that are ``wanted`` may be others.
 
     Links to folders are not followed, since they may lead in circles. Whatever is called an image
     and is none, as a link that leads nowhere, is listed too: reading says what is wrong with it.
@@ -172,7 +176,7 @@ def images_below(folder: Path, passed: Passed) -> list[Path]:
                 waiting.append(path)
             elif entry.is_symlink() and path.is_dir():
                 passed.named.append(f"{printable(path)} (a link to a folder)")
-            elif is_image(entry.name):
+            elif wanted(entry.name):
                 files.append(path)
             elif entry.is_symlink() and end_of(path) is None:
                 passed.named.append(f"{printable(path)} (a link that leads nowhere)")

@@ -32,7 +32,8 @@ class Example:
     """An image file, its class by name, and the split that its source gave it, if any.
 
     Of an image that is ``part`` of another file, ``path`` is what people are told; so is the label
-    of one whose label is a file, which may be part of another too.
+    of one whose label is a file, which may be part of another too. Of an example that is a text
+    ``text`` is that, and ``path`` says where it was found.
     """
 
     path: Path
@@ -40,10 +41,17 @@ class Example:
     split: Split | None = None
     part: Part | None = None
     label_part: Part | None = None
+    text: str | None = None
 
     @property
     def subject(self) -> str:
-        """What the image shows: the file's stem, the same in every domain and on every disk."""
+        """What the image shows: the file's stem, the same in every domain and on every disk.
+
+        Of a text it is the text itself, however its words are spaced, as a checksum.
+        """
+        if self.text is not None:
+            words = " ".join(compose(self.text).casefold().split())
+            return hashlib.sha256(words.encode("utf-8", "surrogatepass")).hexdigest()[:32]
         return compose(self.path.stem).casefold()
 
 

@@ -14,13 +14,14 @@ from adaptune.data.labels import LabelReader, Labels, NoLabels, labels_of
 from adaptune.data.labels.classes import classes_of
 from adaptune.data.labels.mask_table import MaskTable, read_mask_table
 from adaptune.data.labels.masks import counted_table
+from adaptune.data.listers import listing_reader
 from adaptune.data.listing import Example, Listing, Shares, few_shots, split_by_subject
 from adaptune.data.loading import EmptyRows, Loading, RowSource
-from adaptune.data.names import normal_name, refuse_taken
-from adaptune.data.readers.scenes import SceneReader
-from adaptune.data.sources import Found, ListingReader, find_domains, read_source
+from adaptune.data.names import refuse_taken
+from adaptune.data.readers.texts import TextSource
+from adaptune.data.sources import Found, find_domains
 from adaptune.data.target import Target
-from adaptune.networks.network import Preprocess
+from adaptune.networks.inputs import Preprocess, TextInput
 from adaptune.tasks.task import LabelKind
 from adaptune.types import Split
 
@@ -40,6 +41,7 @@ def open_domains(
     table: Path | str | None = None,
     classes: Sequence[str] | None = None,
     domain: str | None = None,
+    texts: TextSource | None = None,
     open_set: bool = False,
     oracle: bool = False,
 ) -> DomainData:
@@ -66,6 +68,7 @@ def open_domains(
         classes: The names of the classes; by default those of the source. Images of others are
             left out. Of values, their name; of masks, in the order of their indices.
         domain: The domain of a manifest to train on; by default its first.
+        texts: Where examples are texts, what lists them; by default they are images.
         open_set: Test on images of other classes too, in the target and other domains: their label
             is the number of classes.
         oracle: Whether labels that a method asks for are the target's own.
@@ -82,7 +85,7 @@ def open_domains(
             sources,
             target,
             first=domain,
-            read=listing_reader(labels, masks, Path(source).stem),
+            read=listing_reader(labels, masks, Path(source).stem, texts),
         ),
         shares=shares,
         loading=loading,
@@ -103,6 +106,7 @@ def other_domains(
     labels: LabelKind = "class",
     masks: Mapping[str, Path] | None = None,
     table: Path | str | None = None,
+    texts: TextSource | None = None,
     open_set: bool = False,
     oracle: bool = False,
 ) -> DomainData:
@@ -112,7 +116,7 @@ def other_domains(
         ValueError: As `open_domains`.
     """
     return domains_of(
-        find_domains(None, sources, target=target, read=listing_reader(labels, masks)),
+        find_domains(None, sources, target=target, read=listing_reader(labels, masks, texts=texts)),
         loading=loading,
         labels=labels,
         table=table,
@@ -120,24 +124,6 @@ def other_domains(
         open_set=open_set,
         oracle=oracle,
     )
-
-
-def listing_reader(
-    labels: LabelKind, masks: Mapping[str, Path] | None = None, own: str = ""
-) -> ListingReader:
-    """Give what lists a place whose labels are of a kind; ``own`` is the name of the source.
-
-    Raises:
-        ValueError: If masks are given under the name that the source has.
-    """
-    if labels != "mask":
-        return read_source
-    named = {normal_name(name or own): Path(place) for name, place in (masks or {}).items()}
-    if len(named) < len(masks or {}):
-        raise ValueError(
-            f"the images to train on are called {own} themselves: give that domain another name"
-        )
-    return SceneReader(named)
 
 
 def domains_of(
@@ -286,4 +272,7 @@ def _answers(kind: LabelKind, labels: Labels, target: Listing) -> Annotator:
 
 
 def _files(examples: Sequence[Example], labels: LabelReader, loading: Loading) -> FileRows:
-    return FileRows(examples, input_of(Preprocess()), labels, loading.cache)
+    texts = any(one.text is not None for one in examples)
+    return FileRows(
+        examples, input_of(TextInput() if texts else Preprocess()), labels, loading.cache
+    )

@@ -11,7 +11,7 @@ from adaptune.data.listing import Listing, Shares
 from adaptune.data.names import normal_name, refuse_taken
 from adaptune.data.opening import domains_of
 from adaptune.data.readers.folder import folders_in
-from adaptune.data.sources import Found, read_source
+from adaptune.data.sources import Found, ListingReader, read_source
 
 
 def leave_one_out(
@@ -72,9 +72,10 @@ def domain_folders(folder: Path) -> dict[str, Path]:
     return found
 
 
-def list_domains_below(folder: Path) -> list[Listing]:
+def list_domains_below(folder: Path, read: ListingReader | None = None) -> list[Listing]:
     """List the domains of a folder of domain folders, by the name of each."""
-    return [one for name, path in domain_folders(folder).items() for one in read_source(path, name)]
+    read = read or read_source
+    return [one for name, path in domain_folders(folder).items() for one in read(path, name)]
 
 
 def shared_classes(listings: Sequence[Listing]) -> tuple[str, ...]:

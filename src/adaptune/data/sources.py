@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 from adaptune.data.listing import Listing
 from adaptune.data.names import normal_name, on_disk
@@ -17,6 +18,16 @@ from adaptune.data.words import is_remote, read_place, read_word
 
 ListingReader = Callable[[Path, str], list[Listing]]
 """Lists what lies in a place, one listing a domain, of which a single one has the name given."""
+
+
+@runtime_checkable
+class Unlabelling(Protocol):
+    """Lists places that may lack labels, too."""
+
+    def without_labels(self) -> ListingReader:
+        """Give what lists a place whose labels may be missing."""
+        ...
+
 
 NOTHING = Listing("", (), ())
 """What stands for a domain that there is not."""
@@ -142,9 +153,12 @@ def _target(word: str, read: ListingReader) -> Listing:
     """
     said = read_place(word)
     path = said.path
-    own = path.stem if path.suffix.lower() in SUFFIXES else path.resolve().name
+    known = (*SUFFIXES, ".jsonl", ".ndjson", ".txt")
+    own = path.stem if path.suffix.lower() in known else path.resolve().name
     name = said.name or normal_name(own)
-    if read is read_source and is_remote(path):
+    if isinstance(read, Unlabelling):
+        found = read.without_labels()(path, name)
+    elif read is read_source and is_remote(path):
         found = read_remote(path, name, flat=True)
     elif read is read_source and path.is_dir() and is_flat(path):
         return read_flat(path, name)

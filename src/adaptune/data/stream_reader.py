@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -20,12 +20,12 @@ from adaptune.types import Unlabeled
 
 @dataclass
 class StreamReader:
-    """Reads ``files`` through an input, by ``parts`` or else in batches of one size.
+    """Reads ``files``, or examples, by ``parts`` or else in batches of one size.
 
     ``problems`` fills up with why rows could not be read.
     """
 
-    files: Sequence[Path]
+    files: Sequence[Path | Example]
     reader: Input
     loading: Loading
     parts: Sequence[range] = ()
@@ -33,7 +33,11 @@ class StreamReader:
 
     def batches(self, label: str) -> Iterator[Unlabeled]:
         """Give batch after batch, but those of which nothing can be read."""
-        examples = [Example(path, "") for path in self.files]  # no label, so that none can leak
+        # No label, so that none can leak.
+        examples = [
+            replace(one, label="") if isinstance(one, Example) else Example(one, "")
+            for one in self.files
+        ]
         rows = FileRows(examples, self.reader, NoLabels(), self.loading.cache)
         keys = in_order(rows)
         groups = [[keys[row] for row in part] for part in self.parts]
@@ -45,6 +49,19 @@ class StreamReader:
             self.problems |= {row: one.reason for row, one in zip(lost, broken, strict=True)}
             if stack:
                 yield Unlabeled(stack[0], torch.zeros_like(index), index)
+
+
+def known_labels(
+    examples: Sequence[Example], place: Path, classes: Sequence[str]
+) -> dict[int, int]:
+    """Give the class numbers, by row, of examples whose class is told, by their folder or else."""
+    if place.is_dir():
+        return folder_labels([one.path for one in examples], place, classes)
+    find, labels = class_finder(classes), dict[int, int]()
+    for row, one in enumerate(examples):
+        if one.label and (name := find(one.label)):
+            labels[row] = list(classes).index(name)
+    return labels
 
 
 def folder_labels(files: Sequence[Path], folder: Path, classes: Sequence[str]) -> dict[int, int]:

@@ -9,11 +9,12 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from adaptune.networks.inputs import IMAGENET_MEAN as IMAGENET_MEAN
+from adaptune.networks.inputs import IMAGENET_STD as IMAGENET_STD
+from adaptune.networks.inputs import Look
+from adaptune.networks.inputs import Preprocess as Preprocess
+from adaptune.networks.inputs import WholeImage as WholeImage
 from adaptune.runtime.inputs import in_eval, input_to_device
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-Interpolation = Literal["bilinear", "bicubic"]
 
 SIDES = {"vit_": "image_size", "maxvit_": "input_size"}
 """The torchvision architectures that are made for one size of images, and how that is called."""
@@ -26,41 +27,16 @@ AUXILIARY = ("googlenet", "inception_v3")
 
 
 @dataclass(frozen=True)
-class Preprocess:
-    """How images are made into inputs.
-
-    ``size`` is the side in pixels, ``crop`` the share of the shorter side that the centre crop
-    keeps, ``mean`` and ``std`` belong to pixel values in 0 to 1.
-    """
-
-    size: int = 224
-    mean: tuple[float, ...] = IMAGENET_MEAN
-    std: tuple[float, ...] = IMAGENET_STD
-    interpolation: Interpolation = "bilinear"
-    crop: float = 0.875
-
-
-@dataclass(frozen=True)
-class WholeImage(Preprocess):
-    """How images are made into inputs of networks that give an output at every place.
-
-    The whole image is scaled to a square of ``size``, whatever its sides: nothing is cut off, so
-    that there is an answer to every place, and nothing is padded, which batch norms would see.
-    ``crop`` has no meaning.
-    """
-
-
-@dataclass(frozen=True)
 class Origin:
     """Where a network's architecture comes from, so that it can be built again.
 
     ``kind`` is ``timm``, ``torchvision``, ``transformers``, ``timm-features`` (stages of a timm
     model, see `timm_features`), ``smp`` (see `smp_architecture`) or ``module`` (the caller's own,
     given again on loading); ``head`` is the name of the layer that the head stands for, the first
-    of them where these are several.
+    of them where these are several. Of ``text`` (see `text_backbone`) none is in the module.
     """
 
-    kind: Literal["timm", "torchvision", "transformers", "timm-features", "smp", "module"]
+    kind: Literal["timm", "torchvision", "transformers", "timm-features", "smp", "text", "module"]
     name: str
     head: str
 
@@ -77,7 +53,7 @@ class Architecture:
     module: nn.Module
     origin: Origin
     heads: tuple[str, ...]
-    preprocess: Preprocess
+    preprocess: Look
     silent: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()

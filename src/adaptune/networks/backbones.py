@@ -16,9 +16,11 @@ from adaptune.networks.architectures import WholeImage, cannot_take, see, takes
 from adaptune.networks.decoders import has_decoder, smp_architecture, torchvision_decoder
 from adaptune.networks.filling import load_by_name, load_in_order
 from adaptune.networks.hugging_face import transformers_folder
+from adaptune.networks.inputs import TextInput, need_images
 from adaptune.networks.network import Network
 from adaptune.networks.serialization import read_weights
 from adaptune.networks.sides import sides
+from adaptune.networks.text import reads_texts, see_texts, text_backbone
 
 __all__ = ["BUILT_IN", "open_backbone", "packaged", "read_weights", "resized"]
 
@@ -54,14 +56,16 @@ def open_backbone(
     weights: str | Path | None = None,
     size: int | None = None,
     stride: int | None = None,
+    length: int | None = None,
 ) -> Network:
     """Build a pretrained network with a fresh head for ``classes``.
 
     Args:
         name: A built-in name (``efficientnet-lite0`` to ``2``), a timm name,
-            ``torchvision/NAME``, or ``hf:FOLDER``, a folder that transformers'
-            ``save_pretrained`` wrote; ``timm/NAME`` also works. Where every place is to have an
-            output, ``smp/DECODER/ENCODER`` is a decoder of segmentation-models-pytorch on a timm
+            ``torchvision/NAME``, ``minilm`` or ``ngrams``, which read texts, or ``hf:FOLDER``, a
+            folder that transformers' ``save_pretrained`` wrote (one with a ``tokenizer.json`` and
+            no image processor reads texts); ``timm/NAME`` also works. Where every place is to have
+            an output, ``smp/DECODER/ENCODER`` is a decoder of segmentation-models-pytorch on a timm
             or built-in encoder, and torchvision's names are those of FCN and DeepLabV3.
         classes: The names of the classes.
         weights: A local file (safetensors, or a torch file without code in it), ``"none"`` for
@@ -70,6 +74,7 @@ def open_backbone(
             made for one size is made for this one.
         stride: Where every place is to have an output: how many pixels neighbouring features lie
             apart at the least, of the stages of a timm model. A decoder has a grid of its own.
+        length: Tokens of a text at most, by default the network's own, or 128.
 
     Raises:
         ValueError: If the name is unknown, the weights are missing or do not fit, or the network
@@ -78,13 +83,38 @@ def open_backbone(
     >>> open_backbone("resnet18", ["cat", "dog"], weights="none").width
     512
     """
+    if reads_texts(name):
+        return _of_texts(name, classes, weights, size=size, stride=stride, length=length)
+    if length is not None:
+        raise ValueError(f"--text-length is for networks that read texts, and {name} reads images")
     if weights is None or str(weights) == "none":
         net = _built(name, classes, pretrained=weights is None, size=size, stride=stride)
     else:
         net = _filled(name, classes, Path(weights), size, stride)
     if name.startswith("hf:"):  # whose class may want anything but images
-        size = size or net.preprocess.size
+        size = size or need_images(net.preprocess).size
     return net if size is None else resized(net, size)
+
+
+def _of_texts(
+    name: str,
+    classes: Sequence[str],
+    weights: str | Path | None,
+    *,
+    size: int | None,
+    stride: int | None,
+    length: int | None,
+) -> Network:
+    """Build a network that reads texts."""
+    if size is not None or stride is not None:
+        raise ValueError(
+            f"{name} reads texts, which have no pixels: leave out --image-size, and masks"
+        )
+    built = text_backbone(name, pretrained=weights is None, length=length)
+    net = Network.from_architecture(built, classes)
+    if weights is not None and str(weights) != "none":
+        load_by_name(net, read_weights(Path(weights)), str(weights))
+    return net
 
 
 def _built(
@@ -98,7 +128,7 @@ def _built(
     if name in BUILT_IN:
         chosen = BUILT_IN[name]
         net = _of_timm(chosen.architecture, classes, size=size, stride=stride)
-        net.preprocess = type(net.preprocess)(size=chosen.size, **SCALE)
+        net.preprocess = type(need_images(net.preprocess))(size=chosen.size, **SCALE)
         if pretrained:
             load_in_order(net.body, read_weights(packaged(chosen.package)))
         return net
@@ -176,7 +206,7 @@ def resized(net: Network, size: int) -> Network:
     Raises:
         ValueError: If it cannot.
     """
-    net.preprocess = replace(net.preprocess, size=size)
+    net.preprocess = replace(need_images(net.preprocess), size=size)
     try:
         if hasattr(net.body, "set_input_size") and not takes(net, size):
             _resample(net, size)
@@ -185,6 +215,20 @@ def resized(net: Network, size: int) -> Network:
         raise
     except Exception as error:  # every architecture has errors of its own
         raise cannot_take(net.origin.name, size, error) from error
+    return net
+
+
+def lengthened(net: Network, length: int) -> Network:
+    """Make a network read texts of as many tokens at most.
+
+    Raises:
+        ValueError: If it cannot, or reads images.
+    """
+    look = net.preprocess
+    if not isinstance(look, TextInput):
+        raise ValueError("--text-length is for networks that read texts, and this reads images")
+    net.preprocess = replace(look, length=length)
+    see_texts(net.body, net.preprocess)
     return net
 
 

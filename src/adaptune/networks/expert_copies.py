@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from adaptune.networks.inputs import need_images
 from adaptune.networks.layers.experts import Experts, frozen
 from adaptune.networks.network import Network
 
@@ -14,9 +15,9 @@ def take_experts(both: Experts, net: Network, others: Sequence[Network]) -> None
     Raises:
         ValueError: If one is of another architecture or preprocessing.
     """
-    look = net.preprocess
+    look = need_images(net.preprocess)
     for number, (expert, other) in enumerate(zip(both.experts, others, strict=True), start=1):
-        own = other.preprocess
+        own = need_images(other.preprocess)
         try:
             if (own.size, own.mean, own.std) != (look.size, look.mean, look.std):
                 raise RuntimeError("its images are prepared in another way")

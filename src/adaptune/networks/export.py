@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from adaptune.networks.inputs import need_images
 from adaptune.networks.network import Network, WholeImage
 from adaptune.runtime.files import write_text
 
@@ -56,7 +57,7 @@ class Served(nn.Module):
     def __init__(self, net: Network) -> None:
         super().__init__()
         self.body, self.head = net.plain_body(), net.head.fold()
-        look = net.preprocess
+        look = need_images(net.preprocess, "networks that read pictures are exported")
         for name, values in (("mean", look.mean), ("deviation", look.std)):
             self.register_buffer(name, 255 * torch.tensor(values).view(1, 3, 1, 1))
         self.with_unknown = net.with_unknown
@@ -101,7 +102,7 @@ def export_network(net: Network, folder: Path, form: ExportFormat) -> dict[str, 
 
 def describe(net: Network, form: ExportFormat) -> dict[str, Any]:
     """Say how a file of this network is called: what goes in, what comes out, which classes."""
-    look = net.preprocess
+    look = need_images(net.preprocess)
     size = look.size
     whole = isinstance(look, WholeImage)
     resize = (
@@ -133,7 +134,7 @@ def describe(net: Network, form: ExportFormat) -> dict[str, Any]:
 
 def _images(net: Network, count: int) -> Tensor:
     """Make images of noise in the size that the network sees: bytes, as floating point."""
-    size = net.preprocess.size
+    size = need_images(net.preprocess).size
     random = torch.Generator().manual_seed(count)
     return torch.randint(256, (count, 3, size, size), generator=random).float()
 

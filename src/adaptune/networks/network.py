@@ -23,6 +23,7 @@ from adaptune.networks.architectures import (
 )
 from adaptune.networks.dense import timm_features
 from adaptune.networks.heads import Head, Readout
+from adaptune.networks.inputs import Look, TextInput, load_look, save_look
 from adaptune.networks.layers.lora import fold_adapters
 from adaptune.networks.origins import build_again
 from adaptune.networks.serialization import LATER, LATER_KINDS, read_description, read_tensors
@@ -32,7 +33,7 @@ from adaptune.ops.information import add_unknown_column
 from adaptune.runtime.files import write_atomically
 from adaptune.types import BatchNormPolicy, Layout
 
-__all__ = ["Network", "Origin", "Preprocess", "WholeImage"]
+__all__ = ["Look", "Network", "Origin", "Preprocess", "TextInput", "WholeImage"]
 
 PLAIN, CHANGED, REJECTING, FORMAT = 1, 2, 3, max(LATER)
 """A network is written in the first format that can say what it is."""
@@ -67,12 +68,12 @@ class Network(nn.Module, Generic[H]):
         *,
         classes: Sequence[str],
         origin: Origin,
-        preprocess: Preprocess | None = None,
+        preprocess: Look | None = None,
     ) -> None:
         super().__init__()
         self.body, self.head, self.width = body, head, width
         self.classes, self.origin = tuple(classes), origin
-        self.preprocess = preprocess or Preprocess()
+        self.preprocess: Look = preprocess or Preprocess()
         self.surgery: list[dict[str, Any]] = []
         self.batchnorm: BatchNormPolicy = "train"
         self.layout: Layout = "auto"
@@ -89,7 +90,7 @@ class Network(nn.Module, Generic[H]):
         *,
         head: str,
         classes: Sequence[str],
-        preprocess: Preprocess | None = None,
+        preprocess: Look | None = None,
         origin: Origin | None = None,
     ) -> Network[Readout]:
         """Split any module at the linear layer named ``head``; a fresh head takes its place.
@@ -113,7 +114,9 @@ class Network(nn.Module, Generic[H]):
         Raises:
             ValueError: If its head is not linear.
         """
-        parts: tuple[Part, ...] = (Part(built.origin.head, 0, built.width, kernel=1),)
+        parts: tuple[Part, ...] = (
+            Part(built.origin.head, 0, built.width, kernel=int(built.origin.kind != "text")),
+        )
         if built.heads:
             parts = split(built.module, built.heads, built.silent)
         width = max(part.stop for part in parts)
@@ -224,7 +227,7 @@ class Network(nn.Module, Generic[H]):
         return {key: value.detach().contiguous().cpu() for key, value in state.items()}
 
     def save(self, folder: Path) -> None:
-        """Write ``network.safetensors`` and ``network.json`` into ``folder``."""
+        """Write ``network.safetensors`` and ``network.json`` into ``folder``, and a tokenizer."""
         folder.mkdir(parents=True, exist_ok=True)
         state = {key: value.clone() for key, value in self.plain_state().items()}
         write_atomically(folder / "network.safetensors", save(state, metadata={"format": "pt"}))
@@ -232,11 +235,12 @@ class Network(nn.Module, Generic[H]):
             "format": self._format(),
             "origin": asdict(self.origin),
             "classes": list(self.classes),
-            "preprocess": asdict(self.preprocess),
+            "preprocess": save_look(self.preprocess, folder),
             "batchnorm": self.batchnorm,
         }
         later = {"surgery": self.surgery, "threshold": self.threshold, "config": self.config}
-        description |= {key: later[key] for key in LATER.get(description["format"], {})}
+        known = LATER.get(description["format"], {})
+        description |= {key: value for key, value in later.items() if key in known}
         text = json.dumps(description, indent=2) + "\n"
         write_atomically(folder / "network.json", text.encode())
 
@@ -257,8 +261,10 @@ class Network(nn.Module, Generic[H]):
         said = read_description(folder / "network.json", FORMAT)
         origin, classes = Origin(**said["origin"]), said["classes"]
         if origin.kind != "module":
-            size, config = said["preprocess"]["size"], said["config"]
-            built = build_again(origin, config, classes=len(classes), size=size)
+            look = load_look(
+                TextInput if origin.kind == "text" else Preprocess, said["preprocess"], folder
+            )
+            built = build_again(origin, said["config"], look, classes=len(classes))
             net = cls.from_architecture(built, classes)
             net.neck = ()
         elif module is not None:
@@ -267,9 +273,7 @@ class Network(nn.Module, Generic[H]):
             raise ValueError(
                 f"{folder} was made from a module of your own ({origin.name}): pass module=..."
             )
-        look: dict[str, Any] = said["preprocess"]
-        look = {key: tuple(v) if isinstance(v, list) else v for key, v in look.items()}
-        net.preprocess = type(net.preprocess)(**look)
+        net.preprocess = load_look(type(net.preprocess), said["preprocess"], folder)
         for one in said["surgery"]:
             net.operate(one["name"], **one["arguments"])
         file = folder / "network.safetensors"

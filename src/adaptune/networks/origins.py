@@ -14,19 +14,24 @@ from adaptune.networks.architectures import (
 from adaptune.networks.decoders import has_decoder, smp_architecture, torchvision_decoder
 from adaptune.networks.dense import timm_features
 from adaptune.networks.hugging_face import transformers_architecture
+from adaptune.networks.inputs import Look, TextInput
+from adaptune.networks.text import text_architecture
 
 
 def build_again(
-    origin: Origin, config: Mapping[str, Any], *, classes: int, size: int
+    origin: Origin, config: Mapping[str, Any], look: Look, *, classes: int
 ) -> Architecture:
     """Build the architecture of a network that was saved, without weights.
 
-    ``config`` says what its name does not, ``size`` is the side of its images.
+    ``config`` says what its name does not, ``look`` what it reads.
 
     Raises:
         ValueError: If it cannot be built here, or if it is a module that only the caller knows.
     """
     name = origin.name
+    if isinstance(look, TextInput):
+        return text_architecture(config, look)
+    size = look.size
     match origin.kind:
         case "timm":
             return timm_architecture(name, classes, size=size)
@@ -40,7 +45,7 @@ def build_again(
             return transformers_architecture(config, classes)
         case "smp":
             return smp_architecture(name, size=size)
-        case "module":
+        case "module" | "text":
             raise ValueError(f"{name} is a module of the caller's own, which only they can build")
         case _:
             assert_never(origin.kind)

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adaptune.networks.network import Network, Preprocess
+from adaptune.networks.inputs import Look, need_images
+from adaptune.networks.network import Network
 
 
 class Reference(nn.Module):
@@ -33,7 +34,7 @@ class Reference(nn.Module):
 
     net: Network
 
-    def __init__(self, net: Network, look: Preprocess, columns: Sequence[int] = ()) -> None:
+    def __init__(self, net: Network, look: Look, columns: Sequence[int] = ()) -> None:
         super().__init__()
         object.__setattr__(self, "net", net.eval().requires_grad_(False))
         self.look, self.columns = look, list(columns)
@@ -81,7 +82,9 @@ class Reference(nn.Module):
         Raises:
             ValueError: If its preprocessing is another, and these are no images.
         """
-        own, look = self.net.preprocess, self.look
+        if self.net.preprocess == self.look:
+            return x
+        own, look = need_images(self.net.preprocess), need_images(self.look)
         if (own.size, own.mean, own.std) == (look.size, look.mean, look.std):
             return x
         if x.dim() != 4 or x.shape[1] != len(look.mean):

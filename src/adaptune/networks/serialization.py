@@ -48,7 +48,7 @@ def _one_of(*words: str) -> Check:
 KINDS = ("timm", "torchvision", "module")
 """Where an architecture may come from, in formats 1 to 3; later ones came with a kind each."""
 
-LATER_KINDS = {4: "transformers", 5: "timm-features", 6: "smp"}
+LATER_KINDS = {4: "transformers", 5: "timm-features", 6: "smp", 7: "text"}
 
 DESCRIPTION: dict[str, Any] = {
     "format": WHOLE,
@@ -87,16 +87,30 @@ STAGES: Check = (
     "the numbers of stages",
 )
 
+ENCODER: dict[str, Any] = {
+    "model_type": WORD,
+    "pooling": _one_of("mean", "cls"),
+    "settings": (lambda value: isinstance(value, dict), "settings by name"),
+}
+
+TEXT: dict[str, Any] = {
+    "length": WHOLE,
+    "tokenizer": _one_of("", "tokenizer.json"),
+    "vocabulary": (lambda value: type(value) is int and value > 1, "a whole number above 1"),
+    "pad": (lambda value: type(value) is int and value >= 0, "a whole number"),
+}
+
 LATER: dict[int, dict[str, Any]] = {
     2: {"surgery": SURGERY},
     3: {"surgery": SURGERY, "threshold": SHARE},
     4: {"surgery": SURGERY, "threshold": SHARE, "config": CONFIG},
     5: {"surgery": SURGERY, "threshold": SHARE, "config": STAGES},
     6: {"surgery": SURGERY, "threshold": SHARE},
+    7: {"surgery": SURGERY, "threshold": SHARE, "config": ENCODER, "preprocess": TEXT},
 }
 """What later formats say beside that: what was changed and how, then which predictions count, then
 what builds an architecture of transformers, or which stages of a model are read at every place; the
-name of one of segmentation-models-pytorch says it all."""
+name of one of segmentation-models-pytorch says it all. Last come networks that read texts."""
 
 
 def _is_operation(value: object) -> bool:

@@ -15,6 +15,7 @@ from adaptune.results.epoch import EpochMetrics
 from adaptune.results.score import Measure, number
 from adaptune.results.summary import Interval, MethodSummary
 from adaptune.results.trial import Trial
+from adaptune.runtime.wording import worded
 
 PALETTE = ("#8a94a6", "#e08e45", "#1f6feb", "#2a9d8f", "#b5519c", "#4f772d", "#c0392b", "#6b5b95")
 STILL = 1e-7
@@ -122,7 +123,7 @@ def feature_histograms(moved: Mapping[str, Mapping[str, Any]]) -> str:
                 axes.stairs(share, edges, color=palette[name], fill=True, alpha=0.25)
                 axes.stairs(share, edges, color=palette[name], linewidth=1.4, label=name)
             axes.set_title(title)
-            axes.set_ylabel("percent of images")
+            axes.set_ylabel(worded("percent of images"))
         panels[1].legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
         figure.subplots_adjust(wspace=0.25)
         return svg(figure)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from adaptune.data.inputs.image import read_image
 from adaptune.data.listing import Part
+from adaptune.networks.text import reads_texts
 from adaptune.report import figures
 from adaptune.report.masks import palette
 from adaptune.results.by_class import overlap_by_class
@@ -29,6 +30,7 @@ from adaptune.results.summary import Interval, MethodSummary, best_method, paire
 from adaptune.results.trial import Trial
 from adaptune.results.verdict import verdicts
 from adaptune.runtime.files import read_lines, write_text
+from adaptune.runtime.wording import about, speaks_of_texts, worded
 from adaptune.types import UNKNOWN
 
 THUMBNAIL = 72
@@ -51,9 +53,13 @@ def write_report(folder: Path) -> Path:
     if not file.is_file():
         raise ValueError(f"{folder} holds no results.json: give the folder of a finished run")
     results = json.loads(file.read_text())
-    if "trials" in results:
-        return write_search_report(folder)
-    return write_comparison_report(folder) if "rows" in results else write_run_report(folder)
+    if "trials" not in results and "rows" not in results:
+        return write_run_report(folder)
+    settings = yaml.safe_load((folder / "config.yaml").read_text())
+    with about(texts=speaks_of_texts() or reads_texts(str(settings.get("backbone", "")))):
+        if "trials" in results:
+            return write_search_report(folder)
+        return write_comparison_report(folder)
 
 
 def write_search_report(folder: Path) -> Path:
@@ -80,6 +86,15 @@ def write_search_report(folder: Path) -> Path:
 def write_run_report(folder: Path) -> Path:
     """Write the page of one run."""
     results = read_results(folder / "results.json")
+    with about(texts=_is_of_texts(results)):
+        return _write_run(folder, results)
+
+
+def _is_of_texts(results: RunResults) -> bool:
+    return "tokenizer" in results.preprocess
+
+
+def _write_run(folder: Path, results: RunResults) -> Path:
     summary, measure, name = summarize([results]), results.measure, results.method
     moved = {"ID" if test == HOME else test: one for test, one in results.distortions.items()}
     return _write(
@@ -210,7 +225,12 @@ def _averaged(runs: Mapping[str, RunResults], name: str, folder: Path) -> list[E
 def _pictures(mistakes: Sequence[WrongAnswer]) -> list[tuple[WrongAnswer, str]]:
     """Give each mistake with a small picture of its file, if that can still be read."""
     return [
-        (one, thumbnail(Path(one.path), side=THUMBNAIL, kind="PNG") if one.path else "")
+        (
+            one,
+            thumbnail(Path(one.path), side=THUMBNAIL, kind="PNG")
+            if one.path and not one.text
+            else "",
+        )
         for one in mistakes
     ]
 
@@ -270,5 +290,5 @@ def _write(folder: Path, template: str, **content: Any) -> Path:
     if config.get("target"):
         source += f" to {Path(config['target'].partition('=')[0]).stem}"
     file = folder / "report.html"
-    write_text(file, render(template, **content, source=source))
+    write_text(file, worded(render(template, **content, source=source)))
     return file

@@ -21,6 +21,7 @@ from adaptune.results.epoch import EpochMetrics
 from adaptune.results.run import RunResults
 from adaptune.results.score import Measure, Scores
 from adaptune.results.summary import Interval, MethodSummary
+from adaptune.runtime.wording import worded
 
 Item = TypeVar("Item")
 
@@ -85,7 +86,7 @@ class Terminal:
 
     def say(self, message: str) -> None:
         """Print one message."""
-        self.console.print(message, markup=False, soft_wrap=True)
+        self.console.print(worded(message), markup=False, soft_wrap=True)
 
     def results(self, runs: Sequence[RunResults], summary: Sequence[MethodSummary]) -> None:
         """Print what runs came to: scores with 95% intervals, and distortion."""
@@ -151,9 +152,9 @@ class Terminal:
 
     def table(self, title: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Print a table; the first column is text, the others are numbers."""
-        table = Table(title=title, title_justify="left")
+        table = Table(title=worded(title), title_justify="left")
         for number, column in enumerate(columns):
-            table.add_column(column, justify="right" if number else "left")
+            table.add_column(worded(column), justify="right" if number else "left")
         for row in rows:
             table.add_row(*row)
         self.console.print(table)

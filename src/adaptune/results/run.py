@@ -43,12 +43,16 @@ class Unasked:
 
 @dataclass(frozen=True)
 class WrongAnswer:
-    """One example that was surely wrong, in words; ``path`` where it is a file."""
+    """One example that was surely wrong, in words; ``path`` where it is a file.
+
+    Of a text, ``text`` is its beginning.
+    """
 
     path: str | None
     label: str
     predicted: str
     confidence: float | None
+    text: str = ""
 
 
 @dataclass(frozen=True)

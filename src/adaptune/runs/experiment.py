@@ -15,6 +15,7 @@ from adaptune.data.domains import DomainData
 from adaptune.engine.evaluate import evaluate
 from adaptune.engine.method import Method
 from adaptune.engine.plan import Plan
+from adaptune.networks.inputs import describe_look
 from adaptune.networks.network import Network
 from adaptune.ops.distortion import snapshot, weight_change
 from adaptune.ops.rejection import KEPT, describe_threshold
@@ -138,7 +139,7 @@ def experiment(
             options=dict(options),
             classes=list(data.classes),
             origin=asdict(net.origin),
-            preprocess=asdict(net.preprocess),
+            preprocess=describe_look(net.preprocess),
             batchnorm=net.batchnorm,
             threshold=net.threshold,
             calibrated=Calibration(KEPT, counted) if counted else None,

@@ -6,6 +6,20 @@ from adaptune.data.domains import DomainData
 from adaptune.engine.method import Method
 
 
+def refuse_pixels(method: type[Method]) -> None:
+    """Refuse a method that compares views of an example, or changes it, where it is a text.
+
+    Raises:
+        ValueError: If it does.
+    """
+    does = "changes or mixes pixels" if method.needs.pixels else ""
+    does = "compares augmented views of an example" if method.needs.views else does
+    if does:
+        raise ValueError(
+            f"{method.__name__} {does}, and this network reads texts: choose another method"
+        )
+
+
 def refuse_lack(method: type[Method], data: DomainData, *, begun: bool) -> None:
     """Refuse data that lack what a method needs; a run may have ``begun`` at a finished network.
 

@@ -212,6 +212,9 @@ def _images(rows: RowSource) -> Iterator[bytes]:
         return
     for path, label in zip(rows.paths, rows.labels, strict=True):
         yield f"{path.name} {label}\n".encode(errors="surrogateescape")
+    for one in rows.examples:
+        if one.text is not None:
+            yield one.text.encode(errors="surrogatepass")
     masked = isinstance(rows.meaning, MaskLabels)
     for row in range(0, len(rows), max(1, len(rows) // LOOKED_AT)):
         one = rows.examples[row]

@@ -15,6 +15,7 @@ from lightning_fabric import Fabric
 from adaptune.data.domains import DomainData
 from adaptune.data.inputs.image import Augment
 from adaptune.data.missing import missing_parts
+from adaptune.data.text_lengths import cut_notes
 from adaptune.engine.evaluate import Evaluation, evaluate, sample_outputs
 from adaptune.engine.loop import Epoch, fit
 from adaptune.engine.method import (
@@ -26,12 +27,13 @@ from adaptune.engine.method import (
     usual_rates,
 )
 from adaptune.engine.plan import USUAL, Plan
-from adaptune.networks.backbones import open_backbone, resized
+from adaptune.networks.backbones import lengthened, open_backbone, resized
+from adaptune.networks.inputs import TextInput, need_images
 from adaptune.networks.network import Network
 from adaptune.ops.rejection import UNKNOWN_ABOVE, calibrate_threshold
 from adaptune.results.score import Scores
 from adaptune.runs.folder import best_network
-from adaptune.runs.needs import refuse_lack
+from adaptune.runs.needs import refuse_lack, refuse_pixels
 from adaptune.runs.teachers import open_references, refuse_teachers
 from adaptune.runtime.devices import WHY, Device
 from adaptune.runtime.limits import check_range
@@ -55,11 +57,15 @@ class Setup:
 
     Args:
         backbone: A built-in name (efficientnet-lite0 to -lite2), a timm name, torchvision/NAME, or
-            hf:FOLDER, which transformers' save_pretrained wrote; for masks smp/DECODER/ENCODER too.
+            hf:FOLDER, which transformers' save_pretrained wrote; for masks smp/DECODER/ENCODER too;
+            for texts minilm, ngrams, or an encoder as hf:FOLDER.
         weights: A local weights file, or "none" for random weights; by default the name's own.
         image_size: The side of inputs in pixels; by default the network's own.
         crop: The share of the shorter side that the centre crop keeps; by default the network's.
-        augment: How training images are varied: not at all, by flips, or by crops and flips.
+        augment: How training images are varied: not at all, by flips, or by crops and flips. Texts
+            never are.
+        text_length: Tokens of a text at most, where texts are read; by default the network's own,
+            or 128. What is longer loses its end.
         stride: Where every place has an output, as in segmentation: how many pixels of the input
             neighbouring features lie apart.
         device: Where to compute: auto, cpu, cuda (ROCm too) or mps.
@@ -84,6 +90,7 @@ class Setup:
     image_size: int | None = None
     crop: float | None = None
     augment: Augment = "flip"
+    text_length: int | None = None
     stride: int = 8
     device: Device = "auto"
     devices: int = 1
@@ -136,6 +143,7 @@ class Setup:
         if self.start:
             net = Network.load(best_network(Path(self.start)))
             net = net if self.image_size is None else resized(net, self.image_size)
+            net = net if self.text_length is None else lengthened(net, self.text_length)
         else:
             net = open_backbone(
                 self.backbone,
@@ -143,8 +151,10 @@ class Setup:
                 weights=self.weights,
                 size=self.image_size,
                 stride=self.stride if TASKS[self.task].places else None,
+                length=self.text_length,
             )
-        net.preprocess = replace(net.preprocess, crop=self.crop or net.preprocess.crop)
+        if self.crop is not None:
+            net.preprocess = replace(need_images(net.preprocess), crop=self.crop)
         return net
 
     def build_task(self, data: DomainData) -> Task:
@@ -275,7 +285,10 @@ def open_session(
     own = UNKNOWN_ABOVE if net.threshold == 1 else net.threshold
     net.threshold = (setting.unknown_above or own) if setting.open_set else 1.0
     calibrates = setting.open_set and setting.unknown_above is None and "val" in data.sets
+    if isinstance(net.preprocess, TextInput):
+        refuse_pixels(method)
     data = data.with_input(net.preprocess, setting.augment, task.tiles)
+    net.notes += cut_notes(data.augmented)
     fabric = fabric or setting.fabric()
     refuse_head(method, net)
     on_pretrained(net, data, task, fabric)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from adaptune.data.domains import DomainData
+from adaptune.data.file_rows import FileRows
 from adaptune.engine.evaluate import Evaluation, evaluate
 from adaptune.metrics.tally import Mistake
 from adaptune.networks.network import Network
@@ -24,6 +25,9 @@ from adaptune.selection.evidence import NO_FEATURES
 from adaptune.selection.scoring import LabelFreeScorer, answers_of
 from adaptune.tasks.task import Labelling, Task
 from adaptune.types import Labeled
+
+SHOWN = 500
+"""Characters of a text that are kept of a mistake."""
 
 Baseline = dict[str, Evaluation]
 """What the network reaches on each test set before training, by name."""
@@ -58,7 +62,8 @@ def tested_sets(net: Network, training: Session, baseline: Baseline) -> Tested:
             tested.moved[test] = feature_distortion(before, after[:, : before.shape[1]])
         before = before if test in tested.moved and after.shape == before.shape else NO_FEATURES
         if judge is not None and test != HOME:
-            tested.label_free[test] = judge(found.sample, before)
+            same = before.shape == found.sample.features.shape
+            tested.label_free[test] = judge(found.sample, before if same else NO_FEATURES)
             tested.answers.tests[test] = answers_of(found.sample)
         tested.worst[test] = [_mistake(data, task, test, one) for one in found.mistakes]
     return tested
@@ -104,9 +109,12 @@ def _only(batches: Iterable[Labeled], kept: Tensor) -> Iterator[Labeled]:
 def _mistake(data: DomainData, task: Task, test: str, one: Mistake) -> WrongAnswer:
     """Name what was wrong in one row."""
     paths: list[Path] = data.paths(test)
+    rows = data.sets["test"] if test == HOME else data.ood[test]
+    text = rows.examples[one.row].text if isinstance(rows, FileRows) else None
     return WrongAnswer(
         str(paths[one.row]) if paths else None,
         task.words(one.truth, data.classes),
         task.words(one.answer, data.classes),
         one.confidence,
+        (text or "")[:SHOWN],
     )

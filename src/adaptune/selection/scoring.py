@@ -15,7 +15,7 @@ from adaptune.data.shifts import FAMILIES, shifted
 from adaptune.engine.evaluate import run_through, sample_outputs
 from adaptune.engine.method import Method
 from adaptune.metrics.sample import SAMPLE
-from adaptune.networks.network import Network, Preprocess
+from adaptune.networks.network import Network, Preprocess, TextInput
 from adaptune.runtime.processes import add_up
 from adaptune.selection import Evidence, label_free
 from adaptune.selection.evidence import NO_FEATURES, NO_SHIFTS
@@ -66,9 +66,11 @@ class LabelFreeScorer:
 
         None where rows are no images.
         """
-        right = _FamilyTally()
+        look, right = self.look, _FamilyTally()
+        if isinstance(look, TextInput):
+            return NO_SHIFTS
         rows = self.data.sample("val", SHIFTED)
-        run_through(self.model, _under_shifts(rows, self.look), right, fabric=self.fabric)
+        run_through(self.model, _under_shifts(rows, look), right, fabric=self.fabric)
         return right.accuracies()
 
 

@@ -9,8 +9,9 @@ from torch import Tensor
 from adaptune.data.inputs.image import Augment as Augment
 from adaptune.data.inputs.image import ImageInput
 from adaptune.data.inputs.scene import SceneInput
+from adaptune.data.inputs.text import TextIds
 from adaptune.data.listing import Example
-from adaptune.networks.network import Preprocess, WholeImage
+from adaptune.networks.inputs import Look, Preprocess, TextInput, WholeImage
 from adaptune.ops.windows import Tiles
 
 
@@ -48,12 +49,14 @@ class Input(Protocol):
         ...
 
 
-def input_of(record: Preprocess, augment: Augment = "none", *, tiles: Tiles | None = None) -> Input:
+def input_of(record: Look, augment: Augment = "none", *, tiles: Tiles | None = None) -> Input:
     """Give what reads for a network, by its record of what it reads.
 
     With ``tiles``, which say how an image is looked at, masks stay of their own size.
     """
     match record:
+        case TextInput():
+            return TextIds(record)
         case WholeImage():
             return SceneInput(record, augment, tiles=tiles)
         case Preprocess():

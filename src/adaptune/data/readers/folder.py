@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -47,9 +47,9 @@ class DiskTree:
         """List what is called an image in a folder, however deep."""
         return images_below(folder, passed)
 
-    def images_in(self, folder: Path) -> list[Path]:
+    def images_in(self, folder: Path, wanted: Callable[[str], bool] = is_image) -> list[Path]:
         """List what is called an image right in a folder, which has to be open."""
-        names = [e.name for e in _entries(folder) if is_image(e.name) and not is_passed(e.name)]
+        names = [e.name for e in _entries(folder) if wanted(e.name) and not is_passed(e.name)]
         return [path for name in names if not (path := folder / name).is_dir()]
 
 

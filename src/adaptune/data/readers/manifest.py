@@ -17,6 +17,8 @@ SUFFIXES = (".csv", ".parquet")
 KNOWN = ("path", "label", "domain", "split")
 LAYOUT = "path,label[,domain,split]"
 
+TEXTS = "; where texts are to be read, give --backbone minilm, ngrams or hf:FOLDER"
+
 TableRows = list[tuple[str, list[str]]]
 """The values of each row, and where it stands."""
 
@@ -97,7 +99,7 @@ def _check(file: Path, columns: list[str], count: int, needed: set[str]) -> None
     if lacking:
         raise ValueError(
             f"{file} lacks the column {' and '.join(sorted(lacking))}: expected {LAYOUT} and found "
-            f"{printable(','.join(columns))}"
+            f"{printable(','.join(columns))}{TEXTS if 'text' in columns else ''}"
         )
     twice = [column for column in KNOWN if columns.count(column) > 1]
     if twice:

@@ -11,6 +11,7 @@ from adaptune.batchnorm.conversion import convert_batchnorm
 from adaptune.engine.method import Descend, Method
 from adaptune.networks.backbones import BUILT_IN, open_backbone
 from adaptune.networks.heads import Readout
+from adaptune.networks.inputs import need_images
 from adaptune.networks.layers.generic_features import GenericFeatures
 from adaptune.networks.network import Network
 from adaptune.ops.dice import dice_losses
@@ -69,8 +70,8 @@ class SAMDA(Method):
         other = open_backbone(
             generic, ["-"], weights=generic_weights or None, size=generic_size or None
         )
-        look = other.preprocess
-        own = list(zip(net.preprocess.mean, net.preprocess.std, look.mean, look.std, strict=True))
+        look, seen = need_images(other.preprocess), need_images(net.preprocess)
+        own = list(zip(seen.mean, seen.std, look.mean, look.std, strict=True))
         net.operate(
             "generic-features",
             encoder=BUILT_IN[generic].architecture if generic in BUILT_IN else other.origin.name,

@@ -15,7 +15,7 @@ from adaptune.networks.network import Network
 from adaptune.ops.head_gradients import gradient_inconsistency
 from adaptune.runtime.processes import join
 from adaptune.tasks.classification import Classification
-from adaptune.types import Batch, BatchNormPolicy, Between, Group, Objective, Rate
+from adaptune.types import Batch, BatchNormPolicy, Between, Group, Needs, Objective, Rate
 
 
 class UDIM(Method):
@@ -47,6 +47,7 @@ class UDIM(Method):
         batchnorm: What batch norms do: train, eval or converted (DAFT's conversion, then train).
     """
 
+    needs: ClassVar[Needs] = Needs(pixels=True)
     setting: ClassVar[str] = "generalisation"
     task: Classification
     net: Network[Readout]

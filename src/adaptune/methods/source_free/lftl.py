@@ -48,7 +48,7 @@ class LFTL(Method):
         follow: The new feature's share where an anchor follows, as in the released code.
     """
 
-    needs: ClassVar[Needs] = Needs(labeled=False, unlabeled=True)
+    needs: ClassVar[Needs] = Needs(labeled=False, unlabeled=True, pixels=True)
     setting: ClassVar[str] = "source-free"
     task: Classification
     answers: LabelledPool

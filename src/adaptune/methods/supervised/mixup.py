@@ -11,7 +11,7 @@ from adaptune.networks.network import Network
 from adaptune.ops.mixing import mixup, partners
 from adaptune.runtime.processes import gather
 from adaptune.tasks.task import Task
-from adaptune.types import Batch, BatchNormPolicy, Between, Group, Objective, Rate
+from adaptune.types import Batch, BatchNormPolicy, Between, Group, Needs, Objective, Rate
 
 
 class Mixup(Method):
@@ -36,6 +36,7 @@ class Mixup(Method):
         batchnorm: What batch norms do: train, eval or converted (DAFT's conversion, then train).
     """
 
+    needs: ClassVar[Needs] = Needs(pixels=True)
     setting: ClassVar[str] = "supervised"
 
     def __init__(

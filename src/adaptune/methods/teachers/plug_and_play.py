@@ -11,13 +11,14 @@ from torch import Tensor
 
 from adaptune.engine.method import Method
 from adaptune.networks.heads import Readout
+from adaptune.networks.inputs import need_images
 from adaptune.networks.layers.branches import ChosenHeads, TwoBranches
 from adaptune.networks.network import Network
 from adaptune.networks.reference import Reference
 from adaptune.ops.augmix import augmix
 from adaptune.ops.information import entropy
 from adaptune.tasks.classification import Classification
-from adaptune.types import Batch, Group, Objective, Rate
+from adaptune.types import Batch, Group, Needs, Objective, Rate
 
 
 class PlugAndPlay(Method):
@@ -49,6 +50,7 @@ class PlugAndPlay(Method):
         severity: How strongly AugMix changes images, from 1 to 10.
     """
 
+    needs: ClassVar[Needs] = Needs(pixels=True)
     setting: ClassVar[str] = "teachers"
     net: Network[ChosenHeads]
 
@@ -77,7 +79,7 @@ class PlugAndPlay(Method):
 
     def objective(self, batch: Batch) -> Objective:
         """Ask the robust head for changed images, the combined one for all."""
-        rows, look = batch.labeled, self.net.preprocess
+        rows, look = batch.labeled, need_images(self.net.preprocess)
         both = torch.cat([rows.x, augmix(rows.x, look.mean, look.std, self.severity)])
         _, robust, combined = self.net.head.each(self.net.body(both)).unbind(1)
         taught, y = self.teacher(both), rows.y.repeat(2)

@@ -39,7 +39,7 @@ class CoTTA(Method):
         views: Of how many changed copies predictions are averaged.
     """
 
-    needs: ClassVar[Needs] = Needs(labeled=False, unlabeled=True)
+    needs: ClassVar[Needs] = Needs(labeled=False, unlabeled=True, pixels=True)
     setting: ClassVar[str] = "test-time"
 
     def __init__(

@@ -6,7 +6,13 @@ from typing import Annotated, ClassVar
 
 from torch import Tensor
 
-from adaptune.batchnorm.layers import mixed_statistics, train_batchnorm_only
+from adaptune.batchnorm.layers import (
+    batchnorms,
+    mixed_statistics,
+    other_norms,
+    train_batchnorm_only,
+    train_norms_only,
+)
 from adaptune.engine.method import Method
 from adaptune.networks.network import Network
 from adaptune.tasks.task import Labelling
@@ -14,12 +20,14 @@ from adaptune.types import Batch, Between, Group, Needs, Objective
 
 
 class Tent(Method):
-    """Make predictions certain by moving weights and biases of batch norms, one step a batch.
+    """Make predictions certain by moving weights and biases of norms, one step a batch.
 
     Every batch norm normalises by the batch at hand, in training and when predicting; running
     statistics stay as they are, and all but weights and biases of batch norms is frozen. A batch
     is answered as the network was before its step. In a stream dropout is off; released code leaves
-    it on. Source: Tent: Fully Test-Time Adaptation by Entropy Minimization (Wang et al., 2021).
+    it on. Of a network without batch norms, as one of texts, the layer norms are trained instead,
+    as in SAR (Niu et al., 2023), without its filter. Source: Tent: Fully Test-Time Adaptation by
+    Entropy Minimization (Wang et al., 2021).
 
     Args:
         lr: The rate of batch norms, by default the paper's for ImageNet in batches of 64, with
@@ -38,10 +46,13 @@ class Tent(Method):
     ) -> None:
         super().__init__(net, task, batchnorm="eval")
         self.lr = lr
-        train_batchnorm_only(net)
+        if any(True for _ in batchnorms(net)) or not other_norms(net):
+            train_batchnorm_only(net)
+        else:
+            train_norms_only(net)
 
     def groups(self) -> list[Group]:
-        """Train what is not frozen: batch norms."""
+        """Train what is not frozen: norms."""
         return [Group(self.net, self.lr)]
 
     def forward(self, x: Tensor) -> Tensor:

@@ -47,7 +47,7 @@ class ViDA(Method):
         adapter_decay: How much of its adapters it keeps.
     """
 
-    needs: ClassVar[Needs] = Needs(labeled=False, unlabeled=True)
+    needs: ClassVar[Needs] = Needs(labeled=False, unlabeled=True, pixels=True)
     setting: ClassVar[str] = "test-time"
 
     def __init__(

@@ -1,0 +1,63 @@
+"""Options and data of commands where examples are texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+
+from adaptune.commands.options import COLUMNS, read_config
+from adaptune.data.files import image_files
+from adaptune.data.listing import Example
+from adaptune.data.readers.texts import TextSource, text_examples
+from adaptune.networks.network import Network, TextInput
+from adaptune.networks.text import reads_texts
+from adaptune.runs.folder import best_network
+from adaptune.runtime.wording import speak_of_texts
+
+
+def texts_of(given: Namespace) -> TextSource | None:
+    """Give what lists texts, where the network that the arguments name reads these."""
+    start = given.get("from")
+    if start:
+        return texts_for(Network.load(best_network(Path(start))), given, Path(start))
+    return text_source(given) if reads_texts(str(given.get("backbone") or "")) else None
+
+
+def texts_for(net: Network, given: Mapping[str, Any] | Namespace, run: Path) -> TextSource | None:
+    """Give what lists texts, where a network reads these, by columns of its run unless others are.
+
+    Sentences are of texts from then on.
+    """
+    if not isinstance(net.preprocess, TextInput):
+        return None
+    config = run / "config.yaml"
+    known = read_config(config) if config.is_file() else {}
+    return text_source({one: given.get(one) or known.get(one) for one in COLUMNS.values()})
+
+
+def examples_named(
+    words: Sequence[str], texts: TextSource | None
+) -> tuple[list[Example], list[str]]:
+    """List the texts, or else the images, of files and folders; and notes.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    if texts is not None:
+        found, notes = text_examples(words, texts)
+    else:
+        files, notes = image_files(words)
+        found = [Example(file, "") for file in files]
+    if not found:
+        raise ValueError("; ".join([f"no image files in {', '.join(words)}", *notes]))
+    return found, notes
+
+
+def text_source(given: Namespace | Mapping[str, Any]) -> TextSource:
+    """Give what lists texts of the columns that are named; sentences are of texts from then on."""
+    speak_of_texts()
+    text, label = (given.get(option) or what for what, option in COLUMNS.items())
+    return TextSource(text, label)

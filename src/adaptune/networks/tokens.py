@@ -1,0 +1,96 @@
+"""Features of ids: a bag of words, and what is put around an encoder of transformers."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+Pooling = Literal["mean", "cls"]
+"""How features of tokens become those of a text: their mean, or those of the first."""
+
+
+class HashedWords(nn.Module):
+    """A bag of hashed words and pairs of words: the sum of their vectors over the root of how many.
+
+    So features begin with a variance of about 1 an axis, as a random projection of the bag. Its
+    vectors are learnt, as those of fastText (Joulin et al., 2017).
+
+    >>> HashedWords(10, 3)(torch.tensor([[4, 2, 0], [0, 0, 0]])).shape
+    torch.Size([2, 3])
+    """
+
+    def __init__(self, vocabulary: int, width: int) -> None:
+        super().__init__()
+        self.words = nn.Embedding(vocabulary, width, padding_idx=0)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Make features (N, ``width``) of ids (N, L)."""
+        ids = without_padding(ids)
+        count = (ids != 0).sum(1, keepdim=True).clamp_min(1)
+        return self.words(ids).sum(1) / count.sqrt()  # type: ignore[no-any-return]
+
+
+def without_padding(ids: Tensor) -> Tensor:
+    """Cut what is padding in all rows, where telling so costs nothing: not on a GPU, or traced.
+
+    >>> without_padding(torch.tensor([[1, 0, 0], [1, 2, 0]]))
+    tensor([[1, 0],
+            [1, 2]])
+    """
+    traced = torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+    if ids.device.type != "cpu" or torch.compiler.is_compiling() or traced:
+        return ids
+    used = (ids != 0).any(0).nonzero()
+    return ids[:, : int(used[-1]) + 1 if len(used) else 1]
+
+
+def trade_padding(ids: Tensor, pad: int) -> Tensor:
+    """Trade 0 with the id that a network has as padding, ``pad``; twice is nothing.
+
+    >>> trade_padding(torch.tensor([[5, 1, 0]]), 1)
+    tensor([[5, 0, 1]])
+    """
+    if not pad:
+        return ids
+    return torch.where(ids == 0, pad, torch.where(ids == pad, 0, ids))
+
+
+class AskWithMask:
+    """A hook that calls an encoder with ids and their mask."""
+
+    def __init__(self, pad: int) -> None:
+        self.pad = pad
+
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Give the arguments that transformers knows."""
+        del module
+        if not args:
+            return None  # asked by the names of transformers
+        ids = without_padding(args[0])
+        mask = ids != 0
+        mask = torch.cat([torch.ones_like(mask[:, :1]), mask[:, 1:]], 1)  # attention needs one
+        own = {"input_ids": trade_padding(ids, self.pad), "attention_mask": mask.long()}
+        return (), kwargs | own
+
+
+class PoolTokens:
+    """A hook that makes features (N, D) of an encoder's last layer (N, L, D)."""
+
+    def __init__(self, pooling: Pooling) -> None:
+        self.pooling = pooling
+
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> Tensor:
+        """Give the features of texts."""
+        del module, args
+        hidden: Tensor = output.last_hidden_state
+        if self.pooling == "cls":
+            return hidden[:, 0]
+        mask = kwargs["attention_mask"].to(hidden.dtype).unsqueeze(2)
+        mean: Tensor = (hidden * mask).sum(1) / mask.sum(1)
+        return mean
