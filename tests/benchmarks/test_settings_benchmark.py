@@ -69,7 +69,7 @@ WHOLE, EARTH, FEW = (
     for name in ("settings", "earth-methods", "earth-few")
 )
 REFERENCES = tomllib.loads((ROOT / "protocols" / "settings-references.toml").read_text())
-NOT_MEASURED = {"ktf", "meta-dmoe"}
+NOT_MEASURED = {"ktf", "meta-dmoe", "san"}
 """Methods that stand in no protocol yet; their pages say that nothing was measured."""
 
 

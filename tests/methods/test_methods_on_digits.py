@@ -68,14 +68,14 @@ class Digits(TwoDomains):
         return 100 * float((guesses == self.truth).double().mean())
 
 
-def network() -> Network:
+def network(classes: tuple[str, ...] = CLASSES) -> Network:
     torch.manual_seed(0)
     body = nn.Sequential(
         *(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()),
         *(nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU()),
         *(nn.MaxPool2d(4), nn.Flatten(), nn.Linear(32 * 4, 32)),
     )
-    return Network.from_module(body, head="8", classes=CLASSES)
+    return Network.from_module(body, head="8", classes=classes)
 
 
 def trained(method: Method, epochs: int) -> Method:

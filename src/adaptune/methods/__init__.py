@@ -41,6 +41,7 @@ from adaptune.methods.unsupervised.idm import IDM as IDM
 from adaptune.methods.unsupervised.mcd import MCD as MCD
 from adaptune.methods.unsupervised.minent import MinEnt as MinEnt
 from adaptune.methods.unsupervised.pareto_da import ParetoDA as ParetoDA
+from adaptune.methods.unsupervised.san import SAN as SAN
 
 METHODS: dict[str, type[Method]] = {
     "ft": FineTune,
@@ -62,6 +63,7 @@ METHODS: dict[str, type[Method]] = {
     "gdcan": GDCAN,
     "mcd": MCD,
     "pareto-da": ParetoDA,
+    "san": SAN,
     "adaptsegnet": AdaptSegNet,
     "minent": MinEnt,
     "dacs": DACS,

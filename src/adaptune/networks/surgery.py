@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from adaptune.networks.heads import Head
+from adaptune.networks.layers.all_in_one import all_in_one
 from adaptune.networks.layers.common_space import common_space
 from adaptune.networks.layers.domain_attention import domain_attention
 from adaptune.networks.layers.domain_heads import domain_heads
@@ -26,6 +27,7 @@ later.
 """
 
 SURGERIES: dict[str, Surgery] = {
+    "all-in-one": all_in_one,
     "common-space": common_space,
     "domain-attention": domain_attention,
     "domain-heads": domain_heads,
