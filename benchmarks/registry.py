@@ -99,6 +99,7 @@ MEASUREMENTS = (
     settings(
         "settings-references", "references, several losses, gradients of the head: three pairs"
     ),
+    settings("settings-open", "methods for targets that show further classes: three pairs"),
     settings("settings-long", "methods as users train: 20 epochs, all classes, 64 pixels"),
     settings(
         "earth-methods",

@@ -31,6 +31,7 @@ SMALL: dict[str, dict[str, object]] = {
     "adaptsegnet": {"hidden": 4},
     "gprn": {"regions": "grid"},
     "kl-dp": {"lr": 0.03},
+    "memspm": {"items": 8, "parts": 4, "encoder": 1.0},
     "pareto-da": {"hidden": 16},
     "samda": {"generic": "test_efficientnet", "generic_weights": "none", "generic_size": 32},
 }

@@ -30,6 +30,8 @@ ADAPTING = [
     and teachers_of(one) == "none"
     and one.setting != "semi-supervised"
 ]
+FROZEN = {"memspm"}
+"""Methods of a pretrained network whose weights stay."""
 GAIN = 5.0
 """Points that every method must gain."""
 
@@ -95,7 +97,8 @@ def adapted(name: str) -> float:
     if method.setting == "test-time":
         answers = stream(method(deepcopy(of_the_source()), task), data.unlabeled(), Plan())
         return data.right(torch.cat([answer.logits.argmax(1) for answer in answers]))
-    net = network() if method.needs.labeled else deepcopy(of_the_source())
+    begun = name in FROZEN or not method.needs.labeled
+    net = deepcopy(of_the_source()) if begun else network()
     return data.accuracy(trained(method(net, task), 8))
 
 

@@ -39,6 +39,7 @@ from adaptune.methods.unsupervised.datr import DATR as DATR
 from adaptune.methods.unsupervised.gdcan import GDCAN as GDCAN
 from adaptune.methods.unsupervised.idm import IDM as IDM
 from adaptune.methods.unsupervised.mcd import MCD as MCD
+from adaptune.methods.unsupervised.memspm import MemSPM as MemSPM
 from adaptune.methods.unsupervised.minent import MinEnt as MinEnt
 from adaptune.methods.unsupervised.pareto_da import ParetoDA as ParetoDA
 from adaptune.methods.unsupervised.san import SAN as SAN
@@ -64,6 +65,7 @@ METHODS: dict[str, type[Method]] = {
     "mcd": MCD,
     "pareto-da": ParetoDA,
     "san": SAN,
+    "memspm": MemSPM,
     "adaptsegnet": AdaptSegNet,
     "minent": MinEnt,
     "dacs": DACS,

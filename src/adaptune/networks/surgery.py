@@ -16,6 +16,7 @@ from adaptune.networks.layers.generic_features import generic_features
 from adaptune.networks.layers.instance_batchnorm import ibn
 from adaptune.networks.layers.neighbourhood_attention import neighbourhood_attention
 from adaptune.networks.layers.region_prompts import region_prompts
+from adaptune.networks.layers.sub_prototypes import sub_prototypes
 
 Surgery = Callable[..., tuple[nn.Module, Head]]
 """Takes body, head and plain keyword arguments; gives the body and the head to use instead.
@@ -36,6 +37,7 @@ SURGERIES: dict[str, Surgery] = {
     "ibn": ibn,
     "neighbourhood-attention": neighbourhood_attention,
     "region-prompts": region_prompts,
+    "sub-prototypes": sub_prototypes,
 }
 """Every surgery that a saved network may ask for; its name is part of the files."""
 
