@@ -70,7 +70,7 @@ WHOLE, EARTH, FEW = (
 )
 REFERENCES = tomllib.loads((ROOT / "protocols" / "settings-references.toml").read_text())
 OPEN = tomllib.loads((ROOT / "protocols" / "settings-open.toml").read_text())
-NOT_MEASURED = {"ktf", "meta-dmoe"}
+NOT_MEASURED = {"ktf", "meta-dmoe", "dafos"}
 """Methods that stand in no protocol yet; their pages say that nothing was measured."""
 
 

@@ -67,13 +67,13 @@ def test_the_terms_are_the_formulas_in_float64():
     told = (method.decoder(read) - z).square().mean()
     assert terms["told"].item() == pytest.approx(0.1 * told.item())
     unit, total = F.normalize(read[count:]).detach(), 0.0
-    there = int(method.centres.any(1).sum())
+    there = int(method.matched.centres.any(1).sum())
     for row, one in enumerate(unit):
-        p = (method.centres[:there] @ one / 0.1).softmax(0)
-        total -= float(p[method.clusters[theirs.index[row]]].detach().log())
+        p = (method.matched.centres[:there] @ one / 0.1).softmax(0)
+        total -= float(p[method.matched.clusters[theirs.index[row]]].detach().log())
     wanted = math.exp(-3 * 0.6) * total / len(unit)
     assert terms["clusters"].item() == pytest.approx(wanted)
-    labels = method.labels[theirs.index]
+    labels = method.matched.labels[theirs.index]
     apart = contrastive_discrepancy(read[:count], ours.y, read[count:], labels, 3)
     assert terms["discrepancy"].item() == pytest.approx(0.1 * apart.item())
 

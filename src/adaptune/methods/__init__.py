@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from adaptune.engine.method import Method
+from adaptune.methods.few_shot.dafos import DAFOS as DAFOS
 from adaptune.methods.few_shot.gprn import GPRN as GPRN
 from adaptune.methods.few_shot.samda import SAMDA as SAMDA
 from adaptune.methods.generalisation.drm import DRM as DRM
@@ -73,6 +74,7 @@ METHODS: dict[str, type[Method]] = {
     "datr": DATR,
     "samda": SAMDA,
     "gprn": GPRN,
+    "dafos": DAFOS,
     "ktf": KTF,
     "adabn": AdaBN,
     "shot": SHOT,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from adaptune.ops.clustering import centroids, kmeans
 from adaptune.ops.discrepancy import gaussian_kernels
@@ -29,6 +29,42 @@ class ClusterMatch:
     labels: Tensor
     clusters: Tensor
     centres: Tensor
+
+
+class MatchedClusters(nn.Module):
+    """What a match said of every row of a target, by its index, for ``most`` clusters at most.
+
+    >>> held = MatchedClusters(rows=3, most=4, width=2)
+    >>> match = ClusterMatch(torch.tensor([5, NONE]), torch.tensor([0, 1]), torch.eye(2))
+    >>> held.take(match, torch.tensor([2, 0]))
+    >>> held.labels.tolist(), round(float(held.loss(torch.eye(2), torch.tensor([2, 0]))), 4)
+    ([-1, -1, 5], 0.0)
+    """
+
+    labels: Tensor
+    clusters: Tensor
+    centres: Tensor
+
+    def __init__(self, *, rows: int, most: int, width: int) -> None:
+        super().__init__()
+        for name in ("labels", "clusters"):
+            self.register_buffer(name, torch.full((rows,), NONE))
+        self.register_buffer("centres", torch.zeros(most, width))
+
+    def take(self, match: ClusterMatch, index: Tensor) -> None:
+        """Take a match of the rows at ``index`` (M,)."""
+        for room, rows in ((self.labels, match.labels), (self.clusters, match.clusters)):
+            room.fill_(NONE)[index] = rows
+        self.centres.zero_()[: len(match.centres)] = match.centres
+
+    def loss(self, features: Tensor, index: Tensor, heat: float = 0.1) -> Tensor:
+        """Ask rows (B, D) at ``index`` (B,) for their clusters, by cosines over ``heat``: a scalar.
+
+        Source: Domain Consensus Clustering (Li et al., 2021).
+        """
+        cosines = F.normalize(features) @ self.centres.T / heat
+        cosines = cosines.masked_fill(~self.centres.any(1), -torch.inf)
+        return F.cross_entropy(cosines, self.clusters[index])
 
 
 @torch.no_grad()

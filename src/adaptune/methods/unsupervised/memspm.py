@@ -3,40 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 from adaptune.batchnorm.passes import DomainPasses, Passes
 from adaptune.engine.method import Method
 from adaptune.networks.heads import Readout
 from adaptune.networks.layers.sub_prototypes import SubPrototypes
 from adaptune.networks.network import Network
-from adaptune.ops.banks import bank_size, collect, scatter_rows
-from adaptune.ops.cluster_matching import NONE, contrastive_discrepancy, match_clusters
-from adaptune.ops.clustering import kmeans
-from adaptune.runtime.processes import broadcast_from_first, gather, join
+from adaptune.ops.banks import bank_size, collect, collect_labeled
+from adaptune.ops.cluster_matching import MatchedClusters, contrastive_discrepancy, match_clusters
+from adaptune.runtime.processes import gather, join
 from adaptune.tasks.classification import Classification
-from adaptune.types import (
-    Batch,
-    BatchNormPolicy,
-    Between,
-    Domains,
-    Group,
-    Labeled,
-    Needs,
-    Objective,
-    Rate,
-)
+from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Needs, Objective, Rate
 
 SHARES = (1.0, 1.5, 2.0, 3.0)
 """Clusters that are tried for the target, as multiples of the number of classes."""
-
-HEAT = 0.1
-"""The temperature of cosines with the centres of clusters."""
 
 
 class MemSPM(Method):
@@ -81,9 +66,6 @@ class MemSPM(Method):
     setting: ClassVar[str] = "unsupervised"
     task: Classification
     net: Network[Readout]
-    labels: Tensor
-    clusters: Tensor
-    centres: Tensor
 
     def __init__(
         self,
@@ -104,12 +86,10 @@ class MemSPM(Method):
         net.operate("sub-prototypes", items=items, parts=parts, nearest=nearest)
         super().__init__(net, task, batchnorm=batchnorm)
         self.lr, self.batchnorm, self.passes, self.items = lr, batchnorm, passes, items
-        self.parts, self.nearest, self.encoder = parts, nearest, encoder
-        self.discrepancy, self.told, self.memory = discrepancy, told, memory
+        self.parts, self.nearest, self.encoder, self.memory = parts, nearest, encoder, memory
+        self.discrepancy, self.told, wide = discrepancy, told, net.width
         self.both = DomainPasses(self.prototypes.body, passes)
-        self.decoder = nn.Sequential(
-            nn.Linear(net.width, net.width), nn.ReLU(), nn.Linear(net.width, net.width)
-        )
+        self.decoder = nn.Sequential(nn.Linear(wide, wide), nn.ReLU(), nn.Linear(wide, wide))
 
     @property
     def prototypes(self) -> SubPrototypes:
@@ -117,58 +97,31 @@ class MemSPM(Method):
         assert isinstance(self.net.body, SubPrototypes)
         return self.net.body
 
-    @torch.no_grad()
     def prepare(self, data: Domains) -> dict[str, Any]:
         """Begin the memory at features of the source; make room for what the target is."""
         notes = super().prepare(data)
         self.both.start(self.prototypes.body)
-        features, _ = self._source(self.prototypes.body, data)
-        centres = kmeans(features, self.items)
-        own = torch.cdist(features, centres).argmin(1)
-        members = F.one_hot(own, len(centres)).T.to(features)
-        rows = broadcast_from_first(lambda: members.multinomial(self.parts, replacement=True))
-        item = torch.arange(self.items, device=features.device) % len(centres)
-        self.prototypes.memory.copy_(features[rows.to(features.device)[item]])
-        places, _ = bank_size(data.unlabeled())
-        for name in ("labels", "clusters"):
-            self.register_buffer(name, torch.full((places,), NONE, device=features.device))
-        most = int(SHARES[-1] * self.task.classes)
-        self.register_buffer("centres", features.new_zeros(most, self.net.width))
+        features = collect_labeled(self.prototypes.body, data.scan("train"))[0]
+        self.prototypes.begin(features)
+        most, width = int(SHARES[-1] * self.task.classes), self.net.width
+        matched = MatchedClusters(rows=bank_size(data.unlabeled())[0], most=most, width=width)
+        self.matched = matched.to(features.device)
         return notes
 
-    @torch.no_grad()
     def refresh(self, data: Domains) -> None:
         """Cluster the target as the memory tells it, and match clusters with classes."""
-        ours, y = self._source(self.net.body, data)
+        ours, y = collect_labeled(self.net.body, data.scan("train"))
         seen = collect(self.net.body, self.net.head, data.unlabeled())
-        counts = sorted({int(share * self.task.classes) for share in SHARES})
-        found = match_clusters(ours, y, seen.features, classes=self.task.classes, counts=counts)
-        for room, rows in ((self.labels, found.labels), (self.clusters, found.clusters)):
-            room.copy_(scatter_rows(seen.index, rows, len(room)))
-        self.centres.zero_()[: len(found.centres)] = found.centres
-
-    def _source(self, body: nn.Module, data: Domains) -> tuple[Tensor, Tensor]:
-        """Give what a body makes of all source images, and their labels, in order."""
-        told: list[tuple[Tensor, Tensor]] = []
-
-        def noted() -> Iterator[Labeled]:
-            for rows in data.scan("train"):
-                told.append((rows.index, rows.y))
-                yield rows
-
-        features = collect(body, nn.Identity(), noted()).features
-        none = torch.empty(0, dtype=torch.int64)
-        parts = [torch.cat(part) for part in zip(*told, strict=True)] or [none, none]
-        index, y = map(gather, parts)
-        return features, y[index.argsort(stable=True)]
+        k, counts = self.task.classes, sorted({int(one * self.task.classes) for one in SHARES})
+        found = match_clusters(ours, y, seen.features, classes=k, counts=counts)
+        self.matched.take(found, seen.index)
 
     def groups(self) -> list[Group]:
         """Train memory, head and decoder, and the encoder if it is to learn."""
-        learn = [Group(one, self.lr) for one in (self.net.head, self.decoder)]
-        learn.append(Group(nn.ParameterList([self.prototypes.memory]), self.memory * self.lr))
-        if self.encoder:
-            learn.append(Group(self.prototypes.body, self.encoder * self.lr))
-        return learn
+        memory, encoder = nn.ParameterList([self.prototypes.memory]), self.prototypes.body
+        times = (1.0, 1.0, self.memory, self.encoder)
+        found = zip((self.net.head, self.decoder, memory, encoder), times, strict=True)
+        return [Group(module, fast * self.lr) for module, fast in found]
 
     def objective(self, batch: Batch) -> Objective:
         """Ask for labels, for matched classes that agree, for clusters and for features."""
@@ -177,17 +130,13 @@ class MemSPM(Method):
             seen = torch.cat(self.both(self.prototypes.body, x, theirs.x))
         read = self.prototypes.read(seen)
         ours, others = read.split([len(x), len(theirs)])
-        logits, labels = self.net.head(ours), self.labels[theirs.index]
-        apart = contrastive_discrepancy(
-            join(ours), gather(y), join(others), gather(labels), self.task.classes
-        )
-        cosines = F.normalize(others) @ self.centres.T / HEAT
-        cosines = cosines.masked_fill(~self.centres.any(1), -torch.inf)
-        share = math.exp(-3 * (1 - batch.progress))
+        logits, labels = self.net.head(ours), gather(self.matched.labels[theirs.index])
+        k, share = self.task.classes, math.exp(-3 * (1 - batch.progress))
+        apart = contrastive_discrepancy(join(ours), gather(y), join(others), labels, k)
         terms = {
             "task": self.task.loss(logits, y),
             "discrepancy": self.discrepancy * apart,
-            "clusters": share * F.cross_entropy(cosines, self.clusters[theirs.index]),
+            "clusters": share * self.matched.loss(others, theirs.index),
             "told": self.told * F.mse_loss(self.decoder(read), seen.detach()),
         }
         return Objective(terms, logits, ours)

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptune.networks.heads import Head, Readout, need_raw
+from adaptune.ops.clustering import kmeans
+from adaptune.runtime.processes import broadcast_from_first
 
 MOST_ENTRIES = 1_000_000
 
@@ -27,6 +29,16 @@ class SubPrototypes(nn.Module):
         super().__init__()
         self.body, self.nearest = body, nearest
         self.memory = nn.Parameter(torch.randn(items, parts, width))
+
+    @torch.no_grad()
+    def begin(self, features: Tensor) -> None:
+        """Let every item begin at a cluster of features (N, D), its parts at some of their rows."""
+        items, parts, _ = self.memory.shape
+        centres = kmeans(features, items)
+        members = F.one_hot(torch.cdist(features, centres).argmin(1), len(centres)).T.to(features)
+        rows = broadcast_from_first(lambda: members.multinomial(parts, replacement=True))
+        item = torch.arange(items, device=features.device) % len(centres)
+        self.memory.copy_(features[rows.to(features.device)[item]])
 
     def forward(self, x: Tensor) -> Tensor:
         """Give what the memory tells of inputs."""
