@@ -7,16 +7,15 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from lightning_fabric import Fabric
 from test_methods_on_digits import SOURCE, Digits, digits, lit, of_the_source
 from test_methods_on_digits import network as digits_network
 from toy import CLASSES, TwoDomains, network
 
-from adaptune.engine.descent import Descent
 from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
 from adaptune.methods.few_shot.dafos import DAFOS
 from adaptune.ops.episodes import ask, asked_terms, collapse, draw_episode
+from adaptune.ops.made_features import MadeFeatures
 from adaptune.tasks.classification import Classification
 from adaptune.types import Batch
 
@@ -128,36 +127,35 @@ def test_the_head_is_the_distance_to_the_targets_prototypes():
         torch.testing.assert_close(method.prototypes[k], mean)
 
 
-def test_each_call_of_a_step_moves_its_own_and_batch_norms_see_one_pass():
-    method, data = made(), TwoDomains(sources=2, batch_size=40)
-    method.prepare(data)
-    method.refresh(data)
-    method.train()
-    descent, moved = Descent(method, Plan(), Fabric(accelerator="cpu", devices=1)), []
+def test_judges_learn_what_is_made_and_generators_to_hide_it_and_neither_moves_the_body():
+    made_, y = MadeFeatures(width=4, classes=3, hidden=8), torch.arange(12) % 3
+    features = torch.randn(12, 4, requires_grad=True)
+    made_.judged(features.detach(), y).backward()
+    assert all(one.grad is None for one in made_.makers.parameters())
+    assert all(one.grad.any() for one in made_.judges[0][2].parameters())
+    made_.zero_grad()
+    made_.fooled(y).backward()
+    assert all(one.grad is None for one in made_.judges.parameters())
+    assert all(one.grad.any() for one in made_.makers[1][2].parameters())
+    assert not any(one.requires_grad for one in made_(y))
 
-    def descend(evaluate, *modules):
-        before = {key: value.clone() for key, value in method.named_parameters()}
-        done = descent(evaluate, *modules)
-        now = method.named_parameters()
-        moved.append({key.split(".")[0:2][-1] for key, v in now if not torch.equal(v, before[key])})
-        return done
 
+def test_batch_norms_see_both_domains_in_one_pass():
+    method, rows = made().train(), batch()
     norm = method.net.body[1]
-    expected, rows = norm.running_mean.clone(), batch()
+    expected = norm.running_mean.clone()
     with torch.no_grad():
         mean = method.net.body[0](rows.labeled.x).mean((0, 2, 3))
-    method.step(rows, descend)
-    assert moved[1:] == [{"judges"}, {"makers"}]
-    assert "body" in moved[0]
-    assert not moved[0] & {"judges", "makers", "head"}
+    method.objective(rows)
     torch.testing.assert_close(norm.running_mean, 0.9 * expected + 0.1 * mean)
 
 
-def test_a_batch_without_a_shared_class_asks_nothing():
+def test_a_batch_without_a_shared_class_asks_nothing_of_the_body():
     method, rows = made(), batch()
     alone = replace(rows, labeled=replace(rows.labeled, domain=torch.zeros_like(rows.labeled.y)))
-    terms = method.episode(alone).terms
-    assert {name: float(term.detach()) for name, term in terms.items()} == {"task": 0.0}
+    terms = method.objective(alone).terms
+    assert terms.keys() == {"task", "judged", "made"}
+    assert float(terms["task"].detach()) == 0.0
     with pytest.raises(ValueError, match="an episode has classes"):
         made(ways=0)
 

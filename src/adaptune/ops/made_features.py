@@ -34,15 +34,19 @@ class MadeFeatures(nn.Module):
         self.judges = nn.ModuleList(_layers(width + classes, hidden, 1) for _ in range(2))
 
     def forward(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Make features of classes (N,): known ones, and unknown ones."""
+        """Make features of classes (N,), known ones and unknown ones; no gradient flows back."""
         low, high, *_ = self._made(y)
-        return low, high
+        return low.detach(), high.detach()
+
+    def terms(self, features: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Give what judges and generators go down, by features (N, D) of classes (N,)."""
+        return {"judged": self.judged(features, y), "made": self.fooled(y)}
 
     def judged(self, features: Tensor, y: Tensor) -> Tensor:
         """Ask judges to tell what is made from features (N, D) of classes (N,): a scalar."""
         losses = []
         for judge, made in zip(self.judges, self(y), strict=True):
-            said = judge(self._of_class(torch.cat([made.detach(), features]), y.repeat(2)))
+            said = judge(self._of_class(torch.cat([made, features]), y.repeat(2)))
             truth = (torch.arange(len(said), device=said.device) < len(y)).to(said)
             losses.append(F.binary_cross_entropy_with_logits(said.squeeze(1), truth))
         return torch.stack(losses).sum()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated, ClassVar
 
 import torch
@@ -42,10 +41,10 @@ class DAFOS(Method):
     square of weight 1, without the weights of batch norms, which both domains share here. It draws
     episodes with a sampler of its own, of classes that the target lacks; here they are of a batch's
     rows and of the target's classes. Its generators move by 0.003 of one step (Reptile), here by
-    whole ones; of two terms that hold noises apart the paper's is taken. Its networks read three
-    classes' distances, here the ``ways`` smallest in order; and ``scale`` is ours. Where the few
-    images show every class, fine-tuning on them does better: of handwritten digits in another
-    light, three a class, it reached 89% and this 74%, the source alone 30%.
+    whole ones, with their judges; of two terms that hold noises apart the paper's is taken. Its
+    networks read three classes' distances, here the ``ways`` smallest in order; and ``scale`` is
+    ours. Where the few images show every class, fine-tuning on them does better: of handwritten
+    digits in another light, three a class, it reached 89% and this 73%, the source alone 30%.
 
     Args:
         lr: The rate of the body and of the networks of outliers and domains.
@@ -96,63 +95,45 @@ class DAFOS(Method):
     def refresh(self, data: Domains) -> None:
         """Take the target's images for prototypes, as the network sees them now."""
         with in_eval(self.net.body):
-            seen = [
-                (self.net.body(one.x), one.y, self._far(one.domain)) for one in data.scan("train")
-            ]
+            seen = [(self.net.body(one.x), one.y, one.domain) for one in data.scan("train")]
         parts = [torch.cat(part) for part in zip(*seen, strict=True)] or [torch.empty(0)] * 3
         self._remember(parts[0], parts[1], parts[2], 0.0)
 
     def groups(self) -> list[Group]:
         """Train all but the head, which is written."""
-        own, made = (self.net.body, self.outliers, self.sides), self.features
-        learn = [Group(one, self.lr) for one in (*own, made.makers, made.judges)]
-        return [*learn, Group(self.net.head, 0.0)]
+        learn = (self.net.body, self.outliers, self.sides, self.features)
+        return [*(Group(one, self.lr) for one in learn), Group(self.net.head, 0.0)]
 
     def step(self, batch: Batch, descend: Descend) -> Objective:
-        """Move body and networks, then judges, then generators; write prototypes into the head."""
-        rows, made = batch.labeled, self.features
-        done = descend(partial(self.episode, batch), self.net.body, self.outliers, self.sides)
+        """Descend, then let the head's prototypes follow."""
+        done, rows = super().step(batch, descend), batch.labeled
         assert done.features is not None
-        seen, logits = done.features.detach(), done.logits.detach()
-
-        def asked(name: str, loss: Tensor) -> Objective:
-            return Objective({name: loss}, logits)
-
-        judged = descend(lambda: asked("judged", made.judged(seen, rows.y)), made.judges)
-        fooled = descend(lambda: asked("made", made.fooled(rows.y)), made.makers)
-        self._remember(seen, rows.y, self._far(rows.domain), self.momentum)
-        return Objective(done.terms | judged.terms | fooled.terms, done.logits, done.features)
+        self._remember(done.features.detach(), rows.y, rows.domain, self.momentum)
+        return done
 
     def objective(self, batch: Batch) -> Objective:
-        """Ask for all that `step` goes down in turn."""
-        asked, y = self.episode(batch), batch.labeled.y
-        assert asked.features is not None
-        judged = self.features.judged(asked.features.detach(), y)
-        terms = {"judged": judged, "made": self.features.fooled(y)}
-        return Objective(asked.terms | terms, asked.logits, asked.features)
-
-    def episode(self, batch: Batch) -> Objective:
-        """Ask for classes of queries, for outliers, domains, and prototypes that agree."""
+        """Ask for classes of queries, for outliers, domains, prototypes, and made features."""
         some, features = batch.labeled, self.net.body(batch.labeled.x)
-        rows, y, target = join(features), gather(some.y), gather(self._far(some.domain))
-        shots, logits = (self.shots, 1), self.net.head(features.detach())
+        rows, y, target = join(features), gather(some.y), self._far(gather(some.domain))
+        shots, terms = (self.shots, 1), {"task": 0 * features.sum()}
         found = draw_episode(y, target, classes=self.task.classes, ways=self.ways, shots=shots)
-        if not len(found.classes):
-            return Objective({"task": 0 * features.sum()}, logits, features)
-        ours, theirs = (ask(rows, y, self.features(y), found, side) for side in (~target, target))
-        networks, scale = (self.outliers, self.sides), self.scale
-        terms = asked_terms(ours, theirs, *networks, ways=self.ways, scale=scale)
-        for name in ("outlier", "domain", "align"):
-            terms[name] = getattr(self, name) * terms[name]
-        return Objective(terms, logits, features)
+        if len(found.classes):
+            asked = [ask(rows, y, self.features(y), found, side) for side in (~target, target)]
+            networks, ways = (self.outliers, self.sides), self.ways
+            terms = asked_terms(*asked, *networks, ways=ways, scale=self.scale)
+            for name in ("outlier", "domain", "align"):
+                terms[name] = getattr(self, name) * terms[name]
+        made = self.features.terms(features.detach(), some.y)
+        return Objective(terms | made, self.net.head(features.detach()), features)
 
     def _far(self, domain: Tensor) -> Tensor:
         return domain == self.task.domains - 1
 
     @torch.no_grad()
-    def _remember(self, features: Tensor, y: Tensor, far: Tensor, keep: float) -> None:
-        """Let the head's prototypes follow rows of the target, where it is ``far``."""
-        seen, y, far = map(gather, (features.float(), y, far))
+    def _remember(self, features: Tensor, y: Tensor, domain: Tensor, keep: float) -> None:
+        """Let the head's prototypes follow the rows of the target."""
+        seen, y, domain = map(gather, (features.float(), y, domain))
+        far = self._far(domain)
         self.prototypes.copy_(follow(self.prototypes, seen[far], y[far], keep))
         share = self.scale / self.net.width
         bias = -share * self.prototypes.square().sum(1)
