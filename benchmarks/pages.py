@@ -28,6 +28,7 @@ MEASURED = {
     "settings-references": "three pairs, one seed",
     "streams": "three networks, one seed",
     "settings-styles": "three pairs, one seed",
+    "settings-open": "targets with further classes, three pairs, one seed",
     "earth-methods": "maps of the Earth",
     "earth-few": "five labelled tiles of another map of the Earth",
 }

@@ -33,6 +33,7 @@ SMALL: dict[str, dict[str, object]] = {
     "cdan": {"hidden": 16},
     "gprn": {"regions": "grid"},
     "kl-dp": {"lr": 0.03},
+    "memspm": {"items": 8, "parts": 4, "encoder": 1.0},
     "pareto-da": {"hidden": 16},
     "vida": {"views": 2},
     "samda": {"generic": "test_efficientnet", "generic_weights": "none", "generic_size": 32},

@@ -30,6 +30,8 @@ ADAPTING = [
     and teachers_of(one) == "none"
     and one.setting != "semi-supervised"
 ]
+FROZEN = {"memspm"}
+"""Methods of a pretrained network whose weights stay."""
 GAIN = 5.0
 """Points that every method must gain."""
 
@@ -68,14 +70,14 @@ class Digits(TwoDomains):
         return 100 * float((guesses == self.truth).double().mean())
 
 
-def network() -> Network:
+def network(classes: tuple[str, ...] = CLASSES) -> Network:
     torch.manual_seed(0)
     body = nn.Sequential(
         *(nn.Conv2d(3, 16, 3, padding=1), nn.BatchNorm2d(16), nn.ReLU()),
         *(nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU()),
         *(nn.MaxPool2d(4), nn.Flatten(), nn.Linear(32 * 4, 32)),
     )
-    return Network.from_module(body, head="8", classes=CLASSES)
+    return Network.from_module(body, head="8", classes=classes)
 
 
 def trained(method: Method, epochs: int) -> Method:
@@ -95,7 +97,8 @@ def adapted(name: str) -> float:
     if method.setting == "test-time":
         answers = stream(method(deepcopy(of_the_source()), task), data.unlabeled(), Plan())
         return data.right(torch.cat([answer.logits.argmax(1) for answer in answers]))
-    net = network() if method.needs.labeled else deepcopy(of_the_source())
+    begun = name in FROZEN or not method.needs.labeled
+    net = deepcopy(of_the_source()) if begun else network()
     return data.accuracy(trained(method(net, task), 8))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from adaptune.engine.method import Method
+from adaptune.methods.few_shot.dafos import DAFOS as DAFOS
 from adaptune.methods.few_shot.gprn import GPRN as GPRN
 from adaptune.methods.few_shot.samda import SAMDA as SAMDA
 from adaptune.methods.generalisation.deco import DECO as DECO
@@ -54,8 +55,10 @@ from adaptune.methods.unsupervised.datr import DATR as DATR
 from adaptune.methods.unsupervised.gdcan import GDCAN as GDCAN
 from adaptune.methods.unsupervised.idm import IDM as IDM
 from adaptune.methods.unsupervised.mcd import MCD as MCD
+from adaptune.methods.unsupervised.memspm import MemSPM as MemSPM
 from adaptune.methods.unsupervised.minent import MinEnt as MinEnt
 from adaptune.methods.unsupervised.pareto_da import ParetoDA as ParetoDA
+from adaptune.methods.unsupervised.san import SAN as SAN
 
 METHODS: dict[str, type[Method]] = {
     "ft": FineTune,
@@ -85,6 +88,8 @@ METHODS: dict[str, type[Method]] = {
     "gdcan": GDCAN,
     "mcd": MCD,
     "pareto-da": ParetoDA,
+    "san": SAN,
+    "memspm": MemSPM,
     "adaptsegnet": AdaptSegNet,
     "minent": MinEnt,
     "dacs": DACS,
@@ -92,6 +97,7 @@ METHODS: dict[str, type[Method]] = {
     "datr": DATR,
     "samda": SAMDA,
     "gprn": GPRN,
+    "dafos": DAFOS,
     "ktf": KTF,
     "adabn": AdaBN,
     "shot": SHOT,

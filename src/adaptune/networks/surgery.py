@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from adaptune.networks.heads import Head
+from adaptune.networks.layers.all_in_one import all_in_one
 from adaptune.networks.layers.branches import two_branches
 from adaptune.networks.layers.common_space import common_space
 from adaptune.networks.layers.cosine_head import cosine_head
@@ -19,6 +20,7 @@ from adaptune.networks.layers.instance_batchnorm import ibn
 from adaptune.networks.layers.neighbourhood_attention import neighbourhood_attention
 from adaptune.networks.layers.region_prompts import region_prompts
 from adaptune.networks.layers.style_attention import style_attention
+from adaptune.networks.layers.sub_prototypes import sub_prototypes
 
 Surgery = Callable[..., tuple[nn.Module, Head]]
 """Takes body, head and plain keyword arguments; gives the body and the head to use instead.
@@ -30,6 +32,7 @@ later.
 """
 
 SURGERIES: dict[str, Surgery] = {
+    "all-in-one": all_in_one,
     "common-space": common_space,
     "cosine-head": cosine_head,
     "domain-attention": domain_attention,
@@ -41,6 +44,7 @@ SURGERIES: dict[str, Surgery] = {
     "neighbourhood-attention": neighbourhood_attention,
     "region-prompts": region_prompts,
     "style-attention": style_attention,
+    "sub-prototypes": sub_prototypes,
     "two-branches": two_branches,
 }
 """Every surgery that a saved network may ask for; its name is part of the files."""

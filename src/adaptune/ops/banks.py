@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, isin, nn
 
 from adaptune.runtime.inputs import in_eval
 from adaptune.runtime.processes import gather, gather_objects
-from adaptune.types import Unlabeled
+from adaptune.types import Labeled, Unlabeled
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,28 @@ def collect(body: nn.Module, head: nn.Module, batches: Iterable[Unlabeled]) -> C
         raise ValueError(NOTHING)
     order = index.argsort(stable=True)
     return Collected(index[order], features[order], logits[order])
+
+
+@torch.no_grad()
+def collect_labeled(body: nn.Module, batches: Iterable[Labeled]) -> tuple[Tensor, Tensor]:
+    """Give what a body makes of all rows, (N, D), in eval mode and in order, and their labels (N,).
+
+    >>> x, row = torch.eye(2), torch.tensor([1, 0])
+    >>> collect_labeled(nn.Identity(), [Labeled(x, row, row, y=row + 5)])
+    (tensor([[0., 1.],
+            [1., 0.]]), tensor([5, 6]))
+    """
+    told: list[tuple[Tensor, Tensor]] = []
+
+    def noted() -> Iterator[Labeled]:
+        for rows in batches:
+            told.append((rows.index, rows.y))
+            yield rows
+
+    features = collect(body, nn.Identity(), noted()).features
+    none = torch.empty(0, dtype=torch.int64)
+    index, y = map(gather, [torch.cat(part) for part in zip(*told, strict=True)] or [none, none])
+    return features, y[index.argsort(stable=True)]
 
 
 NOTHING = "the target gave no image: it is empty, or no file could be read"
