@@ -29,6 +29,7 @@ TASK = Classification(len(CLASSES))
 PLAN = Plan(epochs=3, seed=5)
 SMALL: dict[str, dict[str, object]] = {
     "adaptsegnet": {"hidden": 4},
+    "fedka": {"hidden": 16},
     "gprn": {"regions": "grid"},
     "kl-dp": {"lr": 0.03},
     "pareto-da": {"hidden": 16},

@@ -6,6 +6,7 @@ from adaptune.engine.method import Method
 from adaptune.methods.few_shot.gprn import GPRN as GPRN
 from adaptune.methods.few_shot.samda import SAMDA as SAMDA
 from adaptune.methods.generalisation.drm import DRM as DRM
+from adaptune.methods.generalisation.fedavg import FedAvg as FedAvg
 from adaptune.methods.generalisation.ibn import IBN as IBN
 from adaptune.methods.generalisation.meta_dmoe import MetaDMoE as MetaDMoE
 from adaptune.methods.generalisation.smos import SMOS as SMOS
@@ -36,6 +37,7 @@ from adaptune.methods.unsupervised.adaptsegnet import AdaptSegNet as AdaptSegNet
 from adaptune.methods.unsupervised.dacs import DACS as DACS
 from adaptune.methods.unsupervised.dann import DANN as DANN
 from adaptune.methods.unsupervised.datr import DATR as DATR
+from adaptune.methods.unsupervised.fedka import FedKA as FedKA
 from adaptune.methods.unsupervised.gdcan import GDCAN as GDCAN
 from adaptune.methods.unsupervised.idm import IDM as IDM
 from adaptune.methods.unsupervised.mcd import MCD as MCD
@@ -58,10 +60,12 @@ METHODS: dict[str, type[Method]] = {
     "udim": UDIM,
     "smos": SMOS,
     "meta-dmoe": MetaDMoE,
+    "fedavg": FedAvg,
     "dann": DANN,
     "gdcan": GDCAN,
     "mcd": MCD,
     "pareto-da": ParetoDA,
+    "fedka": FedKA,
     "adaptsegnet": AdaptSegNet,
     "minent": MinEnt,
     "dacs": DACS,
