@@ -117,9 +117,8 @@ def test_a_client_that_breaks_tells_nothing():
     batch.labeled.x[6:] = torch.nan
     move = Descent(method, Plan(), Fabric(accelerator="cpu", devices=1))
     assert method.step(batch, move).terms["client 2 left out"] == 1
-    ours, _, agreed = method.shared(batch)
-    assert len(ours) == 6
-    assert agreed.tolist() == [1] * 7
+    ours, logits = method.clients.speak(method.net, batch.labeled, batch.unlabeled.x)
+    assert (len(ours), len(logits)) == (6, 1), "client 1 alone"
     terms = method.step(batch, move).terms
     assert all(bool(term.isfinite()) for term in terms.values())
 

@@ -44,7 +44,7 @@ def test_a_task_of_another_kind_is_refused_in_words():
         refuse_task(METHODS[name], Noisy)
     classes = {name for name in narrow if task_kind(METHODS[name]) is Classification}
     conditional = {"lora", "gdcan", "sfda2", "glc", "lftl", "udim", "meta-dmoe", "ktf"}
-    conditional |= {"kl-dp", "pareto-da", "distill-weighted", "fedka"}
+    conditional |= {"kl-dp", "pareto-da", "distill-weighted", "fedka", "ear"}
     assert classes == conditional
     places = {"adaptsegnet", "dacs", "sfda-seg", "idm", "datr", "samda", "gprn"}
     assert narrow - classes == places

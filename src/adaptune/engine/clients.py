@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from adaptune.batchnorm.layers import batchnorms
-from adaptune.engine.rules import Separate
+from adaptune.engine.rules import Separate, uncounted
 from adaptune.networks.network import Network
 from adaptune.ops.federation import weighted_mean
 from adaptune.runtime.processes import add_up, join
@@ -103,6 +103,26 @@ class Clients(nn.Module):
                 takes = ends & ~sound if keep_norms and name in norms else ends
                 own[name].copy_(torch.where(takes, value, own[name]))
         self.sound |= ends
+
+    @torch.no_grad()
+    def speak(self, net: Network, rows: Labeled, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Give what clients tell a server: features (N, D) of their rows, logits (K, M, C) of x.
+
+        What is not sound tells nothing; where none is, ``net`` speaks for them. Running statistics
+        do not follow.
+        """
+        sound = self.sound.tolist()
+        told, logits = [], []
+        with uncounted(self), uncounted(net):
+            for number, copy in enumerate(self.copies):
+                if any(sound) and not sound[number]:
+                    continue
+                one = copy if any(sound) else net
+                own = (rows.domain == number).nonzero().flatten()
+                told.append(one.body(rows.x[own]))
+                logits.append(one(x))
+        ours = torch.cat(told)
+        return ours[ours.isfinite().all(1)], torch.stack(logits)
 
     def told(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Give terms as a run logs them: which client is left out, 1 or 0, and 0 for its loss."""

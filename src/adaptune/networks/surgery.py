@@ -15,6 +15,7 @@ from adaptune.networks.layers.generic_features import generic_features
 from adaptune.networks.layers.instance_batchnorm import ibn
 from adaptune.networks.layers.neighbourhood_attention import neighbourhood_attention
 from adaptune.networks.layers.region_prompts import region_prompts
+from adaptune.networks.layers.routes import further_route, routed_head
 
 Surgery = Callable[..., tuple[nn.Module, Head]]
 """Takes body, head and plain keyword arguments; gives the body and the head to use instead.
@@ -30,10 +31,12 @@ SURGERIES: dict[str, Surgery] = {
     "domain-attention": domain_attention,
     "domain-heads": domain_heads,
     "experts": experts,
+    "further-route": further_route,
     "generic-features": generic_features,
     "ibn": ibn,
     "neighbourhood-attention": neighbourhood_attention,
     "region-prompts": region_prompts,
+    "routed-head": routed_head,
 }
 """Every surgery that a saved network may ask for; its name is part of the files."""
 

@@ -6,12 +6,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any, ClassVar
 
-import torch
-from torch import Tensor
-
 from adaptune.engine.clients import Clients
 from adaptune.engine.method import Descend, Method
-from adaptune.engine.rules import Plain, uncounted
+from adaptune.engine.rules import Plain
 from adaptune.networks.network import Network
 from adaptune.ops.adversary import critic, domain_loss, ramp, reverse
 from adaptune.ops.discrepancy import mmd
@@ -124,7 +121,8 @@ class FedKA(Method):
 
     def align(self, batch: Batch) -> Objective:
         """Ask the server's network for features like the clients' and for what they agree on."""
-        ours, voted, agreed = self.shared(batch)
+        ours, logits = self.clients.speak(self.net, batch.labeled, batch.unlabeled.x)
+        voted, agreed = vote(logits)
         features = self.net.body(batch.unlabeled.x)
         logits = self.net.head(features)
         scale = self.disentangle * ramp(batch.progress)
@@ -136,22 +134,3 @@ class FedKA(Method):
             "consensus": self.consensus * (sure * self.task.losses(logits, voted)).mean(),
         }
         return Objective(terms, logits, features)
-
-    @torch.no_grad()
-    def shared(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Give what sound clients tell: features of their rows, votes on the target's, agreement.
-
-        Where none is sound the server's own network speaks for them.
-        """
-        speak = self.clients.sound.tolist()
-        told, votes, rows = [], [], batch.labeled
-        with uncounted(self):
-            for number, copy in enumerate(self.clients.copies):
-                if any(speak) and not speak[number]:
-                    continue
-                net = copy if any(speak) else self.net
-                own = (rows.domain == number).nonzero().flatten()
-                told.append(net.body(rows.x[own]))
-                votes.append(net(batch.unlabeled.x))
-        ours = torch.cat(told)
-        return ours[ours.isfinite().all(1)], *vote(torch.stack(votes))
