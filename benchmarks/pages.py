@@ -26,6 +26,7 @@ MEASURED = {
     "settings-long": "20 epochs of all classes",
     "settings-passes": "",
     "settings-references": "three pairs, one seed",
+    "settings-clients": "three triples, one seed",
     "earth-methods": "maps of the Earth",
     "earth-few": "five labelled tiles of another map of the Earth",
 }

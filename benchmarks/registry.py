@@ -99,6 +99,7 @@ MEASUREMENTS = (
     settings(
         "settings-references", "references, several losses, gradients of the head: three pairs"
     ),
+    settings("settings-clients", "labelled domains as clients of a federated run: three triples"),
     settings("settings-long", "methods as users train: 20 epochs, all classes, 64 pixels"),
     settings(
         "earth-methods",

@@ -69,6 +69,7 @@ WHOLE, EARTH, FEW = (
     for name in ("settings", "earth-methods", "earth-few")
 )
 REFERENCES = tomllib.loads((ROOT / "protocols" / "settings-references.toml").read_text())
+CLIENTS = tomllib.loads((ROOT / "protocols" / "settings-clients.toml").read_text())
 NOT_MEASURED = {"ktf", "meta-dmoe"}
 """Methods that stand in no protocol yet; their pages say that nothing was measured."""
 
@@ -190,10 +191,11 @@ def test_gains_are_means_over_the_pairs_that_both_have():
 
 def test_every_method_of_a_new_setting_is_in_a_protocol():
     measured: set[str] = set()
-    for one in (WHOLE, EARTH, FEW, REFERENCES):
+    for one in (WHOLE, EARTH, FEW, REFERENCES, CLIENTS):
         parts = [*one["parts"].values(), *one.get("streams", {}).values()]
         measured |= {own["method"] for part in parts for own in part["variants"].values()}
-        assert len({tuple(two) for two in one["pairs"]}) >= (3 if one is REFERENCES else 6)
+        least = 3 if one in (REFERENCES, CLIENTS) else 6
+        assert len({tuple(two) for two in one["pairs"]}) >= least
     asked = {name for name, one in METHODS.items() if one.setting != "supervised"}
     assert asked - measured == NOT_MEASURED
 
