@@ -90,7 +90,7 @@ def test_domains_count_by_their_images():
     data.domain[:120] = 0
     method.prepare(data)
     assert method.clients.rows.tolist() == [120, 72]
-    alike = made(weights="equal")
+    alike = made(weigh="equal")
     alike.prepare(data)
     assert alike.clients.rows.tolist() == [1, 1]
 

@@ -40,7 +40,7 @@ class FedAvg(Method):
     Args:
         lr: The rate of every client.
         local: The steps of a client between two rounds.
-        weights: Clients count by rows (the images of their domains, a pass over them) or equal.
+        weigh: Clients count by rows (the images of their domains, a pass over them) or equal.
         norms: Batch norms of clients are averaged, or stay local.
         batchnorm: What batch norms do: train, eval or converted (DAFT's conversion, then train).
     """
@@ -55,14 +55,14 @@ class FedAvg(Method):
         *,
         lr: Rate = 0.03,
         local: int = 10,
-        weights: Literal["rows", "equal"] = "rows",
+        weigh: Literal["rows", "equal"] = "rows",
         norms: Literal["averaged", "local"] = "averaged",
         batchnorm: BatchNormPolicy = "train",
     ) -> None:
         if local < 1:
             raise ValueError(f"a round has 1 step of a client or more: got local {local}")
         super().__init__(net, task, batchnorm=batchnorm)
-        self.lr, self.local, self.weights = lr, local, weights
+        self.lr, self.local, self.weigh = lr, local, weigh
         self.norms, self.batchnorm = norms, batchnorm
         self.clients = Clients(net, task.domains)
 
@@ -70,7 +70,7 @@ class FedAvg(Method):
         """Convert batch norms if the policy says so; count the images of each client."""
         notes = super().prepare(data)
         self.clients.begin(self.net)
-        if self.weights == "rows":
+        if self.weigh == "rows":
             self.clients.weigh(data)
         return notes
 
