@@ -156,6 +156,8 @@ def test_parts_of_a_batch_and_rounds_without_steps_are_refused():
         made(local=0)
     with pytest.raises(ValueError, match="counts its steps"):
         list(fit(made(), TwoDomains(sources=2), Plan(epochs=1, accumulate=2)))
+    with pytest.raises(ValueError, match="trains copies of the network"):
+        list(fit(made(), TwoDomains(sources=2), Plan(epochs=1, layer_decay=0.9)))
     method = made().train()
     with pytest.raises(ValueError, match="no image of labelled domain 2"):
         method.objective(some(TwoDomains(sources=2), (8, 0), torch.float32))
