@@ -29,6 +29,7 @@ MEASURED = {
     "streams": "three networks, one seed",
     "settings-styles": "three pairs, one seed",
     "settings-open": "targets with further classes, three pairs, one seed",
+    "settings-clients": "three triples, one seed",
     "earth-methods": "maps of the Earth",
     "earth-few": "five labelled tiles of another map of the Earth",
 }

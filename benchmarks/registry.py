@@ -102,6 +102,7 @@ MEASUREMENTS = (
     settings("streams", "a cycle of corruptions and vendors, twice: every method that streams"),
     settings("settings-styles", "styles, covariances, the worst domain: three pairs"),
     settings("settings-open", "methods for targets that show further classes: three pairs"),
+    settings("settings-clients", "labelled domains as clients of a federated run: three triples"),
     settings("settings-long", "methods as users train: 20 epochs, all classes, 64 pixels"),
     settings(
         "earth-methods",

@@ -31,6 +31,7 @@ SMALL: dict[str, dict[str, object]] = {
     "adaptsegnet": {"hidden": 4},
     "cotta": {"views": 4},
     "cdan": {"hidden": 16},
+    "fedka": {"hidden": 16},
     "gprn": {"regions": "grid"},
     "kl-dp": {"lr": 0.03},
     "memspm": {"items": 8, "parts": 4, "encoder": 1.0},

@@ -43,7 +43,7 @@ def made(name: str, task: type = Places, **options: object) -> tuple[Method, Den
 
 def test_those_that_label_places_are_the_ones_that_say_so():
     wanted = {"ft", "lp", "lp-ft", "l2-sp", "gradual-unfreezing", "sam", "daft", "dann", "tent"}
-    wanted |= {"soma", "smos", "mixstyle", "mixup", "group-dro"}
+    wanted |= {"soma", "smos", "mixstyle", "mixup", "group-dro", "fedavg"}
     wanted |= {"adabn", "mcd", "alpha-bn", "tram", "ibn", "drm", "shot", "minent", "osuda"}
     assert set(DENSE) == wanted
     masks = {name for name, one in METHODS.items() if issubclass(Segmentation, task_kind(one))}

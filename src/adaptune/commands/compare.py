@@ -26,22 +26,25 @@ from adaptune.commands.options import (
     training_parser,
 )
 from adaptune.commands.settings import settings_by_method
+from adaptune.data.words import absolute_path
 from adaptune.engine.method import teachers_of
 from adaptune.engine.plan import Plan
 from adaptune.methods import METHODS
 from adaptune.report.page import write_comparison_report
 from adaptune.report.terminal import Terminal
 from adaptune.results.run import RunResults
-from adaptune.results.summary import best_method
+from adaptune.results.sequence import sequence_table, sequences
+from adaptune.results.summary import best_method, summarize
 from adaptune.results.verdict import verdicts
 from adaptune.runtime.files import to_json, write_text
 from adaptune.runtime.machine import describe_machine
 from adaptune.studies.comparison import RATES, Tuned, plan_tuning, robustness, summary_of, tune
 from adaptune.studies.grid import Cell, Failure, run_cells
 from adaptune.studies.oracle import oracle_gaps, with_agreement
+from adaptune.studies.sequence import run_chains
 
 OWN = (
-    *("out", "methods", "seeds", "set", "domains", "tune", "untuned", "rates"),
+    *("out", "methods", "seeds", "set", "domains", "sequence", "tune", "untuned", "rates"),
     *("jobs", "executor", "advise"),
 )
 """Options that a single run has no use for."""
@@ -79,6 +82,14 @@ def run(words: Sequence[str]) -> None:
         metavar="{own,leave-one-out,NAMES}",
         help="train on the data given, or on each domain in turn and test on all others; names, "
         "with commas, are those to train on",
+    )
+    parser.add_argument(
+        "--sequence",
+        type=str,
+        default="",
+        metavar="NAMES",
+        help="train on these domains one after the other, with commas, each run going on from the "
+        "last one's network, and test on all of them; tells what is forgotten",
     )
     parser.add_argument(
         "--tune",
@@ -156,17 +167,21 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
                 for name, chosen in one.items():
                     terminal.say(f"{domain}, {name}: {_listed(chosen.values)}")
         cells = list(_cells(given, sources, options, plans, tuned))
-        found, failures = run_cells(
-            cells, jobs=given.jobs, terminal=terminal, executor=given.executor
-        )
+        how = {"jobs": given.jobs, "terminal": terminal, "executor": given.executor}
+        found, failures = run_chains(cells, **how) if given.sequence else run_cells(cells, **how)
         if given.rates:  # that some rates are too high is what the sweep is to find out
             failures = [one for one in failures if not one.reason.startswith("FloatingPointError")]
         if not found:
             why = failures[0].reason if failures else "every rate diverged"
             raise ValueError(f"every run failed, the first with {why}")
+        ended = [one for one in found if not given.sequence or one.domain == list(sources)[-1]]
         results: dict[str, Any] = {
             "rows": [one.row(folder) for one in found],
-            **summary_of(found, {name: data.subjects() for name, data in domains.items()}),
+            **(
+                {"sequence": sequences(found, list(sources)), "summary": summarize(ended)}
+                if given.sequence
+                else summary_of(found, {name: data.subjects() for name, data in domains.items()})
+            ),
             "machine": describe_machine(),
             "score": found[0].measure,
         }
@@ -182,7 +197,10 @@ def compare(given: Namespace) -> tuple[dict[str, Any], list[Failure]]:
         )
         write_text(folder / "results.json", json.dumps(to_json(results), indent=1) + "\n")
         page = write_comparison_report(folder)
-        terminal.results(found, results["summary"])
+        if ended:
+            terminal.results(ended, results["summary"])
+        if given.sequence:
+            terminal.table(*sequence_table(results["sequence"], found[0].measure))
         for told in _verdicts(results, found) if not given.rates else ():
             terminal.say(told)
         terminal.say(f"report  {page}")
@@ -221,6 +239,7 @@ def _cells(
     """Lay out the runs: domain by domain, seed by seed, method by method."""
     setting, plan = setting_of(given), record_of(Plan, given)
     runs, common = Path(given.out) / "runs", config_of(given, leave_out=OWN)
+    begun: dict[tuple[str, int], str] = {}
     teachers = {"teacher": common.pop("teacher", [])}
     for domain, source in sources.items():
         place = runs / domain if len(sources) > 1 else runs
@@ -230,8 +249,12 @@ def _cells(
                 named = {"method": method, "seed": seed, **own, **plans[method]}
                 learns = setting.for_method(METHODS[method])
                 named |= teachers if learns.teachers else {}
+                folder = place / f"{name}-{seed}".replace(" ", "-")
+                if given.sequence and (start := begun.get((name, seed))):
+                    learns, named = replace(learns, start=start), named | {"from": start}
+                begun[name, seed] = absolute_path(folder)
                 yield Cell(
-                    place / f"{name}-{seed}".replace(" ", "-"),
+                    folder,
                     name,
                     domain,
                     method,

@@ -14,7 +14,12 @@ from adaptune.commands.parser import record_of
 from adaptune.commands.texts import texts_of
 from adaptune.data.domains import DomainData, Track
 from adaptune.data.listing import Listing, Shares
-from adaptune.data.rotation import domain_folders, leave_one_out, list_domains_below
+from adaptune.data.rotation import (
+    domain_folders,
+    in_sequence,
+    leave_one_out,
+    list_domains_below,
+)
 from adaptune.data.sources import find_domains
 from adaptune.data.words import absolute_path, named_folders
 from adaptune.tasks import TASKS
@@ -37,16 +42,18 @@ def open_sources(given: Namespace, track: Track) -> dict[str, Source]:
     Raises:
         ValueError: If one is not there.
     """
-    if given.domains == OWN:
+    if given.domains == OWN and not given.sequence:
         data = open_data(given, seed=0, track=track)
         return {given.domain or Path(given.get("data") or given["from"]).stem: Source(data, {})}
     listings, named = _rotation(given)
-    opened = leave_one_out(
-        listings,
-        trained=trained_of(given.domains),
-        shares=record_of(Shares, given),
-        loading=loading_of(given, seed=0, track=track),
-    )
+    how: dict[str, Any] = {
+        "shares": record_of(Shares, given),
+        "loading": loading_of(given, seed=0, track=track),
+    }
+    if given.sequence:
+        opened = in_sequence(listings, trained_of(given.sequence), **how)
+    else:
+        opened = leave_one_out(listings, trained=trained_of(given.domains), **how)
     return {
         name: Source(data, named[name] | {"classes": list(data.classes)})
         for name, data in opened.items()
@@ -69,22 +76,27 @@ def check_domains(given: Namespace) -> None:
     Raises:
         ValueError: If there are such.
     """
-    if given.domains == OWN:
+    if given.domains == OWN and not given.sequence:
         return
+    if given.sequence and (given.tune or given.rates or given.domains != OWN):
+        raise ValueError(
+            "--sequence trains each method once a domain, at its own settings: leave out --tune, "
+            "--rates and --domains"
+        )
+    chosen = f"--sequence {given.sequence}" if given.sequence else f"--domains {given.domains}"
     if given.source or given.target or given.get("from"):
         raise ValueError(
-            f"--domains {given.domains} chooses domains itself: leave out --source, --target and "
-            "--from"
+            f"{chosen} chooses domains itself: leave out --source, --target and --from"
         )
     if TASKS[given.task].labels != "class":
         raise ValueError(
-            f"--domains {given.domains} is for folders of classes, and this is {given.task}: train "
+            f"{chosen} is for folders of classes, and this is {given.task}: train "
             "on each domain by a comparison of its own"
         )
     if given.open_set:
         raise ValueError(
-            f"--domains {given.domains} tests on the classes that all domains have, so no image is "
-            "unknown: leave out --open-set"
+            f"{chosen} tests on classes that are learnt, so no image is unknown: leave out "
+            "--open-set"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from adaptune.data.domains import DomainData, Loading
@@ -50,6 +51,41 @@ def leave_one_out(
         )
         for own in listings
         if own.name in wanted
+    }
+
+
+def in_sequence(
+    listings: Sequence[Listing],
+    names: Sequence[str],
+    *,
+    shares: Shares | None = None,
+    loading: Loading | None = None,
+) -> dict[str, DomainData]:
+    """Train on domains one after the other, each tested on the test images of all of them.
+
+    Classes are those that any of them has, so that a network has a place for those to come. Images
+    of one name are in one split in every domain, so none is tested that was trained on.
+
+    Raises:
+        ValueError: If a name is not that of a domain, comes twice, or is the only one.
+    """
+    known = {listing.name: listing for listing in listings}
+    wanted = [normal_name(name) for name in names]
+    if lost := [name for name in wanted if name not in known]:
+        raise ValueError(f"no domain {lost[0]!r} to train on: there are {', '.join(known)}")
+    if len(set(wanted)) < len(wanted) or len(wanted) < 2:
+        raise ValueError(
+            f"a sequence is two domains or more, each of them once: got {', '.join(wanted)}"
+        )
+    classes = tuple(dict.fromkeys(one for name in wanted for one in known[name].classes))
+    opened = {
+        name: domains_of(Found(known[name]), shares=shares, loading=loading, classes=classes)
+        for name in wanted
+    }
+    tests = {name: one.sets["test"] for name, one in opened.items()}
+    return {
+        name: replace(one, ood={other: rows for other, rows in tests.items() if other != name})
+        for name, one in opened.items()
     }
 
 

@@ -27,6 +27,7 @@ from adaptune.engine.plan import Plan
 from adaptune.engine.rules import (
     SMALLEST,
     PerTerm,
+    Separate,
     Sharp,
     climb,
     climbed,
@@ -42,6 +43,13 @@ from adaptune.runtime.shards import is_shard, joined, norms_of
 from adaptune.types import Objective
 
 Evaluate = Callable[[], Objective]
+
+WHOLE = {
+    Sharp: "climbs before it descends",
+    PerTerm: "merges the gradients of its terms",
+    Separate: "counts its steps",
+}
+"""Rules that ask for the gradient of a whole batch, and why."""
 
 
 class Descent:
@@ -108,16 +116,14 @@ class Descent:
 
         Raises:
             NonFiniteError: If a term of the objective or a gradient is not finite.
-            ValueError: If a batch in parts is descended more than once, or by a rule that climbs
-                or merges.
+            ValueError: If a batch in parts is descended more than once, or by a rule that asks for
+                the gradient of all of it.
         """
         params = trainable(*modules) if modules else self.params
         rule, whole = self.method.rule, self.first and self.last
         self.calls += 1
-        if not whole and (self.calls > 1 or isinstance(rule, Sharp | PerTerm)):
-            told = "climbs before it descends"
-            told = "merges the gradients of its terms" if isinstance(rule, PerTerm) else told
-            how = "moves more than once a batch" if self.calls > 1 else told
+        if not whole and (self.calls > 1 or type(rule) in WHOLE):
+            how = "moves more than once a batch" if self.calls > 1 else WHOLE[type(rule)]
             raise ValueError(
                 f"{type(self.method).__name__} {how}, and gradients of "
                 "parts add up for one move only: give --accumulate 1"
@@ -218,14 +224,17 @@ class Descent:
         """Take the step that the gradients ask for, shortened, unless one is not finite."""
         gradients = gradients_of(params)
         values = torch.stack([value for _, value in self.seen])
-        fault = (~values.isfinite().all()).float()
-        mean_over_processes_([fault, *(one for one in gradients if not is_shard(one))])
+        faults = (~values.isfinite()).float()
+        mean_over_processes_([faults, *(one for one in gradients if not is_shard(one))])
+        names = tuple(name for name, _ in self.seen)
+        if isinstance(self.method.rule, Separate):
+            values, faults = self.method.rule.leave_out_(names, values, faults)
+        fault = faults.amax()
         shortens = self.plan.clip is not None or bool(self.trusts)
         if self.scales and shortens and not bool(fault):
             self.fabric.strategy.precision.unscale_gradients(self.optimizer.optimizer)
         norms = norms_of(gradients) if gradients else values[:0]
         moved = [one for one in params if one.grad is not None]
-        names = tuple(name for name, _ in self.seen)
         known = (moved, norms) if not self.scales else ([], norms[:0])
         check = StepCheck(names, values, fault, *known)
         if self.late:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from adaptune.engine.method import Method
 from adaptune.engine.plan import Plan
 from adaptune.networks.layer_groups import layer_shares, undecayed
+from adaptune.networks.network import Network
 from adaptune.runtime.shards import shard_like
 from adaptune.types import Group
 
@@ -71,6 +72,11 @@ def _refuse_rates(method: Method, groups: list[Group]) -> None:
         raise ValueError(
             f"{type(method).__name__} has rates of its own for {len(several)} parts of the body: "
             "leave out --layer-decay"
+        )
+    inside = (one for group in groups for one in group.module.modules())
+    if any(isinstance(one, Network) and one is not method.net for one in inside):
+        raise ValueError(
+            f"{type(method).__name__} trains copies of the network: leave out --layer-decay"
         )
 
 

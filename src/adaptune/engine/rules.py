@@ -72,7 +72,56 @@ class PerTerm:
         return torch.where(whole.isfinite().all(), self.merge(sound), whole)
 
 
-GradientRule = Plain | Sharp | PerTerm
+@dataclass(frozen=True)
+class Separate:
+    """The gradients of parts that share nothing, each of a term of the objective of its own.
+
+    ``parts`` are modules by the names of their terms. Where a term, or a gradient of its part, is
+    not finite, that part is left out of the step: its gradients are zeros, and the others move.
+    Where no part is sound, the step is refused as any other. ``told`` is given, before anything
+    moves, which parts are sound: (P,), Booleans.
+
+    >>> rule = Separate({"a": nn.Linear(1, 1), "b": nn.Linear(1, 1)}, print)
+    >>> values = torch.tensor([2.0, torch.nan])
+    >>> rule.leave_out_(["a", "b"], values, (~values.isfinite()).float())[0]
+    tensor([ True, False])
+    tensor([2., 0.])
+    """
+
+    parts: Mapping[str, nn.Module]
+    told: Callable[[Tensor], None]
+
+    def leave_out_(
+        self, names: Sequence[str], values: Tensor, faults: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Make gradients of parts that are not sound zeros; give terms and faults without theirs.
+
+        ``values`` (T,) are those of the terms of ``names``; ``faults`` (T,) are above 0 where one
+        is not finite in any process.
+        """
+        found = {
+            name: [one.grad for one in part.parameters() if one.grad is not None]
+            for name, part in self.parts.items()
+        }
+        lost = torch.stack(
+            [
+                (faults[names.index(name)] > 0) | ~norms_of(own).isfinite().all()
+                if own
+                else faults[names.index(name)] > 0
+                for name, own in found.items()
+            ]
+        )
+        lost = lost & ~lost.all()
+        self.told(~lost)
+        for out, own in zip(lost, found.values(), strict=True):
+            for gradient in own:
+                gradient.masked_fill_(out, 0.0)
+        known = dict(zip(found, lost, strict=True))
+        out = torch.stack([known.get(name, torch.zeros_like(lost[0])) for name in names])
+        return values.masked_fill(out, 0.0), faults.masked_fill(out, 0.0)
+
+
+GradientRule = Plain | Sharp | PerTerm | Separate
 """How a gradient is formed."""
 
 

@@ -9,6 +9,7 @@ from adaptune.methods.few_shot.samda import SAMDA as SAMDA
 from adaptune.methods.generalisation.deco import DECO as DECO
 from adaptune.methods.generalisation.dlif import DLIF as DLIF
 from adaptune.methods.generalisation.drm import DRM as DRM
+from adaptune.methods.generalisation.fedavg import FedAvg as FedAvg
 from adaptune.methods.generalisation.group_dro import GroupDRO as GroupDRO
 from adaptune.methods.generalisation.iadg import IADG as IADG
 from adaptune.methods.generalisation.ibn import IBN as IBN
@@ -26,6 +27,7 @@ from adaptune.methods.source_free.sfda2 import SFDA2 as SFDA2
 from adaptune.methods.source_free.sfda_seg import SFDASeg as SFDASeg
 from adaptune.methods.source_free.shot import SHOT as SHOT
 from adaptune.methods.supervised.daft import DAFT as DAFT
+from adaptune.methods.supervised.ear import EAR as EAR
 from adaptune.methods.supervised.ft import FineTune as FineTune
 from adaptune.methods.supervised.gradual_unfreezing import GradualUnfreezing as GradualUnfreezing
 from adaptune.methods.supervised.l2_sp import L2SP as L2SP
@@ -52,6 +54,7 @@ from adaptune.methods.unsupervised.coral import CORAL as CORAL
 from adaptune.methods.unsupervised.dacs import DACS as DACS
 from adaptune.methods.unsupervised.dann import DANN as DANN
 from adaptune.methods.unsupervised.datr import DATR as DATR
+from adaptune.methods.unsupervised.fedka import FedKA as FedKA
 from adaptune.methods.unsupervised.gdcan import GDCAN as GDCAN
 from adaptune.methods.unsupervised.idm import IDM as IDM
 from adaptune.methods.unsupervised.mcd import MCD as MCD
@@ -73,6 +76,7 @@ METHODS: dict[str, type[Method]] = {
     "tram": TRAM,
     "mixup": Mixup,
     "group-dro": GroupDRO,
+    "ear": EAR,
     "ibn": IBN,
     "drm": DRM,
     "udim": UDIM,
@@ -82,6 +86,7 @@ METHODS: dict[str, type[Method]] = {
     "iadg": IADG,
     "dlif": DLIF,
     "deco": DECO,
+    "fedavg": FedAvg,
     "dann": DANN,
     "cdan": CDAN,
     "coral": CORAL,
@@ -90,6 +95,7 @@ METHODS: dict[str, type[Method]] = {
     "pareto-da": ParetoDA,
     "san": SAN,
     "memspm": MemSPM,
+    "fedka": FedKA,
     "adaptsegnet": AdaptSegNet,
     "minent": MinEnt,
     "dacs": DACS,

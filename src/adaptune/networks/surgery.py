@@ -19,6 +19,7 @@ from adaptune.networks.layers.generic_features import generic_features
 from adaptune.networks.layers.instance_batchnorm import ibn
 from adaptune.networks.layers.neighbourhood_attention import neighbourhood_attention
 from adaptune.networks.layers.region_prompts import region_prompts
+from adaptune.networks.layers.routes import further_route, routed_head
 from adaptune.networks.layers.style_attention import style_attention
 from adaptune.networks.layers.sub_prototypes import sub_prototypes
 
@@ -39,10 +40,12 @@ SURGERIES: dict[str, Surgery] = {
     "domain-heads": domain_heads,
     "dynamic-kernels": dynamic_kernels,
     "experts": experts,
+    "further-route": further_route,
     "generic-features": generic_features,
     "ibn": ibn,
     "neighbourhood-attention": neighbourhood_attention,
     "region-prompts": region_prompts,
+    "routed-head": routed_head,
     "style-attention": style_attention,
     "sub-prototypes": sub_prototypes,
     "two-branches": two_branches,

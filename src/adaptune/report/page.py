@@ -26,6 +26,7 @@ from adaptune.results.ranking import Versus
 from adaptune.results.row import HOME, RunRow
 from adaptune.results.run import Pictured, RunResults, WrongAnswer, read_results
 from adaptune.results.score import Measure, number
+from adaptune.results.sequence import SequenceSummary, sequence_table
 from adaptune.results.summary import Interval, MethodSummary, best_method, paired, summarize
 from adaptune.results.trial import Trial
 from adaptune.results.verdict import verdicts
@@ -158,6 +159,7 @@ def write_comparison_report(folder: Path) -> Path:
     moved = {name: one for name, one in known.items() if one is not None}
     best = best_method(summary, measure)
     versus = [Versus.from_dict(one) for one in results.get("versus", [])]
+    sequence = [SequenceSummary.from_dict(one) for one in results.get("sequence", [])]
     return _write(
         folder,
         "comparison.html",
@@ -165,7 +167,8 @@ def write_comparison_report(folder: Path) -> Path:
         summary=summary,
         measure=measure,
         best=best,
-        gaps={} if versus else _gaps(every, best),
+        gaps={} if versus or sequence else _gaps(every, best),
+        sequence=sequence_table(sequence, measure) if sequence else None,
         standings=bool(versus),
         counts_images=any(one.images for one in versus),
         verdicts=verdicts(versus, best, len(results.get("by_domain", {})), measure),

@@ -116,7 +116,6 @@ def run_cells(
     Cells of one domain whose configs are the same are one run, whatever their names. Those that an
     ``executor`` runs have folders and data where all its workers find them; see `spread`.
     """
-    _BASELINE.clear()  # other data may have come under the same names
     twins: dict[tuple[str, str], list[int]] = {}
     for number, cell in enumerate(cells):
         twins.setdefault((cell.domain, cell.config), []).append(number)
@@ -166,6 +165,7 @@ def spread(
     ``work`` must live in a module, and with several jobs it and the items are sent to processes
     that share the machine's cores between them.
     """
+    _BASELINE.clear()  # other data may have come under the same names
     if jobs == 1 and not executor:
         for number, item in enumerate(items):
             terminal.say(f"{number + 1} of {len(items)}: {item}")
