@@ -116,8 +116,7 @@ def test_three_steps_are_counted_by_hand_and_where_lower_is_better():
 
     def run(step: int) -> RunResults:
         scores = {
-            HOME if at == step else name: scored(reached[step][at])
-            for at, name in enumerate(names)
+            HOME if at == step else name: scored(reached[step][at]) for at, name in enumerate(names)
         }
         return replace(RunResults("ft", 0, 1, measure), domain=names[step], scores=scores)
 
