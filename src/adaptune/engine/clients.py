@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -117,7 +118,7 @@ class Clients(nn.Module):
             for number, copy in enumerate(self.copies):
                 if any(sound) and not sound[number]:
                     continue
-                one = copy if any(sound) else net
+                one: Any = copy if any(sound) else net
                 own = (rows.domain == number).nonzero().flatten()
                 told.append(one.body(rows.x[own]))
                 logits.append(one(x))

@@ -60,6 +60,5 @@ def patterns(active: Tensor) -> Tensor:
     """
     signs = active.double() * 2 - 1
     agree = (signs @ signs.T / active.shape[1] + 1) / 2
-    return torch.linalg.slogdet(agree + torch.eye(len(agree), device=agree.device))[1].to(
-        torch.float64
-    )
+    found: Tensor = torch.linalg.slogdet(agree + torch.eye(len(agree)).to(agree)).logabsdet
+    return found

@@ -105,7 +105,7 @@ class EAR(Method):
             self.net.operate("further-route", units=width)
             notes["grown"] = width
             self.head.learning.fill_(len(self.head.routes))
-        codes, memory = self.head.codes(features), self.head.memories[-1]
+        codes, memory = self.head.codes(features), self.head.memory(-1)
         memory.bundles.copy_(add_up(bundle(codes, y, len(memory.bundles))))
         strange = gather(own_strangeness(codes, y, memory.bundles))
         memory.limit.copy_(strange.float().quantile(self.keep))

@@ -84,8 +84,14 @@ class RoutedHead(nn.Linear, Head):
         first = Readout(self.in_features, self.out_features).to(self.weight)
         first.load_state_dict({"weight": self.weight.detach(), "bias": self.bias.detach()})
         self.routes.append(Route(first, units).to(self.weight))
-        bundles = self.memories[0].bundles
+        bundles = self.memory(0).bundles
         self.memories.append(Memory(*bundles.shape).to(bundles))
+
+    def memory(self, route: int) -> Memory:
+        """Give what a route knows; -1 is the last."""
+        found = self.memories[route]
+        assert isinstance(found, Memory)
+        return found
 
     def codes(self, features: Tensor) -> Tensor:
         """Give the hypervectors (N, H) of features (N, D)."""
@@ -94,7 +100,8 @@ class RoutedHead(nn.Linear, Head):
     def excess(self, features: Tensor) -> Tensor:
         """Say by how much features (N, D) are too strange to each route, (N, R); 0 is not."""
         codes = self.codes(features)
-        found = [strangeness(codes, one.bundles) - one.limit for one in self.memories]
+        known = map(self.memory, range(len(self.memories)))
+        found = [strangeness(codes, one.bundles) - one.limit for one in known]
         return torch.stack(found, 1)
 
     def choose(self, features: Tensor) -> Tensor:
