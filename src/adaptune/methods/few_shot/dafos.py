@@ -118,9 +118,9 @@ class DAFOS(Method):
         shots, terms = (self.shots, 1), {"task": 0 * features.sum()}
         found = draw_episode(y, target, classes=self.task.classes, ways=self.ways, shots=shots)
         if len(found.classes):
-            asked = [ask(rows, y, self.features(y), found, side) for side in (~target, target)]
-            networks, ways = (self.outliers, self.sides), self.ways
-            terms = asked_terms(*asked, *networks, ways=ways, scale=self.scale)
+            ours, far = (ask(rows, y, self.features(y), found, side) for side in (~target, target))
+            told, ways = (self.outliers, self.sides), self.ways
+            terms = asked_terms(ours, far, told[0], told[1], ways=ways, scale=self.scale)
             for name in ("outlier", "domain", "align"):
                 terms[name] = getattr(self, name) * terms[name]
         made = self.features.terms(features.detach(), some.y)

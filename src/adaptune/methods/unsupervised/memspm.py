@@ -129,7 +129,7 @@ class MemSPM(Method):
         with torch.set_grad_enabled(self.encoder > 0 and torch.is_grad_enabled()):
             seen = torch.cat(self.both(self.prototypes.body, x, theirs.x))
         read = self.prototypes.read(seen)
-        ours, others = read.split([len(x), len(theirs)])
+        ours, others = read[: len(x)], read[len(x) :]
         logits, labels = self.net.head(ours), gather(self.matched.labels[theirs.index])
         k, share = self.task.classes, math.exp(-3 * (1 - batch.progress))
         apart = contrastive_discrepancy(join(ours), gather(y), join(others), labels, k)
