@@ -50,13 +50,13 @@ class DAFOS(Method):
         lr: The rate of the body and of the networks of outliers and domains.
         batchnorm: What batch norms do: train, eval or converted (DAFT's conversion, then train).
         ways: How many classes of an episode are known.
-        shots: How many source images of a class make a prototype at most; of the target it is one.
+        support: How many source images of a class make a prototype; of the target it is one.
         outlier: How much outliers count.
-        domain: How much it counts to tell domains by distances.
+        side: How much it counts to tell domains by distances.
         align: How much the alignment of prototypes counts.
         scale: By how much a mean squared difference of features is multiplied.
         hidden: The units of the hidden layer of every network that is added.
-        momentum: How much of the head's prototypes stays in a step.
+        keep: How much of the head's prototypes stays in a step.
     """
 
     needs: ClassVar[Needs] = Needs(domains=2)
@@ -73,20 +73,20 @@ class DAFOS(Method):
         lr: Rate = 0.03,
         batchnorm: BatchNormPolicy = "train",
         ways: int = 3,
-        shots: int = 4,
+        support: int = 4,
         outlier: Annotated[float, Between(0.03, 3.0)] = 0.3,
-        domain: float = 0.05,
+        side: float = 0.05,
         align: Annotated[float, Between(0.1, 100.0)] = 1.0,
         scale: Annotated[float, Between(1.0, 100.0)] = 10.0,
         hidden: int = 64,
-        momentum: float = 0.9,
+        keep: float = 0.9,
     ) -> None:
         super().__init__(net, task, batchnorm=batchnorm)
-        if ways < 1 or shots < 1:
-            raise ValueError(f"an episode has classes and images: got {ways} and {shots}")
-        self.lr, self.batchnorm, self.ways, self.shots = lr, batchnorm, ways, shots
-        self.outlier, self.domain, self.align, self.scale = outlier, domain, align, scale
-        self.hidden, self.momentum = hidden, momentum
+        if ways < 1 or support < 1:
+            raise ValueError(f"an episode has classes and images: got {ways} and {support}")
+        self.lr, self.batchnorm, self.ways, self.support = lr, batchnorm, ways, support
+        self.outlier, self.side, self.align, self.scale = outlier, side, align, scale
+        self.hidden, self.keep = hidden, keep
         self.outliers, self.sides = critic(ways, hidden), critic(ways, hidden)
         self.features = MadeFeatures(width=net.width, classes=task.classes, hidden=hidden)
         self.register_buffer("prototypes", torch.zeros(task.classes, net.width))
@@ -108,21 +108,21 @@ class DAFOS(Method):
         """Descend, then let the head's prototypes follow."""
         done, rows = super().step(batch, descend), batch.labeled
         assert done.features is not None
-        self._remember(done.features.detach(), rows.y, rows.domain, self.momentum)
+        self._remember(done.features.detach(), rows.y, rows.domain, self.keep)
         return done
 
     def objective(self, batch: Batch) -> Objective:
         """Ask for classes of queries, for outliers, domains, prototypes, and made features."""
         some, features = batch.labeled, self.net.body(batch.labeled.x)
         rows, y, target = join(features), gather(some.y), self._far(gather(some.domain))
-        shots, terms = (self.shots, 1), {"task": 0 * features.sum()}
+        shots, terms = (self.support, 1), {"task": 0 * features.sum()}
         found = draw_episode(y, target, classes=self.task.classes, ways=self.ways, shots=shots)
         if len(found.classes):
             ours, far = (ask(rows, y, self.features(y), found, side) for side in (~target, target))
             told, ways = (self.outliers, self.sides), self.ways
             terms = asked_terms(ours, far, told[0], told[1], ways=ways, scale=self.scale)
-            for name in ("outlier", "domain", "align"):
-                terms[name] = getattr(self, name) * terms[name]
+            counts = {"outlier": self.outlier, "domain": self.side, "align": self.align}
+            terms |= {name: count * terms[name] for name, count in counts.items()}
         made = self.features.terms(features.detach(), some.y)
         return Objective(terms | made, self.net.head(features.detach()), features)
 

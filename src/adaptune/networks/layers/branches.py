@@ -142,6 +142,8 @@ def last_parts(body: nn.Module, stages: int) -> list[str]:
     ['2']
     """
     groups = layer_groups(body)
+    if len(groups) < 2:
+        raise ValueError("a second branch needs a body of two stages or more: this one has one")
     if not 1 <= stages < len(groups):
         raise ValueError(
             f"a body of {len(groups)} stages has a second branch of 1 to {len(groups) - 1}: got "
