@@ -22,6 +22,7 @@ from adaptune.commands.outputs import make_folder, writable_file
 from adaptune.commands.predictions import COLUMNS, PredictionLines
 from adaptune.commands.texts import examples_named, texts_for
 from adaptune.data.domains import Loading
+from adaptune.data.files import refuse_remote
 from adaptune.data.inputs import input_of
 from adaptune.data.inputs.image import read_image
 from adaptune.data.listing import Example
@@ -74,6 +75,7 @@ def run(words: Sequence[str]) -> None:
     add_columns(parser)
     add_json(parser)
     given = parser.parse_args(list(words))
+    refuse_remote(given.files)
     net = Network.load(best_network(Path(given.run)))
     examples, notes = examples_named(given.files, texts_for(net, given, Path(given.run)))
     metric = given.label_distances

@@ -185,6 +185,20 @@ def images_below(
     return sorted(files, key=sort_key)
 
 
+def refuse_remote(paths: Iterable[Path | str]) -> None:
+    """Refuse what does not lie on this machine.
+
+    Raises:
+        ValueError: If one lies in a remote store.
+    """
+    for path in map(Path, paths):
+        if is_remote(path):
+            raise ValueError(
+                f"{address_of(path)} lies in a remote store, and images that are answered one by "
+                "one are files of this machine: copy them, or give evaluate --data NAME=ADDRESS"
+            )
+
+
 def image_files(given: Iterable[Path | str]) -> tuple[list[Path], list[str]]:
     """List the files that are named, and the images in folders that are, in the order of names.
 
@@ -199,12 +213,9 @@ def image_files(given: Iterable[Path | str]) -> tuple[list[Path], list[str]]:
     """
     files: list[Path] = []
     notes: list[str] = []
-    for path in map(Path, given):
-        if is_remote(path):
-            raise ValueError(
-                f"{address_of(path)} lies in a remote store, and images that are answered one by "
-                "one are files of this machine: copy them, or give evaluate --data NAME=ADDRESS"
-            )
+    paths = [Path(one) for one in given]
+    refuse_remote(paths)
+    for path in paths:
         if path.is_dir():
             passed = Passed()
             files += images_below(path, passed)

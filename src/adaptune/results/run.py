@@ -234,7 +234,12 @@ def read_results(file: Path) -> RunResults:
 def _as_dicts(
     found: Mapping[str, Sequence[WrongAnswer]] | Mapping[str, Sequence[Pictured]],
 ) -> dict[str, list[dict[str, Any]]]:
-    return {test: [asdict(one) for one in own] for test, own in found.items()}
+    """Give them by test set; what only texts have is left out of others."""
+
+    def plain(one: WrongAnswer | Pictured) -> dict[str, Any]:
+        return {key: value for key, value in asdict(one).items() if (key, value) != ("text", "")}
+
+    return {test: [plain(one) for one in own] for test, own in found.items()}
 
 
 def _unasked(one: Unasked, measure: Measure) -> dict[str, float]:
