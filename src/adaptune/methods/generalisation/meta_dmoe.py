@@ -59,7 +59,7 @@ class MetaDMoE(Method):
         task: Classification,
         teachers: Sequence[Reference] = (),
         *,
-        lr: Rate = 0.03,
+        lr: Rate = 0.003,
         inner: Annotated[float, Between(1e-4, 1.0)] = 0.001,
         aggregator: float = 0.01,
         support: float = 0.25,
