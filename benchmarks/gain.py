@@ -88,3 +88,19 @@ def open_set(one: RunResults) -> Mapping[str, float]:
     (target,) = one.elsewhere
     scores: Mapping[str, float] = one.scores[target].detail.get("open_set", {})
     return scores
+
+
+def row_of(part: str, one: RunResults) -> dict[str, Any]:
+    """Keep of a run what tables need."""
+    ((target, value),) = one.elsewhere.items()
+    own = one.to_dict()
+    return {
+        "part": part,
+        "pair": one.domain,
+        **{key: own[key] for key in ("method", "base", "options", "seed", "seconds")},
+        **({"id": one.home} if one.home is not None else {}),
+        one.measure.name: value,
+        **open_set(one),
+        **({"unasked": own["unasked"]} if one.unasked else {}),
+        "label_free": one.label_free.get(target, {}),
+    }

@@ -5,9 +5,8 @@ go to ``benchmarks/results`` under its name. Its ``source`` is a module of ``ben
 that lists domains and pairs them, by default emoji vendors. One that names no ``classes`` has those
 that all domains share, and a variant may have fewer ``seeds``. A part that has a ``start`` goes on
 from a run of another part, without the source unless it is ``labelled``; its ``teachers`` are such
-runs. A part may have ``few`` labelled images of the target to learn from, which the seed draws, or
-``only`` one of the sources, by its number.
-Finished runs below ``--work`` are not run again, so an interrupted benchmark goes on.
+runs. A part may have ``few`` labelled images of the target, which the seed draws, or ``only`` one
+of the sources, by its number. Finished runs below ``--work`` are not run again.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from adaptune.runtime.machine import describe_machine
 from adaptune.studies.grid import Cell, run_cells
 from adaptune.studies.oracle import oracle_gaps
 from benchmarks.cycles import Cycle
-from benchmarks.gain import alike, asked, gain, open_set, values
+from benchmarks.gain import alike, asked, gain, row_of, values
 from benchmarks.rejecting import at_best, confidence
 from benchmarks.sources.pairs import pair
 from benchmarks.streaming import Meeting, met, stream_gains, together
@@ -61,6 +60,8 @@ def main(words: list[str]) -> None:
     protocol = tomllib.loads(given.protocol.read_text())
     if given.seeds:
         protocol["seeds"] = list(range(given.seeds))
+    if len(protocol["pairs"]) * len(protocol["seeds"]) < 2:
+        parser.error("gains have intervals over two pairs or seeds at least: this protocol has one")
     work = given.work / given.protocol.stem
     source = import_module(f"benchmarks.sources.{protocol.get('source', 'pairs')}")
     bench = Bench(protocol, source.listings(given.data, given.work / "data"), work, source.pair)
@@ -213,7 +214,7 @@ def run(
         "about": bench.protocol["about"],
         "protocol": dict(bench.protocol),
         "gains": counted,
-        "rows": [_row(name, one) for name in parts for one in found[name]],
+        "rows": [row_of(name, one) for name in parts for one in found[name]],
         "streams": streams,
         "thresholds": thresholds,
         "selection": {name: oracle_gaps(found[name]) for name in parts},
@@ -280,22 +281,6 @@ def beyond_confidence(
 def options(said: Mapping[str, Any]) -> dict[str, Any]:
     """Give what a protocol says of a variant without its seeds: its method, options and epochs."""
     return {key: value for key, value in said.items() if key != "seeds"}
-
-
-def _row(part: str, one: RunResults) -> dict[str, Any]:
-    """Keep of a run what tables need."""
-    ((target, value),) = one.elsewhere.items()
-    own = one.to_dict()
-    return {
-        "part": part,
-        "pair": one.domain,
-        **{key: own[key] for key in ("method", "base", "options", "seed", "seconds")},
-        **({"id": one.home} if one.home is not None else {}),
-        one.measure.name: value,
-        **open_set(one),
-        **({"unasked": own["unasked"]} if one.unasked else {}),
-        "label_free": one.label_free.get(target, {}),
-    }
 
 
 if __name__ == "__main__":

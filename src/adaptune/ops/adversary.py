@@ -108,18 +108,22 @@ def as_it_is(module: nn.Module, x: Tensor) -> Tensor:
     return functional_call(module, fixed, (x,))  # type: ignore[no-any-return]
 
 
-def domain_loss(source: Tensor, target: Tensor) -> Tensor:
+def domain_loss(
+    source: Tensor, target: Tensor, *, weights: tuple[Tensor, Tensor] | None = None
+) -> Tensor:
     """Give what a critic loses that says ``source`` (N, 1, ...) and ``target`` (M, 1, ...).
 
     These are logits: source places should be called 1 and target places 0; both domains count
-    alike.
+    alike. ``weights``, of their shapes, say how often each loss counts in its domain's mean.
 
     >>> round(float(domain_loss(torch.zeros(2, 1), torch.zeros(3, 1))), 4)
     0.6931
     """
-    ours = F.binary_cross_entropy_with_logits(source, torch.ones_like(source))
-    theirs = F.binary_cross_entropy_with_logits(target, torch.zeros_like(target))
-    return (ours + theirs) / 2
+    ours = F.binary_cross_entropy_with_logits(source, torch.ones_like(source), reduction="none")
+    theirs = F.binary_cross_entropy_with_logits(target, torch.zeros_like(target), reduction="none")
+    if weights is not None:
+        ours, theirs = weights[0] * ours, weights[1] * theirs
+    return (ours.mean() + theirs.mean()) / 2
 
 
 def multilinear(features: Tensor, probabilities: Tensor) -> Tensor:

@@ -119,8 +119,8 @@ class DAFOS(Method):
         found = draw_episode(y, target, classes=self.task.classes, ways=self.ways, shots=shots)
         if len(found.classes):
             ours, far = (ask(rows, y, self.features(y), found, side) for side in (~target, target))
-            told, ways = (self.outliers, self.sides), self.ways
-            terms = asked_terms(ours, far, told[0], told[1], ways=ways, scale=self.scale)
+            ways, scale = self.ways, self.scale
+            terms = asked_terms(ours, far, self.outliers, self.sides, ways=ways, scale=scale)
             counts = {"outlier": self.outlier, "domain": self.side, "align": self.align}
             terms |= {name: count * terms[name] for name, count in counts.items()}
         made = self.features.terms(features.detach(), some.y)

@@ -5,13 +5,19 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from adaptune.batchnorm.passes import DomainPasses, Passes
 from adaptune.engine.method import Method
 from adaptune.networks.network import Network
-from adaptune.ops.adversary import critic, multilinear, ramp, random_multilinear, reverse
+from adaptune.ops.adversary import (
+    critic,
+    domain_loss,
+    multilinear,
+    ramp,
+    random_multilinear,
+    reverse,
+)
 from adaptune.ops.information import entropy
 from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, BatchNormPolicy, Between, Domains, Group, Needs, Objective, Rate
@@ -105,14 +111,12 @@ class CDAN(Method):
             shown = random_multilinear(hidden, predicted.softmax(1), self.sums, self.mixes)
         else:
             shown = multilinear(hidden, predicted.softmax(1))
-        said = self.critic(shown)[:, 0]
-        sign = torch.ones_like(said)
-        sign[count:] = -1
-        losses = F.softplus(-sign * said)
+        said, weights = self.critic(shown)[:, 0], None
         if self.certain:
-            losses = (1 + torch.exp(-entropy(predicted))) * losses
+            counts = 1 + torch.exp(-entropy(predicted))
+            weights = counts[:count], counts[count:]
         terms = {
             "task": self.task.loss(logits[:count], batch.labeled.y),
-            "domain": (losses[:count].mean() + losses[count:].mean()) / 2,
+            "domain": domain_loss(said[:count], said[count:], weights=weights),
         }
         return Objective(terms, logits[:count], ours)
