@@ -55,8 +55,8 @@ def evaluate(
     Raises:
         ValueError: If the set has no row, or the outputs are not those of the task.
     """
-    counted, sample = task.tally(), Sample()
     net = model.net if isinstance(model, Method) else model
+    counted, sample = task.reading(net).tally(), Sample()
     run_through(model, batches, _Answered(net, counted), sample, fabric=fabric)
     return Evaluation(counted.scores(), sample.outputs(), counted.mistakes())
 

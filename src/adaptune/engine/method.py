@@ -61,7 +61,7 @@ class Method(nn.Module, ABC):
 
     def __init__(self, net: Network, task: Task, *, batchnorm: BatchNormPolicy = "train") -> None:
         super().__init__()
-        self.net, self.task = net, task
+        self.net, self.task = net, task.reading(net)
         net.hold_batchnorm(batchnorm)
 
     @abstractmethod

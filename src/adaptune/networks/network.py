@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Generic, Self, cast
 
@@ -22,11 +22,13 @@ from adaptune.networks.architectures import (
     torchvision_architecture,
 )
 from adaptune.networks.dense import timm_features
+from adaptune.networks.description import FORMAT, body_again, describe, head_again
 from adaptune.networks.heads import Head, Readout
-from adaptune.networks.inputs import Look, TextInput, load_look, save_look
+from adaptune.networks.inputs import Look, TextInput, load_look
+from adaptune.networks.joint import Joint, Words
 from adaptune.networks.layers.lora import fold_adapters
-from adaptune.networks.origins import build_again
-from adaptune.networks.serialization import LATER, LATER_KINDS, read_description, read_tensors
+from adaptune.networks.pairs import from_joint_names, under_joint_names
+from adaptune.networks.serialization import read_description, read_tensors
 from adaptune.networks.split import Part, fill, from_names, layer_of, split, under_names
 from adaptune.networks.surgery import operate
 from adaptune.ops.information import add_unknown_column
@@ -34,10 +36,6 @@ from adaptune.runtime.files import write_atomically
 from adaptune.types import BatchNormPolicy, Layout
 
 __all__ = ["Look", "Network", "Origin", "Preprocess", "TextInput", "WholeImage"]
-
-PLAIN, CHANGED, REJECTING, FORMAT = 1, 2, 3, max(LATER)
-"""A network is written in the first format that can say what it is."""
-
 
 H = TypeVar("H", bound=Head, covariant=True, default=Head)
 
@@ -104,8 +102,8 @@ class Network(nn.Module, Generic[H]):
         """
         name, _ = layer_of(module, head)
         origin = origin or Origin("module", type(module).__name__, name)
-        look = preprocess or Preprocess()
-        return cls.from_architecture(Architecture(module, origin, (name,), look), classes)
+        built = Architecture(module, origin, (name,), preprocess or Preprocess())
+        return cls.from_architecture(built, classes)
 
     @classmethod
     def from_architecture(cls, built: Architecture, classes: Sequence[str]) -> Network[Readout]:
@@ -178,6 +176,29 @@ class Network(nn.Module, Generic[H]):
         """Predict: logits (N, K, ...)."""
         return self.head(self.body(x))  # type: ignore[no-any-return]
 
+    @property
+    def joint(self) -> Joint:
+        """The space in which the network meets texts.
+
+        Raises:
+            ValueError: If its head knows none.
+        """
+        head: Head = self.head
+        if isinstance(head, Joint | Words):
+            return head if isinstance(head, Joint) else head.joint
+        raise ValueError(
+            f"this needs a network that --task matching trained, and this one's head is a "
+            f"{type(head).__name__}: start from another"
+        )
+
+    def partners(self, y: Tensor) -> Tensor:
+        """Give the embeddings of texts by their ids (N, L), of length 1: (N, E).
+
+        Raises:
+            ValueError: As `joint`.
+        """
+        return self.joint.partners(y, self.body)
+
     def fresh_head(self) -> Readout:
         """Make another head of as many outputs, random as a new network's is."""
         return Readout(self.width, len(self.head.weight))
@@ -222,8 +243,11 @@ class Network(nn.Module, Generic[H]):
         It opens in plain timm, torchvision or the caller's module, made for as many classes, unless
         `operate` changed the architecture.
         """
-        head = self.head.fold().state_dict()
-        state = under_names(self.parts, head, self.plain_body().state_dict())
+        head, body = self.head.fold(), self.plain_body().state_dict()
+        if isinstance(head, Joint | Words):
+            state = under_joint_names(head, body)
+        else:
+            state = under_names(self.parts, head.state_dict(), body)
         return {key: value.detach().contiguous().cpu() for key, value in state.items()}
 
     def save(self, folder: Path) -> None:
@@ -231,41 +255,20 @@ class Network(nn.Module, Generic[H]):
         folder.mkdir(parents=True, exist_ok=True)
         state = {key: value.clone() for key, value in self.plain_state().items()}
         write_atomically(folder / "network.safetensors", save(state, metadata={"format": "pt"}))
-        description: dict[str, Any] = {
-            "format": self._format(),
-            "origin": asdict(self.origin),
-            "classes": list(self.classes),
-            "preprocess": save_look(self.preprocess, folder),
-            "batchnorm": self.batchnorm,
-        }
-        later = {"surgery": self.surgery, "threshold": self.threshold, "config": self.config}
-        known = LATER.get(description["format"], {})
-        description |= {key: value for key, value in later.items() if key in known}
-        text = json.dumps(description, indent=2) + "\n"
+        text = json.dumps(describe(self, folder), indent=2) + "\n"
         write_atomically(folder / "network.json", text.encode())
-
-    def _format(self) -> int:
-        for number, kind in LATER_KINDS.items():
-            if self.origin.kind == kind:
-                return number
-        return REJECTING if self.threshold < 1 else CHANGED if self.surgery else PLAIN
 
     @classmethod
     def load(cls, folder: Path, *, module: nn.Module | None = None) -> Network:
         """Open a saved network; ``module`` is needed where the architecture was the caller's own.
 
         Raises:
-            ValueError: If the folder holds no network, one of a newer format or a damaged one, or
-                one whose architecture only the caller knows.
+            ValueError: If there is none, one of a newer format, a damaged one, or the caller's own.
         """
         said = read_description(folder / "network.json", FORMAT)
         origin, classes = Origin(**said["origin"]), said["classes"]
         if origin.kind != "module":
-            look = load_look(
-                TextInput if origin.kind == "text" else Preprocess, said["preprocess"], folder
-            )
-            built = build_again(origin, said["config"], look, classes=len(classes))
-            net = cls.from_architecture(built, classes)
+            net = cls.from_architecture(body_again(said, folder), classes)
             net.neck = ()
         elif module is not None:
             net = cls.from_module(module, head=origin.head, classes=classes)
@@ -274,15 +277,16 @@ class Network(nn.Module, Generic[H]):
                 f"{folder} was made from a module of your own ({origin.name}): pass module=..."
             )
         net.preprocess = load_look(type(net.preprocess), said["preprocess"], folder)
+        net.head = cast(Readout, head_again(said, net.width, net.preprocess, folder) or net.head)
         for one in said["surgery"]:
             net.operate(one["name"], **one["arguments"])
-        file = folder / "network.safetensors"
         try:
-            net.load_plain(read_tensors(file))
+            net.load_plain(read_tensors(folder / "network.safetensors"))
         except RuntimeError as error:
             raise ValueError(
-                f"{file} does not fit {origin.name} with {len(classes)} classes: a weight is "
-                "missing, unknown or of another shape; take the folder from a copy, or train again"
+                f"{folder}/network.safetensors does not fit {origin.name} with {len(classes)} "
+                "classes: a weight is missing, unknown or of another shape; take the folder from a "
+                "copy, or train again"
             ) from error
         net.hold_batchnorm(said["batchnorm"])
         net.threshold = said["threshold"]
@@ -290,6 +294,7 @@ class Network(nn.Module, Generic[H]):
 
     def load_plain(self, state: dict[str, Tensor]) -> None:
         """Take a state dict of the original architecture, head and all; raises where it differs."""
-        head, body = from_names(self.parts, state)
+        joint = isinstance(self.head, Joint | Words)
+        head, body = from_joint_names(state) if joint else from_names(self.parts, state)
         self.head.load_state_dict(head)
         fill(self.body, body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Protocol, Self
 
 from torch import Tensor
 
@@ -13,8 +13,16 @@ from adaptune.metrics.tally import ScoreTally
 from adaptune.ops.windows import WHOLE, Tiles
 from adaptune.results.score import Scores
 
-LabelKind = Literal["class", "mask", "value"]
-"""What a label is: one of the classes, one at every place of an image, or numbers."""
+LabelKind = Literal["class", "mask", "value", "text"]
+"""What a label is: one of the classes, one at every place of an image, numbers, or a text."""
+
+
+class LabelSpace(Protocol):
+    """What brings labels to where outputs are: a network."""
+
+    def partners(self, y: Tensor) -> Tensor:
+        """Give the embeddings (N, E), of length 1, of texts by their ids (N, L)."""
+        ...
 
 
 class Task(ABC):
@@ -31,8 +39,16 @@ class Task(ABC):
     places: ClassVar[bool] = False
     """Whether every place of an input has an output of its own, not every example."""
 
+    joins: ClassVar[bool] = False
+    """Whether a row's loss compares it with the other rows of the batch, of all processes."""
+
     outputs: int
     domains: int
+
+    def reading(self, labels: LabelSpace) -> Self:
+        """Give the task with what reads its labels, if it takes anything."""
+        del labels
+        return self
 
     @property
     def tiles(self) -> Tiles:

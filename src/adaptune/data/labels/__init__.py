@@ -11,6 +11,7 @@ from torch import Tensor
 from adaptune.data.labels.classes import ClassLabels
 from adaptune.data.labels.mask_table import MaskTable
 from adaptune.data.labels.masks import MaskLabels
+from adaptune.data.labels.texts import TextLabels
 from adaptune.data.labels.values import ValueLabels
 from adaptune.data.listing import Example, Listing
 from adaptune.tasks.task import LabelKind
@@ -130,5 +131,9 @@ def labels_of(
             if open_set:
                 raise ValueError("values have no unknown class: leave out --open-set")
             return ValueLabels(names)
+        case "text":
+            if open_set:
+                raise ValueError("texts have no unknown class: leave out --open-set")
+            return TextLabels(names)
         case _:
             assert_never(kind)

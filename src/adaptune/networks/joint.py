@@ -1,0 +1,181 @@
+"""Heads of a space in which images and texts, or two texts, meet; classes made of words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adaptune.networks.heads import Head, read_linear
+from adaptune.networks.inputs import TextInput
+
+WARMTH = 1 / 0.07
+"""What cosines are times at first (Radford et al., 2021)."""
+
+WARMEST = 100.0
+"""What cosines are times at most (Radford et al., 2021)."""
+
+TEXTS = 256
+"""Texts of classes that are read at once."""
+
+
+class Encode(Protocol):
+    """What makes features (M, W) of ids (M, L): a tower, or a body that reads texts."""
+
+    def __call__(self, ids: Tensor) -> Tensor:
+        """Make features of texts."""
+        ...
+
+
+class Joint(Head):
+    """A head that brings features to where those of their partners are.
+
+    Outputs (N, E, ...) are embeddings of length 1, times ``warmth``: so their products with a
+    partner's embedding are scaled cosines. Partners are texts, which a ``tower`` reads, or, where
+    there is none, the body that reads the other side too; both then take one map, which begins as
+    the identity, so that cosines are those of the features. Source of the scale: Learning
+    Transferable Visual Models From Natural Language Supervision (Radford et al., 2021).
+
+    Args:
+        width: How many features a body gives, D.
+        outputs: How many axes the space has, E.
+        look: How texts are made into ids.
+        tower: What reads ids (M, L) into features (M, W).
+        tower_width: How many features that gives, W.
+        config: What builds the tower again; see `text_architecture`.
+        warmth: What cosines are times at first.
+
+    >>> head = Joint(3, 3, TextInput())
+    >>> head(torch.ones(2, 3)).shape, head(torch.ones(2, 3, 4, 4)).shape
+    (torch.Size([2, 3]), torch.Size([2, 3, 4, 4]))
+    """
+
+    def __init__(
+        self,
+        width: int,
+        outputs: int,
+        look: TextInput,
+        *,
+        tower: nn.Module | None = None,
+        tower_width: int = 0,
+        config: Mapping[str, Any] | None = None,
+        warmth: float = WARMTH,
+    ) -> None:
+        super().__init__()
+        self.look, self.config = look, dict(config or {})
+        self.project = _map(width, outputs, equal=tower is None or width == outputs)
+        self.tower = tower
+        self.other: nn.Linear | None = None
+        if tower is not None:
+            self.other = _map(tower_width, outputs, equal=tower_width == outputs)
+        self.log_warmth = nn.Parameter(torch.tensor(math.log(warmth)))
+
+    @property
+    def weight(self) -> Tensor:  # type: ignore[override]
+        """What each axis of the space asks of features, (E, D)."""
+        return self.project.weight
+
+    @property
+    def warmth(self) -> Tensor:
+        """What cosines are times."""
+        return self.log_warmth.exp().clamp(max=WARMEST)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Give the embeddings of features (N, D, ...), scaled: (N, E, ...)."""
+        return self.warmth * self.embed(features)
+
+    def embed(self, features: Tensor) -> Tensor:
+        """Give the embeddings of features (N, D, ...), of length 1: (N, E, ...)."""
+        return F.normalize(read_linear(features, self.project.weight, None), dim=1)
+
+    def partners(self, ids: Tensor, body: Encode) -> Tensor:
+        """Give the embeddings of partners by their ids (M, L), of length 1: (M, E)."""
+        if self.tower is None or self.other is None:
+            return self.embed(body(ids))
+        return F.normalize(self.other(self.tower(ids)), dim=1)
+
+    def fold(self) -> Joint:
+        """Give itself: it is of raw features."""
+        return self
+
+
+class Words(Head):
+    """A head whose classes are texts: outputs are scaled cosines with what a tower makes of them.
+
+    A class is the mean of its texts' embeddings, at length 1 again. These ``anchors`` are kept, and
+    made again by `renew`, whenever the tower or a text changed; while they are ``live``, with every
+    output, so that gradients reach the tower. Source: Radford et al., 2021.
+
+    Args:
+        joint: The space, with a tower.
+        ids: The texts, (T, L).
+        owner: The number of the class of each, (T,), from 0 on; every class has one.
+        words: The texts of each class, as people read them.
+
+    >>> tower = nn.Sequential(nn.Embedding(9, 4), nn.Flatten())
+    >>> joint = Joint(3, 2, TextInput(8), tower=tower, tower_width=8)
+    >>> head = Words(joint, torch.tensor([[1, 2], [3, 4], [5, 6]]), torch.tensor([0, 0, 1]))
+    >>> head(torch.ones(5, 3)).shape, head.anchors.norm(dim=1)
+    (torch.Size([5, 2]), tensor([1., 1.]))
+    """
+
+    ids: Tensor
+    owner: Tensor
+    anchors: Tensor
+
+    def __init__(
+        self, joint: Joint, ids: Tensor, owner: Tensor, words: Sequence[Sequence[str]] = ()
+    ) -> None:
+        super().__init__()
+        self.joint, self.live = joint, False
+        self.words = tuple(map(tuple, words))
+        self.register_buffer("ids", ids)
+        self.register_buffer("owner", owner)
+        self.register_buffer("anchors", self._made().detach())
+
+    @property
+    def weight(self) -> Tensor:  # type: ignore[override]
+        """What each class asks of features, (K, D), but for their length."""
+        return self.joint.warmth * self.texts() @ self.joint.project.weight
+
+    def texts(self) -> Tensor:
+        """Give what classes are compared with, (K, E), of length 1."""
+        return self._made() if self.live else self.anchors
+
+    @torch.no_grad()
+    def renew(self) -> None:
+        """Make the anchors again, of the tower as it is."""
+        self.anchors.copy_(self._made())
+
+    def _made(self) -> Tensor:
+        joint, device = self.joint, self.joint.project.weight.device
+        parts: Sequence[Tensor] = torch.split(self.ids.to(device), TEXTS)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.live):
+            own = torch.cat([joint.partners(part, _no_body) for part in parts])
+        classes = int(self.owner.max()) + 1
+        sums = own.new_zeros(classes, own.shape[1]).index_add(0, self.owner.to(device), own)
+        return F.normalize(sums, dim=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Compare features (N, D, ...) with all classes: (N, K, ...)."""
+        return read_linear(self.joint(features), self.texts(), None)
+
+    def fold(self) -> Words:
+        """Give itself: it is of raw features."""
+        return self
+
+
+def _no_body(ids: Tensor) -> Tensor:
+    raise ValueError(f"classes of words need a tower that reads their {len(ids)} texts: give one")
+
+
+def _map(width: int, outputs: int, *, equal: bool) -> nn.Linear:
+    """Make a linear map without bias: the identity, or random as torch makes it."""
+    own = nn.Linear(width, outputs, bias=False)
+    if equal:
+        nn.init.eye_(own.weight)
+    return own
