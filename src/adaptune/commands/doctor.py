@@ -26,7 +26,7 @@ from adaptune.commands.options import (
     record_of,
 )
 from adaptune.commands.shift_findings import measure_shift, shift_table
-from adaptune.commands.texts import text_source, texts_of
+from adaptune.commands.texts import lister_of, pair_source, text_source
 from adaptune.data.domains import DomainData
 from adaptune.data.duplicates import describe_duplicates, find_duplicates
 from adaptune.data.file_rows import FileRows
@@ -36,10 +36,12 @@ from adaptune.data.loading import Loading
 from adaptune.data.missing import missing_parts
 from adaptune.data.names import printable
 from adaptune.data.opening import domains_of
+from adaptune.data.readers.pairs import PairSource
 from adaptune.data.readers.texts import TextSource
 from adaptune.data.sources import Found, find_domains
 from adaptune.data.text_lengths import measure_lengths
 from adaptune.data.words import named_folders
+from adaptune.networks.joint import texts_look
 from adaptune.networks.network import Network
 from adaptune.report.terminal import Terminal
 from adaptune.runs.setup import Setup
@@ -125,12 +127,13 @@ def _opened(given: Namespace, terminal: Terminal, wrong: list[Exception]) -> Dom
     return data
 
 
-def _texts(given: Namespace) -> TextSource | None:
+def _texts(given: Namespace) -> TextSource | PairSource | None:
     """Give what lists texts, where the network reads these, or the data can be nothing else."""
     told = given.text_column or Path(given.data).suffix.lower() in (".jsonl", ".ndjson")
+    pairs = TASKS[given.task].labels == "text"
     if told and not given.backbone:
-        return text_source(given)
-    return texts_of(given)
+        return pair_source(given, texts=True) if pairs else text_source(given)
+    return lister_of(given)
 
 
 def _network(given: Namespace, classes: tuple[str, ...], wrong: list[Exception]) -> Network | None:
@@ -151,7 +154,7 @@ def _looked_through(
     norms: list[str] = []
     wrong += map(ValueError, missing_parts(data.classes, data.sets, data.labels))
     if net is not None:
-        data = data.with_input(net.preprocess)
+        data = data.with_input(net.preprocess, texts=texts_look(net.head))
         if data.ood and data.labels == "class":
             with _noting(wrong):
                 found["shift"] = measure_shift(net, _by_domain(data))

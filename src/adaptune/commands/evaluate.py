@@ -27,7 +27,7 @@ from adaptune.commands.options import (
     add_open_set,
     print_json,
 )
-from adaptune.commands.texts import texts_for
+from adaptune.commands.texts import lister_for
 from adaptune.data.domains import Loading
 from adaptune.data.words import named_folders
 from adaptune.engine.evaluate import evaluate, sample_outputs
@@ -100,7 +100,7 @@ def run(words: Sequence[str]) -> None:
             net,
             loading,
             named,
-            texts=texts_for(net, given, folder),
+            texts=lister_for(net, given, folder),
             masks=masks,
             table=table,
             tiles=tiles,

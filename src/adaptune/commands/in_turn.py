@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 
 from adaptune.commands.open_data import loading_of, open_data
 from adaptune.commands.parser import record_of
-from adaptune.commands.texts import texts_of
+from adaptune.commands.texts import lister_of
 from adaptune.data.domains import DomainData, Track
 from adaptune.data.listing import Listing, Shares
 from adaptune.data.rotation import (
@@ -102,7 +102,7 @@ def check_domains(given: Namespace) -> None:
 
 def _rotation(given: Namespace) -> tuple[list[Listing], dict[str, dict[str, Any]]]:
     """List all domains; say for each what a run that trains on it must be given."""
-    data, ood, read = Path(given.data), named_folders(given.ood), texts_of(given)
+    data, ood, read = Path(given.data), named_folders(given.ood), lister_of(given)
     if data.is_dir() and not ood:
         listings = list_domains_below(data, read)
         places = domain_folders(data)

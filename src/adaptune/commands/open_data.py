@@ -11,7 +11,7 @@ from jsonargparse import Namespace
 
 from adaptune.commands.options import Parser, read_config
 from adaptune.commands.parser import record_of
-from adaptune.commands.texts import texts_for, texts_of
+from adaptune.commands.texts import lister_for, lister_of
 from adaptune.data.domains import DomainData, Loading, Track
 from adaptune.data.label_distances import read_label_distances
 from adaptune.data.labels import Labels, labels_of
@@ -20,9 +20,11 @@ from adaptune.data.labels.mask_table import read_mask_table
 from adaptune.data.listing import Shares
 from adaptune.data.loading import EmptyRows
 from adaptune.data.opening import open_domains, other_domains
+from adaptune.data.readers.pairs import PairSource
 from adaptune.data.readers.texts import TextSource
 from adaptune.data.words import is_there, named_folders, read_place
 from adaptune.metrics.class_scores import ClassScore
+from adaptune.networks.joint import Joint, texts_look
 from adaptune.networks.network import Network, WholeImage
 from adaptune.ops.windows import WHOLE, Tiles
 from adaptune.runs.folder import best_network
@@ -30,6 +32,7 @@ from adaptune.runs.setup import Setup
 from adaptune.tasks import TASKS
 from adaptune.tasks.by_distance import ByDistance
 from adaptune.tasks.classification import Classification
+from adaptune.tasks.matching import Matching
 from adaptune.tasks.segmentation import Segmentation
 from adaptune.tasks.task import Task
 
@@ -98,9 +101,10 @@ def score_of(folder: Path) -> ClassScore:
 
 
 def task_of(net: Network, tiles: Tiles = WHOLE, score: ClassScore = Classification.score) -> Task:
-    """Give the task of a saved network, as its record tells: of places where it reads these.
+    """Give the task of a saved network, as its record and its head tell.
 
-    ``score`` is what counts of classes.
+    It is of places where it reads these, of pairs where it has a space for them. ``score`` is what
+    counts of classes.
 
     >>> from torch import nn
     >>> net = Network.from_module(nn.Sequential(nn.Linear(2, 2)), head="0", classes=["a", "b"])
@@ -109,6 +113,8 @@ def task_of(net: Network, tiles: Tiles = WHOLE, score: ClassScore = Classificati
     """
     if isinstance(net.preprocess, WholeImage):
         return Segmentation(len(net.classes), tile=tiles.side, overlap=tiles.overlap)
+    if isinstance(net.head, Joint):
+        return Matching(len(net.head.weight))
     return Classification(len(net.classes), unknown=net.threshold < 1, score=score)
 
 
@@ -119,7 +125,10 @@ def open_data(given: Namespace, *, seed: int, track: Track) -> DomainData:
         ValueError: If the classes are others than those of the network to start from.
     """
     ood, classes = named_folders(given.ood), given.classes
-    if given.get("from"):
+    labels = TASKS[given.get("task", Setup.task)].labels
+    if labels == "text" and classes:
+        raise ValueError("pairs have no classes: leave out --classes")
+    if labels != "text" and given.get("from"):
         own = list(Network.load(best_network(Path(given["from"]))).classes)
         if classes and classes_of(classes) != classes_of(own):
             raise ValueError(
@@ -130,10 +139,10 @@ def open_data(given: Namespace, *, seed: int, track: Track) -> DomainData:
     common: dict[str, Any] = {
         "target": given.target or "",
         "loading": loading_of(given, seed=seed, track=track),
-        "labels": TASKS[given.get("task", Setup.task)].labels,
+        "labels": labels,
         "masks": mask_folders(given.get("labels", [])),
         "table": given.get("label_table"),
-        "texts": texts_of(given),
+        "texts": lister_of(given),
         "classes": classes,
         "open_set": given.get("open_set", False),
         "oracle": given.get("oracle", False),
@@ -159,7 +168,7 @@ def open_run_data(
     masks: Mapping[str, Path] | None = None,
     table: str | None = None,
     tiles: Tiles = WHOLE,
-    texts: TextSource | None = None,
+    texts: TextSource | PairSource | None = None,
     answers: Sequence[str] = (),
 ) -> DomainData:
     """Open a run's own data, or the data that is named; keep trained subjects out of tests.
@@ -173,7 +182,7 @@ def open_run_data(
     config = _settings(folder / "config.yaml")
     labels = _labels(config, net, masks or {}, table)
     labels["classes"] = tuple(answers) or labels["classes"]
-    labels["texts"] = texts or texts_for(net, {}, folder)
+    labels["texts"] = texts or lister_for(net, {}, folder)
     common = {"loading": loading, "open_set": net.threshold < 1, **labels}
     if _is_there(config):
         others = named or named_folders(config.get("ood", []))
@@ -189,7 +198,7 @@ def open_run_data(
         raise ValueError(
             f"{folder} does not know its data any more: name some with --data NAME=DIR"
         )
-    return data.with_input(net.preprocess, tiles=tiles)
+    return data.with_input(net.preprocess, tiles=tiles, texts=texts_look(net.head))
 
 
 def metric_task(file: str, net: Network) -> ByDistance:
@@ -223,9 +232,9 @@ def open_source_data(folder: Path, net: Network, loading: Loading) -> DomainData
     config = _settings(folder / "config.yaml")
     if not _is_there(config):
         return DomainData(net.classes, {}, {}, EmptyRows(), loading)
-    labels = _labels(config, net, {}, None) | {"texts": texts_for(net, {}, folder)}
+    labels = _labels(config, net, {}, None) | {"texts": lister_for(net, {}, folder)}
     data = _own_data(config, {}, loading=loading, **labels)
-    return data.with_input(net.preprocess)
+    return data.with_input(net.preprocess, texts=texts_look(net.head))
 
 
 def _is_there(config: Mapping[str, Any]) -> bool:

@@ -31,8 +31,8 @@ SET_ELSEWHERE = {"start", "teachers", "open_set", "task", "task_options", "strid
 """Parts of a setup that are options of another name, or of some commands alone."""
 
 
-COLUMNS = {"text": "text_column", "label": "label_column"}
-"""The options that name columns of tables of texts, by what lies there."""
+COLUMNS = {"text": "text_column", "label": "label_column", "partner": "partner_column"}
+"""The options that name columns of tables of texts, or of pairs, by what lies there."""
 
 
 def training_parser(command: str, description: str, *, skip: frozenset[str]) -> Parser:
@@ -119,10 +119,12 @@ def add_ood(parser: Parser) -> None:
 def add_columns(parser: Parser) -> None:
     """Let a command be told how the columns of tables of texts are called."""
     for what, option in COLUMNS.items():
+        of = "pairs" if what == "partner" else "texts"
+        usual = "partner, or else caption" if what == "partner" else what
         parser.add_argument(
             f"--{option.replace('_', '-')}",
             type=str,
-            help=f"of texts: the column of the {what} in tables, by default {what}",
+            help=f"of {of}: the column of the {what} in tables, by default {usual}",
         )
 
 

@@ -1,4 +1,4 @@
-"""Options and data of commands where examples are texts."""
+"""Options and data of commands where examples are texts, or have texts as partners."""
 
 from __future__ import annotations
 
@@ -11,31 +11,56 @@ from jsonargparse import Namespace
 from adaptune.commands.options import COLUMNS, read_config
 from adaptune.data.files import image_files
 from adaptune.data.listing import Example
+from adaptune.data.readers.pairs import PairSource
 from adaptune.data.readers.texts import TextSource, text_examples
+from adaptune.networks.joint import Joint
 from adaptune.networks.network import Network, TextInput
 from adaptune.networks.text import reads_texts
 from adaptune.runs.folder import best_network
+from adaptune.runs.setup import Setup
 from adaptune.runtime.wording import speak_of_texts
+from adaptune.tasks import TASKS
+
+Columns = Namespace | Mapping[str, Any]
+"""The options that name columns, or what a run was told of them."""
 
 
-def texts_of(given: Namespace) -> TextSource | None:
-    """Give what lists texts, where the network that the arguments name reads these."""
-    start = given.get("from")
+def lister_of(given: Namespace) -> TextSource | PairSource | None:
+    """Give what lists texts, or pairs, where that is what the arguments name."""
+    start, pairs = given.get("from"), TASKS[given.get("task", Setup.task)].labels == "text"
     if start:
-        return texts_for(Network.load(best_network(Path(start))), given, Path(start))
-    return text_source(given) if reads_texts(str(given.get("backbone") or "")) else None
+        net = Network.load(best_network(Path(start)))
+        known = columns_of(given, Path(start))
+        return _lister(known, texts=isinstance(net.preprocess, TextInput), pairs=pairs)
+    return _lister(given, texts=reads_texts(str(given.get("backbone") or "")), pairs=pairs)
 
 
-def texts_for(net: Network, given: Mapping[str, Any] | Namespace, run: Path) -> TextSource | None:
-    """Give what lists texts, where a network reads these, by columns of its run unless others are.
+def lister_for(net: Network, given: Columns, run: Path) -> TextSource | PairSource | None:
+    """Give what lists texts, or pairs, where a network reads these, by columns as `columns_of`."""
+    pairs = isinstance(net.head, Joint)
+    return _lister(columns_of(given, run), texts=isinstance(net.preprocess, TextInput), pairs=pairs)
 
-    Sentences are of texts from then on.
+
+def texts_for(net: Network, given: Columns, run: Path) -> TextSource | None:
+    """Give what lists texts, where a network reads these, by columns as `columns_of`.
+
+    Raises:
+        ValueError: If the network matches pairs, so that there are no classes to answer with.
     """
-    if not isinstance(net.preprocess, TextInput):
-        return None
+    if isinstance(net.head, Joint):
+        raise ValueError(
+            f"{run} matches pairs and knows no classes: adaptune retrieve {run} QUERIES "
+            "--collection DOCUMENTS finds partners, adaptune evaluate scores pairs"
+        )
+    found = lister_for(net, given, run)
+    return found if isinstance(found, TextSource) else None
+
+
+def columns_of(given: Columns, run: Path) -> dict[str, Any]:
+    """Say how columns are called: as in a run unless they are named."""
     config = run / "config.yaml"
     known = read_config(config) if config.is_file() else {}
-    return text_source({one: given.get(one) or known.get(one) for one in COLUMNS.values()})
+    return {one: given.get(one) or known.get(one) for one in COLUMNS.values()}
 
 
 def examples_named(
@@ -56,8 +81,22 @@ def examples_named(
     return found, notes
 
 
-def text_source(given: Namespace | Mapping[str, Any]) -> TextSource:
+def text_source(given: Columns) -> TextSource:
     """Give what lists texts of the columns that are named; sentences are of texts from then on."""
     speak_of_texts()
-    text, label = (given.get(option) or what for what, option in COLUMNS.items())
+    text, label = (given.get(COLUMNS[what]) or what for what in ("text", "label"))
     return TextSource(text, label)
+
+
+def pair_source(given: Columns, *, texts: bool) -> PairSource:
+    """Give what lists pairs of the columns that are named; sentences are of what has partners."""
+    if texts:
+        speak_of_texts()
+    own = given.get(COLUMNS["text"]) or "text"
+    return PairSource(own if texts else "", given.get(COLUMNS["partner"]) or "")
+
+
+def _lister(given: Columns, *, texts: bool, pairs: bool) -> TextSource | PairSource | None:
+    if pairs:
+        return pair_source(given, texts=texts)
+    return text_source(given) if texts else None

@@ -49,6 +49,12 @@ class DatasetRows(Dataset[Sample | Unreadable]):
         other.input = reader
         return other
 
+    def under(self, meaning: LabelReader) -> DatasetRows:
+        """Give the same rows under labels that are read in another way."""
+        other = copy(self)
+        other.meaning = meaning
+        return other
+
     @cached_property
     def labels(self) -> list[int]:
         """The class of each row, for which every item is read once.

@@ -39,15 +39,16 @@ def from_datasets(
     tensors are inputs as they are. Dicts have ``image``, ``img`` or ``pixel_values`` and ``label``
     or ``labels``. A label is the number of a class, its name or a one-hot row, or of values a
     number or a row of them, float32, of masks whole numbers (height, width), which move as images
-    do if the set moves both; one that is none of these ends the pass that reads it.
+    do if the set moves both, or a partner, a text; one that is none of these ends the pass that
+    reads it.
 
     Args:
         train: What to learn from; it may augment.
         val: What chooses the epoch.
         test: What is tested as ``id``.
         classes: The names of the classes, in the order of their numbers; of values, theirs.
-        labels: What labels are: classes, masks ("mask"), or numbers ("value"), of which a single
-            one is (N, 1).
+        labels: What labels are: classes, masks ("mask"), partners ("text"), or numbers ("value"),
+            of which a single one is (N, 1).
         ood: Further sets to test on, by name.
         scanned: ``train`` without augmentation, for passes that measure; by default ``train``.
         target: What to adapt to: its labels, if it has any, are dropped.
@@ -58,7 +59,7 @@ def from_datasets(
         ValueError: If a name of ``ood`` is that of another set, or classes have no names.
     """
     refuse_taken(ood or {})
-    if labels != "value" and not classes:
+    if labels in ("class", "mask") and not classes:
         raise ValueError("labels are classes and have no names: give classes=[...], or values")
     own, wider = labels_of(labels, classes), labels_of(labels, classes, open_set=open_set)
     rows = partial(DatasetRows, reader=input_of(Preprocess()), meaning=own)

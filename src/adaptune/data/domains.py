@@ -14,13 +14,14 @@ from adaptune.data.batch_reader import BatchReader
 from adaptune.data.dataset_rows import DatasetRows
 from adaptune.data.file_rows import FileRows
 from adaptune.data.inputs import Augment, Input, input_of
+from adaptune.data.labels.texts import TextLabels
 from adaptune.data.ledger import Ledger
 from adaptune.data.loading import Loading, MultiView, RowSource, Stacked, Track, quietly
 from adaptune.data.order import BatchShare, batch_plan, batch_shares
 from adaptune.data.sides import NO_LABELS, labeled_side, unlabeled_side
 from adaptune.data.split_reader import SplitReader, domain_ends
 from adaptune.data.target import Target
-from adaptune.networks.inputs import Look
+from adaptune.networks.inputs import Look, TextInput
 from adaptune.ops.windows import WHOLE, Tiles
 from adaptune.runtime.processes import broadcast_from_first
 from adaptune.tasks.task import LabelKind
@@ -148,7 +149,11 @@ class DomainData:
         }
 
     def with_input(
-        self, preprocess: Look, augment: Augment = "none", tiles: Tiles = WHOLE
+        self,
+        preprocess: Look,
+        augment: Augment = "none",
+        tiles: Tiles = WHOLE,
+        texts: TextInput | None = None,
     ) -> DomainData:
         """Give the same data as the inputs of a network; data sets without files stay as they are.
 
@@ -158,8 +163,10 @@ class DomainData:
             preprocess: What the network wants, its ``preprocess``.
             augment: How training images are varied.
             tiles: How images of test sets are looked at, where every place has an answer.
+            texts: How labels that are texts are read, the network's `texts_look`.
         """
-        return replace(self, tiles=tiles).through(
+        data = self if texts is None else self._under(TextLabels(texts))
+        return replace(data, tiles=tiles).through(
             input_of(preprocess),
             input_of(preprocess, augment),
             input_of(preprocess, tiles=tiles),
@@ -186,6 +193,15 @@ class DomainData:
                 rows=_through(reader, self.target.rows),
                 augmented=_through(varied, self.target.augmented),
             ),
+        )
+
+    def _under(self, meaning: TextLabels) -> DomainData:
+        """Give the same data, labels that are texts read in another way."""
+        return replace(
+            self,
+            sets={split: _read_under(meaning, rows) for split, rows in self.sets.items()},
+            ood={name: _read_under(meaning, rows) for name, rows in self.ood.items()},
+            augmented=_read_under(meaning, self.augmented),
         )
 
     def seeded(self, seed: int) -> DomainData:
@@ -260,6 +276,12 @@ class DomainData:
                 NO_LABELS if one is None else labeled_side(one, 0, ends),
                 empty_unlabeled() if other is None else unlabeled_side(other, self.domains),
             )
+
+
+def _read_under(meaning: TextLabels, rows: RowSource) -> RowSource:
+    if isinstance(rows, FileRows | DatasetRows) and isinstance(rows.meaning, TextLabels):
+        return rows.under(meaning)
+    return rows
 
 
 def _through(reader: Input, rows: RowSource) -> RowSource:

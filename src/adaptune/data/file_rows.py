@@ -55,6 +55,12 @@ class FileRows(Dataset[Sample | Unreadable]):
         other.input = reader
         return other
 
+    def under(self, meaning: LabelReader) -> FileRows:
+        """Give the same files under labels that are read in another way."""
+        other = copy(self)
+        other.meaning = meaning
+        return other
+
     def chosen(self, rows: Sequence[int]) -> FileRows:
         """Give some of the rows."""
         return FileRows(

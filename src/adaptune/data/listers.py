@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from adaptune.data.names import normal_name
+from adaptune.data.readers.pairs import PairSource
 from adaptune.data.readers.scenes import SceneReader
 from adaptune.data.readers.texts import TextSource
 from adaptune.data.sources import ListingReader, read_source
@@ -16,13 +17,19 @@ def listing_reader(
     labels: LabelKind,
     masks: Mapping[str, Path] | None = None,
     own: str = "",
-    texts: TextSource | None = None,
+    texts: TextSource | PairSource | None = None,
 ) -> ListingReader:
     """Give what lists a place whose labels are of a kind; ``own`` is the name of the source.
+
+    Labels that are texts are partners, by default of images.
 
     Raises:
         ValueError: If masks are given under the name that the source has, or of texts.
     """
+    if labels == "text":
+        if isinstance(texts, TextSource):
+            return PairSource(texts.text)
+        return texts or PairSource()
     if texts is not None:
         if labels == "mask":
             raise ValueError("masks lie on images, and these are texts: leave out --task")

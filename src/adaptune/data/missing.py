@@ -26,7 +26,7 @@ def missing_parts(
         for split, rows in sets.items()
         if not len(rows)
     ]
-    if labels != "value" and "train" in sets and len(classes) < 2:
+    if labels not in ("value", "text") and "train" in sets and len(classes) < 2:
         told = f"{', '.join(map(printable, classes)) or 'none'}{_below(sets['train'])}"
         said.insert(
             0, f"images of two or more classes are needed to tell apart, and there is {told}"

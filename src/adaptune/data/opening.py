@@ -18,6 +18,7 @@ from adaptune.data.listers import listing_reader
 from adaptune.data.listing import Example, Listing, Shares, few_shots, split_by_subject
 from adaptune.data.loading import EmptyRows, Loading, RowSource
 from adaptune.data.names import refuse_taken
+from adaptune.data.readers.pairs import PairSource
 from adaptune.data.readers.texts import TextSource
 from adaptune.data.sources import Found, find_domains
 from adaptune.data.target import Target
@@ -41,7 +42,7 @@ def open_domains(
     table: Path | str | None = None,
     classes: Sequence[str] | None = None,
     domain: str | None = None,
-    texts: TextSource | None = None,
+    texts: TextSource | PairSource | None = None,
     open_set: bool = False,
     oracle: bool = False,
 ) -> DomainData:
@@ -59,8 +60,8 @@ def open_domains(
             a manifest, NAME=DIR, or a domain of ``source``. Labels that it has test alone.
         shares: How much is kept for validation and testing where a source has no splits.
         loading: How batches are made.
-        labels: What labels are: names of classes, masks beside images ("mask"), or numbers
-            ("value").
+        labels: What labels are: names of classes, masks beside images ("mask"), numbers
+            ("value"), or partners of images or texts ("text").
         masks: Where the masks of each domain lie, by its name, those of ``source`` under "". A
             folder of images has all its scenes below it, no class folders; a manifest names masks
             in a column ``mask``.
@@ -68,7 +69,8 @@ def open_domains(
         classes: The names of the classes; by default those of the source. Images of others are
             left out. Of values, their name; of masks, in the order of their indices.
         domain: The domain of a manifest to train on; by default its first.
-        texts: Where examples are texts, what lists them; by default they are images.
+        texts: Where examples are texts, what lists them, and where they have partners, what lists
+            the pairs; by default they are images.
         open_set: Test on images of other classes too, in the target and other domains: their label
             is the number of classes.
         oracle: Whether labels that a method asks for are the target's own.
@@ -106,7 +108,7 @@ def other_domains(
     labels: LabelKind = "class",
     masks: Mapping[str, Path] | None = None,
     table: Path | str | None = None,
-    texts: TextSource | None = None,
+    texts: TextSource | PairSource | None = None,
     open_set: bool = False,
     oracle: bool = False,
 ) -> DomainData:

@@ -116,12 +116,18 @@ class Descent:
 
         Raises:
             NonFiniteError: If a term of the objective or a gradient is not finite.
-            ValueError: If a batch in parts is descended more than once, or by a rule that asks for
-                the gradient of all of it.
+            ValueError: If a batch in parts is descended more than once, or by a rule or a task that
+                asks for all of it.
         """
         params = trainable(*modules) if modules else self.params
         rule, whole = self.method.rule, self.first and self.last
         self.calls += 1
+        if not whole and self.method.task.joins:
+            raise ValueError(
+                f"{type(self.method.task).__name__.lower()} compares every row with all others of "
+                "the batch, and parts of it would be compared among themselves: give --accumulate "
+                "1, and a smaller --batch-size if memory is short"
+            )
         if not whole and (self.calls > 1 or type(rule) in WHOLE):
             how = "moves more than once a batch" if self.calls > 1 else WHOLE[type(rule)]
             raise ValueError(

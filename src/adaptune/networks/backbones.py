@@ -17,6 +17,7 @@ from adaptune.networks.decoders import has_decoder, smp_architecture, torchvisio
 from adaptune.networks.filling import load_by_name, load_in_order
 from adaptune.networks.hugging_face import transformers_folder
 from adaptune.networks.inputs import TextInput, need_images
+from adaptune.networks.joint import Joint
 from adaptune.networks.network import Network
 from adaptune.networks.serialization import read_weights
 from adaptune.networks.sides import sides
@@ -219,16 +220,22 @@ def resized(net: Network, size: int) -> Network:
 
 
 def lengthened(net: Network, length: int) -> Network:
-    """Make a network read texts of as many tokens at most.
+    """Make a network, or what it meets images by, read texts of as many tokens at most.
 
     Raises:
         ValueError: If it cannot, or reads images.
     """
-    look = net.preprocess
+    look, head = net.preprocess, net.head
+    if isinstance(head, Joint) and head.tower is not None:
+        head.look = replace(head.look, length=length)
+        see_texts(head.tower, head.look)
+        return net
     if not isinstance(look, TextInput):
         raise ValueError("--text-length is for networks that read texts, and this reads images")
-    net.preprocess = replace(look, length=length)
-    see_texts(net.body, net.preprocess)
+    net.preprocess = own = replace(look, length=length)
+    see_texts(net.body, own)
+    if isinstance(head, Joint):
+        head.look = own
     return net
 
 

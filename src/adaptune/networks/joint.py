@@ -103,6 +103,16 @@ class Joint(Head):
         return self
 
 
+def texts_look(head: Head) -> TextInput | None:
+    """Say how texts that a head brings into its space are made into ids; None if it has none.
+
+    >>> texts_look(Joint(3, 3, TextInput(8)))
+    TextInput(length=8, vocabulary=32768, pad=0)
+    """
+    joint = head.joint if isinstance(head, Words) else head
+    return joint.look if isinstance(joint, Joint) else None
+
+
 class Words(Head):
     """A head whose classes are texts: outputs are scaled cosines with what a tower makes of them.
 

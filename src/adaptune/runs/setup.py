@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,13 +28,15 @@ from adaptune.engine.method import (
 from adaptune.engine.plan import USUAL, Plan
 from adaptune.networks.backbones import lengthened, open_backbone, resized
 from adaptune.networks.inputs import TextInput, need_images
+from adaptune.networks.joint import texts_look
 from adaptune.networks.network import Network
+from adaptune.networks.spaces import to_classify, to_match, with_space
 from adaptune.ops.rejection import UNKNOWN_ABOVE, calibrate_threshold
 from adaptune.results.score import Scores
 from adaptune.runs.folder import best_network
 from adaptune.runs.needs import refuse_lack, refuse_pixels
 from adaptune.runs.teachers import open_references, refuse_teachers
-from adaptune.runtime.devices import WHY, Device
+from adaptune.runtime.devices import Device, open_fabric
 from adaptune.runtime.limits import check_range
 from adaptune.tasks import TASKS
 from adaptune.tasks.task import Task
@@ -43,6 +44,9 @@ from adaptune.types import Labeled
 
 MOST_PIXELS = 8192
 """The longest side of an input; more fills the memory of any device."""
+
+WIDEST = 65536
+"""The most axes that a space of pairs is taken to have."""
 
 MOST_STRIDE = 64
 """The most pixels that features of any architecture lie apart."""
@@ -68,6 +72,10 @@ class Setup:
             or 128. What is longer loses its end.
         stride: Where every place has an output, as in segmentation: how many pixels of the input
             neighbouring features lie apart.
+        tower: Of images that are matched with texts: what reads the texts, minilm, ngrams, or an
+            encoder as hf:FOLDER. A backbone that reads texts reads both sides of a pair itself.
+        space: Of what is matched: how many axes the space has in which both sides meet; by default
+            as many as a text has features.
         device: Where to compute: auto, cpu, cuda (ROCm too) or mps.
         devices: Processes that train together, one a device (one a core's share on the CPU).
         precision: Arithmetic: 32-true, bf16-mixed or 16-mixed.
@@ -92,6 +100,8 @@ class Setup:
     augment: Augment = "flip"
     text_length: int | None = None
     stride: int = 8
+    tower: str = ""
+    space: int | None = None
     device: Device = "auto"
     devices: int = 1
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
@@ -117,6 +127,14 @@ class Setup:
             )
         if not 1 <= self.stride <= MOST_STRIDE:
             raise ValueError(f"--stride must be from 1 to {MOST_STRIDE} pixels: got {self.stride}")
+        if TASKS[self.task].labels != "text" and (self.tower or self.space is not None):
+            option = "--tower" if self.tower else "--space"
+            raise ValueError(f"{option} is for pairs: give --task matching too, or leave it out")
+        if self.start and (self.tower or self.space is not None):
+            raise ValueError(
+                "--tower and --space are those of the network that is started from: leave them out"
+            )
+        check_range("--space", self.space, 1, WIDEST)
         if self.crop is not None and not 0 < self.crop <= 1:
             raise ValueError(f"--crop must be above 0 and at most 1: got {self.crop}")
         check_range("--unknown-above", self.unknown_above, 0, 1, above=True, below=True)
@@ -140,8 +158,10 @@ class Setup:
 
     def network(self, classes: tuple[str, ...]) -> Network:
         """Build the network, or open the one to start from, with the preprocessing asked for."""
+        pairs = TASKS[self.task].labels == "text"
         if self.start:
             net = Network.load(best_network(Path(self.start)))
+            net = to_match(net, classes) if pairs else to_classify(net, self.start)
             net = net if self.image_size is None else resized(net, self.image_size)
             net = net if self.text_length is None else lengthened(net, self.text_length)
         else:
@@ -151,8 +171,11 @@ class Setup:
                 weights=self.weights,
                 size=self.image_size,
                 stride=self.stride if TASKS[self.task].places else None,
-                length=self.text_length,
+                length=None if self.tower else self.text_length,
             )
+            if pairs:
+                options = {"outputs": self.space or 0, "length": self.text_length}
+                net = with_space(net, self.tower, pretrained=self.weights != "none", **options)
         if self.crop is not None:
             net.preprocess = replace(need_images(net.preprocess), crop=self.crop)
         return net
@@ -171,27 +194,7 @@ class Setup:
         Raises:
             ValueError: If there are no such devices.
         """
-        if "TORCHELASTIC_RUN_ID" in os.environ:
-            here = int(os.environ["LOCAL_WORLD_SIZE"])
-            nodes = int(os.environ["WORLD_SIZE"]) // here
-        else:
-            here, nodes = self.devices, 1
-        try:
-            fabric = Fabric(
-                accelerator=self.device,
-                devices=here,
-                num_nodes=nodes,
-                strategy="ddp" if here * nodes > 1 else "auto",
-                precision=self.precision,
-            )
-        except (RuntimeError, ValueError) as error:
-            why = f", or {WHY[self.device]}" if self.device in WHY else ""
-            raise ValueError(
-                f"{self.devices} devices of the kind {self.device!r} cannot be had ({error}): "
-                f"give --device cpu, or fewer --devices{why}"
-            ) from error
-        fabric.launch()
-        return fabric
+        return open_fabric(self.device, self.devices, self.precision)
 
 
 @dataclass(frozen=True)
@@ -287,7 +290,7 @@ def open_session(
     calibrates = setting.open_set and setting.unknown_above is None and "val" in data.sets
     if isinstance(net.preprocess, TextInput):
         refuse_pixels(method)
-    data = data.with_input(net.preprocess, setting.augment, task.tiles)
+    data = data.with_input(net.preprocess, setting.augment, task.tiles, texts_look(net.head))
     net.notes += cut_notes(data.augmented)
     fabric = fabric or setting.fabric()
     refuse_head(method, net)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from adaptune.data.domains import DomainData
 from adaptune.data.file_rows import FileRows
+from adaptune.data.labels.texts import TextLabels
 from adaptune.engine.evaluate import Evaluation, evaluate
 from adaptune.metrics.tally import Mistake
 from adaptune.networks.network import Network
@@ -27,7 +28,7 @@ from adaptune.tasks.task import Labelling, Task
 from adaptune.types import Labeled
 
 SHOWN = 500
-"""Characters of a text that are kept of a mistake."""
+"""Characters of a text, and of a partner, that are kept of a mistake."""
 
 Baseline = dict[str, Evaluation]
 """What the network reaches on each test set before training, by name."""
@@ -111,10 +112,10 @@ def _mistake(data: DomainData, task: Task, test: str, one: Mistake) -> WrongAnsw
     paths: list[Path] = data.paths(test)
     rows = data.sets["test"] if test == HOME else data.ood[test]
     text = rows.examples[one.row].text if isinstance(rows, FileRows) else None
-    return WrongAnswer(
-        str(paths[one.row]) if paths else None,
-        task.words(one.truth, data.classes),
-        task.words(one.answer, data.classes),
-        one.confidence,
-        (text or "")[:SHOWN],
-    )
+    label, answer = task.words(one.truth, data.classes), task.words(one.answer, data.classes)
+    paired = isinstance(rows, FileRows) and isinstance(rows.meaning, TextLabels)
+    if paired:  # answers are rows, whose partners are meant
+        label, answer = (rows.examples[int(row)].label[:SHOWN] for row in (one.truth, one.answer))
+    place = str(paths[one.row]) if paths else None
+    confidence = None if paired else one.confidence  # what a partner lost by is no probability
+    return WrongAnswer(place, label, answer, confidence, (text or "")[:SHOWN])

@@ -134,6 +134,6 @@ def labels_of(
         case "text":
             if open_set:
                 raise ValueError("texts have no unknown class: leave out --open-set")
-            return TextLabels(names)
+            return TextLabels()
         case _:
             assert_never(kind)

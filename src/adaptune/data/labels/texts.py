@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -21,9 +23,9 @@ class TextLabels:
     """
 
     made = ""
+    names = ("text",)
 
-    def __init__(self, names: Sequence[str] = (), look: TextInput | None = None) -> None:
-        self.names = tuple(names) or ("text",)
+    def __init__(self, look: TextInput | None = None) -> None:
         self.ids = TextIds(look or TextInput())
 
     def read(self, example: Example) -> Tensor:
@@ -39,26 +41,51 @@ class TextLabels:
         return self.ids.given(value)
 
     def kept(self, listing: Listing, *, further: bool = False) -> tuple[Listing, list[str]]:
-        """Keep all examples.
+        """Keep all examples that have a partner.
 
         Raises:
             ValueError: If no training example is left.
         """
         del further
-        listing.need_training()
-        return listing, list(listing.notes)
+        kept, said = with_partners(listing)
+        kept.need_training()
+        return kept, [*listing.notes, *said]
 
     def remarks(self, trained: Sequence[Example]) -> list[str]:
-        """Say nothing."""
-        del trained
-        return []
+        """Say how many partners stand at several examples."""
+        again = sum(count > 1 for count in Counter(one.label for one in trained).values())
+        if not again:
+            return []
+        return [
+            f"{again} partners stand at several training images: each is right for all of these, "
+            "and counted once among what may be found"
+        ]
 
     def tested(
         self, listing: Listing, trained: Sequence[Example]
     ) -> tuple[tuple[Example, ...], list[str]]:
-        """Test what another domain has, but what was trained on."""
-        return unseen(listing.name, listing.to_test(), trained)
+        """Test what another domain has, but what was trained on or has no partner."""
+        kept, said = with_partners(listing)
+        tested, more = unseen(listing.name, kept.to_test(), trained)
+        return tested, [*said, *more]
 
     def mismatch(self, listing: Listing) -> str:
         """Say why nothing of a domain could be tested."""
-        return f"no pair of {listing.name} can be tested: all of them are in the training data"
+        return (
+            f"no pair of {listing.name} can be tested: its images have no partners, or all of them "
+            "are in the training data"
+        )
+
+
+def with_partners(listing: Listing) -> tuple[Listing, list[str]]:
+    """Leave out examples whose partner is empty; say how many these are.
+
+    >>> from pathlib import Path
+    >>> pairs = tuple(Example(Path(f"{n}.png"), said) for n, said in enumerate(["a cat", " "]))
+    >>> with_partners(Listing("photos", pairs, ()))[1]
+    ['photos: 1 images have no partner and are left out']
+    """
+    kept = tuple(one for one in listing.examples if one.label.strip())
+    lost = len(listing.examples) - len(kept)
+    said = [f"{listing.name}: {lost} images have no partner and are left out"] if lost else []
+    return replace(listing, examples=kept), said

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from adaptune.data.names import printable
+from adaptune.data.names import CONTROL, printable
+from adaptune.data.readers.folder import SPLITS
 from adaptune.data.readers.parquet import open_parquet
 from adaptune.data.sample import UnreadableError
 from adaptune.data.texts import read_decoded
@@ -33,6 +34,23 @@ class TextRow:
 
 Table = tuple[list[str], Iterator[TextRow], str]
 """The names of the columns, the rows, and the encoding."""
+
+
+def row_problem(row: TextRow, plain: Iterable[str]) -> str:
+    """Say what is wrong with a row, if anything is; ``plain`` columns hold one line.
+
+    >>> row_problem(TextRow("line 2", {"split": "later"}), ["split"])
+    "split 'later' is none of train, val, test"
+    """
+    if row.problem:
+        return row.problem
+    for column in plain:
+        if CONTROL.search(row.values.get(column, "")):
+            return f"{column} holds a line break or a control character: is a quote missing?"
+    said = row.values.get("split", "")
+    if said and said.strip().casefold() not in SPLITS:
+        return f"split {said!r} is none of train, val, test"
+    return ""
 
 
 def read_table(file: Path) -> Table:

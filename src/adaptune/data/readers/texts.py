@@ -9,9 +9,9 @@ from pathlib import Path
 
 from adaptune.data.files import Passed, images_below
 from adaptune.data.listing import Example, Listing
-from adaptune.data.names import CONTROL, class_order, first_few, normal_name, on_disk, printable
+from adaptune.data.names import class_order, first_few, normal_name, on_disk, printable
 from adaptune.data.readers.folder import SPLITS, DiskTree, is_flat, read_flat, read_folder
-from adaptune.data.readers.text_tables import SUFFIXES, TextRow, read_table
+from adaptune.data.readers.text_tables import SUFFIXES, TextRow, read_table, row_problem
 from adaptune.data.sample import UnreadableError
 from adaptune.data.sources import named_domains
 from adaptune.data.texts import LATIN, LONGEST_TEXT, held, read_decoded
@@ -101,7 +101,7 @@ class TextSource:
         wrong: list[str] = []
         labelled = self.label in columns
         for row in rows:
-            if complaint := row.problem or self._complaint(row, labelled):
+            if complaint := self._complaint(row, labelled):
                 wrong.append(f"{row.where}: {complaint}")
                 continue
             said = row.values
@@ -143,14 +143,10 @@ class TextSource:
 
     def _complaint(self, row: TextRow, labelled: bool) -> str:
         """Say what is wrong with a row, if anything is."""
-        for column in (self.label, "domain", "split"):
-            if CONTROL.search(row.values.get(column, "")):
-                return f"{column} holds a line break or a control character: is a quote missing?"
+        if problem := row_problem(row, (self.label, "domain", "split")):
+            return problem
         if labelled and self.needed and not row.values[self.label].strip():
             return "its label is empty"
-        said = row.values.get("split", "")
-        if said and said.strip().casefold() not in SPLITS:
-            return f"split {said!r} is none of train, val, test"
         return ""
 
     def _of_files(self, listing: Listing) -> Listing:
@@ -176,7 +172,9 @@ def encoding_note(name: str, files: int) -> str:
     return f"{name}: {many} not in UTF-8, and read as Latin-1: save in UTF-8 if letters are wrong"
 
 
-def oddities(name: str, examples: Sequence[Example]) -> Iterator[str]:
+def oddities(
+    name: str, examples: Sequence[Example], torn_how: str = "under several labels"
+) -> Iterator[str]:
     """Say how many texts are empty, were cut, or are in several splits or under several labels."""
     empty = sum(one.text is not None and not one.text.strip() for one in examples)
     if empty:
@@ -192,7 +190,7 @@ def oddities(name: str, examples: Sequence[Example]) -> Iterator[str]:
             splits[one.subject][one.split or ""] += 1
     torn = sum(len(own) > 1 for own in labels.values())
     if torn:
-        yield f"{name}: {torn} texts stand under several labels"
+        yield f"{name}: {torn} texts stand {torn_how}"
     twice = sum(counted.total() - 1 for counted in splits.values())
     apart = sum(len(counted) > 1 for counted in splits.values())
     if twice:
