@@ -44,6 +44,29 @@ class RecordedWriter:
         return own[times]
 
 
+class Numbered:
+    """Asks a writer as it is, and counts how often each prompt was asked.
+
+    >>> ask = Numbered(lambda prompt, times: f"{prompt}{times}")
+    >>> ask("a"), ask("a")
+    ('a0', 'a1')
+    """
+
+    def __init__(self, writer: Writer) -> None:
+        self.writer, self.asked = writer, 0
+        self.times: Counter[str] = Counter()
+
+    def __call__(self, prompt: str) -> str:
+        """Answer a prompt, the first time, the second time and so on.
+
+        Raises:
+            NoAnswerError: As the writer.
+        """
+        answer = self.writer(prompt, self.times[prompt])
+        self.times[prompt] += 1
+        return answer
+
+
 class Recorder:
     """Asks a writer what a file does not know yet, and adds each answer before the next is asked.
 
