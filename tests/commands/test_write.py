@@ -7,9 +7,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from texts import GOOD, causal_model, table
 
+from adaptune import Classification, FineTune, Loading, Plan, fit, open_backbone, open_domains
 from adaptune.commands.write import RunAnswers
+from adaptune.data.readers.texts import TextSource
 from adaptune.writers.texts import prompt_like, written
 
 
@@ -31,18 +34,20 @@ def recorded(file: Path, examples: Path, answers: list[str], shots: int = 2) -> 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory) -> Path:
     """Give the folder of two runs: one tells pos from neg, one written from real."""
-    from adaptune.commands import main
-
     folder = tmp_path_factory.mktemp("runs")
-    table(folder / "reviews.csv", 120)
-    lines = (folder / "reviews.csv").read_text().splitlines()[1:]
+    table(folder / "source.csv", 160)
+    lines = (folder / "source.csv").read_text().splitlines()[1:]
     real = [f"{line.rpartition(',')[0]},real" for line in lines]
-    noise = [f"buzz zap {at} word{at % 7},written" for at in range(120)]
+    noise = [f"buzz zap {at} word{at % 7},written" for at in range(160)]
     (folder / "judge.csv").write_text("\n".join(["text,label", *real, *noise]))
-    for name, data in (("source", "reviews"), ("judge", "judge")):
-        words = ["fit", f"{folder / data}.csv", "--backbone=ngrams", "--method=ft", "--lr=0.5"]
-        words += ["--epochs=4", f"--out={folder / name}", "--device=cpu", "--batch-size=16"]
-        assert main(words) == 0
+    for name in ("source", "judge"):
+        data = open_domains(folder / f"{name}.csv", texts=TextSource(), loading=Loading(16))
+        torch.manual_seed(0)
+        net = open_backbone("ngrams", data.classes)
+        method = FineTune(net, Classification(2), lr=0.5)
+        for _ in fit(method, data.with_input(net.preprocess), Plan(epochs=5)):
+            pass
+        net.save(folder / name)
     return folder
 
 

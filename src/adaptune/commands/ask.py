@@ -28,6 +28,9 @@ from adaptune.writers.bioasq import (
     row_of,
     understood,
 )
+from adaptune.writers.opening import KINDS
+from adaptune.writers.passages import from_passages
+from adaptune.writers.recorded import Numbered, Recorder
 from adaptune.writers.writer import NoAnswerError
 
 Answers = dict[str, tuple[str, ...]]
@@ -35,54 +38,26 @@ Answers = dict[str, tuple[str, ...]]
 
 def run(words: Sequence[str]) -> None:
     """Ask every question once, write the answers, and score those whose truth is known."""
-    parser = Parser(
-        prog="adaptune ask",
-        description="Ask a language model questions of yes or no, for a name or for a list of "
-        "names, with passages and solved examples, and score the answers as BioASQ does.",
-    )
-    parser.add_argument("questions", type=str, help="a JSON file of BioASQ's task B")
-    add_writer(parser, "answers.json", "the file to write, in the form that BioASQ takes")
-    parser.add_argument(
-        "--shots", type=int, default=0, between=(0, 100), help="solved examples before a question"
-    )
-    parser.add_argument(
-        "--examples", type=str, help="where these are drawn from; by default from QUESTIONS"
-    )
-    parser.add_argument(
-        "--passages", type=int, default=10, between=(0, MOST), help="snippets shown, at most"
-    )
-    parser.add_argument(
-        "--against", type=str, metavar="FILE", help="other answers, to be compared with"
-    )
-    add_json(parser)
-    given = parser.parse_args(list(words))
+    given = _parser().parse_args(list(words))
     questions, others = read_questions(Path(given.questions))
     known = read_questions(Path(given.examples))[0] if given.examples else questions
     rival = read_answers(Path(given.against), questions) if given.against else None
-    prompts = {
-        one.id: asked(one, drawn_shots(one, known, given.shots, given.seed), given.passages)
+    prompts = [
+        asked(one, drawn_shots(one, known, given.shots, given.seed), given.passages)
         for one in questions
-    }
+    ]
     out = writable_file(given.out, "answers.json")
-    ask = open_asked(given, out)
-    told: dict[str, str] = {}
-    problems: list[str] = []
+    ask = Numbered(from_passages) if given.writer == "passages" else open_asked(given, out)
     with Terminal() as terminal, keeping(ask):
-        for prompt in terminal.track(dict.fromkeys(prompts.values()), "asking", len(prompts)):
-            try:
-                told[prompt] = ask(prompt)
-            except NoAnswerError as error:
-                problems.append(str(error))
-        answers = {one.id: understood(one.kind, told.get(prompts[one.id], "")) for one in questions}
+        told, problems = _ask(ask, prompts, terminal)
+        answers = {
+            one.id: understood(one.kind, told.get(prompt, ""))
+            for one, prompt in zip(questions, prompts, strict=True)
+        }
         write_text(out, _submitted(questions, answers))
-        scores = {kind: question_scores(kind, rows) for kind, rows in _rows(questions, answers)}
-        gains = {}
-        if rival is not None:
-            theirs = dict(_rows(questions, rival))
-            gains = {
-                kind: score_gains(kind, rows, theirs[kind])
-                for kind, rows in _rows(questions, answers)
-            }
+        rows, theirs = _rows(questions, answers), _rows(questions, rival or {})
+        scores = {kind: question_scores(kind, own) for kind, own in rows.items()}
+        gains = {kind: score_gains(kind, own, theirs[kind]) for kind, own in rows.items() if rival}
         empty = Counter(one.kind for one in questions if not answers[one.id])
         terminal.console.print(_table(questions, scores, gains, empty))
         left = f"; {others} of other types were left out" if others else ""
@@ -93,13 +68,27 @@ def run(words: Sequence[str]) -> None:
         print_json(json.loads(json.dumps(said, default=vars)))
 
 
-def _rows(questions: Sequence[Question], answers: Answers) -> list[tuple[str, list[list[float]]]]:
-    """Give what each question whose truth is known adds to the scores, kind by kind."""
-    found = []
-    for kind in HOW:
-        own = [one for one in questions if one.kind == kind and one.truth]
-        if own:
-            found.append((kind, [row_of(one, answers[one.id]) for one in own]))
+def _ask(
+    ask: Recorder | Numbered, prompts: Sequence[str], terminal: Terminal
+) -> tuple[dict[str, str], list[str]]:
+    """Ask each prompt once: answers by prompt, and why others have none."""
+    told: dict[str, str] = {}
+    problems: list[str] = []
+    once = dict.fromkeys(prompts)
+    for prompt in terminal.track(once, "asking", len(once)):
+        try:
+            told[prompt] = ask(prompt)
+        except NoAnswerError as error:
+            problems.append(str(error))
+    return told, problems
+
+
+def _rows(questions: Sequence[Question], answers: Answers) -> dict[str, list[list[float]]]:
+    """Give what each question whose truth is known adds to the scores, by kind."""
+    found: dict[str, list[list[float]]] = {}
+    for one in sorted(questions, key=lambda one: [*HOW].index(one.kind)):
+        if one.truth:
+            found.setdefault(one.kind, []).append(row_of(one, answers.get(one.id, ())))
     return found
 
 
@@ -129,3 +118,31 @@ def _table(
             table.add_row(name, score.name, f"{score.value:.1f}", spread, *more)
             name = ""
     return table
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="adaptune ask",
+        description="Ask a language model questions of yes or no, for a name or for a list of "
+        "names, with passages and solved examples, and score the answers as BioASQ does.",
+    )
+    parser.add_argument("questions", type=str, help="a JSON file of BioASQ's task B")
+    kinds = f"{KINDS}; passages is no model, but what most passages name"
+    add_writer(parser, "answers.json", "the file to write, in the form that BioASQ takes", kinds)
+    parser.add_argument(
+        "--shots", type=int, default=0, between=(0, 100), help="solved examples before a question"
+    )
+    parser.add_argument(
+        "--examples",
+        type=str,
+        metavar="FILE",
+        help="where these are drawn from, never the question itself; by default from QUESTIONS",
+    )
+    parser.add_argument(
+        "--passages", type=int, default=10, between=(0, MOST), help="snippets shown, at most"
+    )
+    parser.add_argument(
+        "--against", type=str, metavar="FILE", help="other answers, to be compared with"
+    )
+    add_json(parser)
+    return parser

@@ -16,9 +16,9 @@ from adaptune.writers.recorded import Numbered, Recorder
 from adaptune.writers.writer import Writing
 
 
-def add_writer(parser: Parser, out: str, told: str) -> None:
+def add_writer(parser: Parser, out: str, told: str, kinds: str = KINDS) -> None:
     """Let a command be told who writes and how, where to write, and where answers are kept."""
-    parser.add_argument("--writer", type=str, required=True, metavar="WRITER", help=KINDS)
+    parser.add_argument("--writer", type=str, required=True, metavar="WRITER", help=kinds)
     parser.add_argument("--out", type=str, default=out, help=told)
     parser.add_argument(
         "--record",

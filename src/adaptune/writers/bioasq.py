@@ -161,7 +161,7 @@ def understood(kind: str, answer: str) -> tuple[str, ...]:
     lines = [line for line in lines if line]
     if kind == "list" and len(lines) == 1:
         lines = [part.strip() for part in re.split(r"[,;]\s+", lines[0])]
-    names = [line for line in lines if same(line) and len(line) <= LONGEST_NAME]
+    names = [one for one in lines if re.search(r"\w", one) and len(one) <= LONGEST_NAME]
     return tuple(names[: 5 if kind == "factoid" else LONGEST_NAME])
 
 
