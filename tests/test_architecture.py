@@ -20,7 +20,7 @@ LAYERS = [
     ["metrics", "batchnorm", "ops"],
     ["tasks", "networks"],
     ["data", "engine"],
-    ["methods", "selection", "report", "integrations"],
+    ["methods", "selection", "report", "integrations", "writers"],
     ["runs"],
     ["studies", "serving"],
     ["commands"],

@@ -73,3 +73,22 @@ def encoder(folder: Path, *, pooling: str = "", **settings: object) -> Path:
         (folder / "1_Pooling").mkdir()
         (folder / "1_Pooling" / "config.json").write_text(json.dumps({pooling: True}))
     return folder
+
+
+def causal_model(folder: Path) -> Path:
+    """Write a random GPT-2 of 16 units, with a tokenizer of whole words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
+
+    torch.manual_seed(0)
+    words = {word: at for at, word in enumerate(["[END]", "[UNK]", *GOOD, *BAD, *FILL, "Text:"])}
+    made = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    own = PreTrainedTokenizerFast(tokenizer_object=made, eos_token="[END]", unk_token="[UNK]")
+    own.save_pretrained(folder)
+    ends = {"bos_token_id": 0, "eos_token_id": 0}
+    config = GPT2Config(
+        vocab_size=len(words), n_positions=64, n_embd=16, n_layer=1, n_head=2, **ends
+    )
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    return folder

@@ -45,7 +45,7 @@ def test_a_task_of_another_kind_is_refused_in_words():
     classes = {name for name in narrow if task_kind(METHODS[name]) is Classification}
     conditional = {"lora", "gdcan", "sfda2", "glc", "lftl", "udim", "meta-dmoe", "ktf"}
     conditional |= {"kl-dp", "plug-and-play", "pareto-da", "distill-weighted", "iadg"}
-    conditional |= {"dlif", "deco"}
+    conditional |= {"dlif", "deco", "trans-lora"}
     conditional |= {"t3a", "lame", "eata", "sar", "cotta", "vida"}
     conditional |= {"cdan", "coral"}
     conditional |= {"san", "memspm", "dafos"}

@@ -23,6 +23,8 @@ COMMANDS = {
     "export": "write a finished run's network for other software, such as ONNX",
     "push": "write a finished run into a folder or a repository for others",
     "pull": "bring a run that others pushed into a folder",
+    "write": "write texts like a few examples with a language model, for runs to learn from",
+    "ask": "ask a language model questions, and score its answers",
     "report": "write the HTML page of a run or a comparison again",
     "methods": "list the methods, what they do and what can be set",
     "doctor": "say what is wrong with data and batch norms before you train",

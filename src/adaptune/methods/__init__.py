@@ -40,6 +40,7 @@ from adaptune.methods.supervised.soma import SoMA as SoMA
 from adaptune.methods.supervised.tram import TRAM as TRAM
 from adaptune.methods.teachers.kl_dp import KLDP as KLDP
 from adaptune.methods.teachers.plug_and_play import PlugAndPlay as PlugAndPlay
+from adaptune.methods.teachers.trans_lora import TransLoRA as TransLoRA
 from adaptune.methods.test_time.alpha_bn import AlphaBN as AlphaBN
 from adaptune.methods.test_time.cotta import CoTTA as CoTTA
 from adaptune.methods.test_time.eata import EATA as EATA
@@ -114,6 +115,7 @@ METHODS: dict[str, type[Method]] = {
     "lftl": LFTL,
     "kl-dp": KLDP,
     "plug-and-play": PlugAndPlay,
+    "trans-lora": TransLoRA,
     "distill-weighted": DistillWeighted,
     "alpha-bn": AlphaBN,
     "tent": Tent,

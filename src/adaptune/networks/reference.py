@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from adaptune.networks.inputs import Look, need_images
+from adaptune.networks.inputs import Look, TextInput, need_images
 from adaptune.networks.network import Network
+from adaptune.networks.retelling import read_again
 
 
 class Reference(nn.Module):
@@ -21,7 +22,8 @@ class Reference(nn.Module):
     deviation, brought to the reference's own size (its own interpolation, smoothed where it makes
     images smaller) and normalised by its own. Where both looks are alike the input is passed on as
     it is. What the other's size has lost of an image is lost to the reference, too, and its own
-    crop does not count.
+    crop does not count. Texts, ids (N, L), are written out and read by its own tokenizer
+    (`read_again`).
 
     It is always in eval mode, gives no gradients, and is no part of what it is put into, but for
     moves between devices: not of its parameters, modes or state, and so of no checkpoint.
@@ -80,10 +82,13 @@ class Reference(nn.Module):
         """Give inputs as its own preprocessing would have made them of the same pixels.
 
         Raises:
-            ValueError: If its preprocessing is another, and these are no images.
+            ValueError: If its preprocessing is another, and these are neither images nor texts of
+                encoders.
         """
         if self.net.preprocess == self.look:
             return x
+        if isinstance(self.net.preprocess, TextInput) and isinstance(self.look, TextInput):
+            return read_again(x, self.look, self.net.preprocess)
         own, look = need_images(self.net.preprocess), need_images(self.look)
         if (own.size, own.mean, own.std) == (look.size, look.mean, look.std):
             return x
