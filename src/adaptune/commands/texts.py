@@ -11,11 +11,14 @@ from jsonargparse import Namespace
 from adaptune.commands.options import COLUMNS, read_config
 from adaptune.data.files import image_files
 from adaptune.data.listing import Example
+from adaptune.data.readers.tags import TagSource
 from adaptune.data.readers.texts import TextSource, text_examples
-from adaptune.networks.network import Network, TextInput
+from adaptune.networks.network import Network, TextInput, TokenInput
 from adaptune.networks.text import reads_texts
 from adaptune.runs.folder import best_network
+from adaptune.runs.setup import Setup
 from adaptune.runtime.wording import speak_of_texts
+from adaptune.tasks import TASKS
 
 
 def texts_of(given: Namespace) -> TextSource | None:
@@ -23,7 +26,9 @@ def texts_of(given: Namespace) -> TextSource | None:
     start = given.get("from")
     if start:
         return texts_for(Network.load(best_network(Path(start))), given, Path(start))
-    return text_source(given) if reads_texts(str(given.get("backbone") or "")) else None
+    tags = TASKS[given.get("task", Setup.task)].labels == "tags"
+    reads = reads_texts(str(given.get("backbone") or ""))
+    return text_source(given, tags=tags) if reads else None
 
 
 def texts_for(net: Network, given: Mapping[str, Any] | Namespace, run: Path) -> TextSource | None:
@@ -35,7 +40,8 @@ def texts_for(net: Network, given: Mapping[str, Any] | Namespace, run: Path) -> 
         return None
     config = run / "config.yaml"
     known = read_config(config) if config.is_file() else {}
-    return text_source({one: given.get(one) or known.get(one) for one in COLUMNS.values()})
+    columns = {one: given.get(one) or known.get(one) for one in COLUMNS.values()}
+    return text_source(columns, tags=isinstance(net.preprocess, TokenInput))
 
 
 def examples_named(
@@ -56,8 +62,11 @@ def examples_named(
     return found, notes
 
 
-def text_source(given: Namespace | Mapping[str, Any]) -> TextSource:
-    """Give what lists texts of the columns that are named; sentences are of texts from then on."""
+def text_source(given: Namespace | Mapping[str, Any], *, tags: bool = False) -> TextSource:
+    """Give what lists texts of the columns that are named; sentences are of texts from then on.
+
+    With ``tags`` their words have labels, not they themselves.
+    """
     speak_of_texts()
-    text, label = (given.get(option) or what for what, option in COLUMNS.items())
-    return TextSource(text, label)
+    kind = TagSource if tags else TextSource
+    return kind(**{what: given[one] for what, one in COLUMNS.items() if given.get(one)})

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from adaptune.data.names import normal_name
 from adaptune.data.readers.scenes import SceneReader
+from adaptune.data.readers.tags import TagSource
 from adaptune.data.readers.texts import TextSource
 from adaptune.data.sources import ListingReader, read_source
 from adaptune.tasks.task import LabelKind
@@ -21,8 +22,11 @@ def listing_reader(
     """Give what lists a place whose labels are of a kind; ``own`` is the name of the source.
 
     Raises:
-        ValueError: If masks are given under the name that the source has, or of texts.
+        ValueError: If masks are given under the name that the source has, or of texts, or tags are
+            to be those of images.
     """
+    if labels == "tags" and not isinstance(texts, TagSource):
+        raise ValueError("tags are of words, and images have none: give --backbone minilm or ngrams")
     if texts is not None:
         if labels == "mask":
             raise ValueError("masks lie on images, and these are texts: leave out --task")

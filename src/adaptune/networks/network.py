@@ -23,7 +23,7 @@ from adaptune.networks.architectures import (
 )
 from adaptune.networks.dense import timm_features
 from adaptune.networks.heads import Head, Readout
-from adaptune.networks.inputs import Look, TextInput, load_look, save_look
+from adaptune.networks.inputs import Look, TextInput, TokenInput, load_look, save_look
 from adaptune.networks.layers.lora import fold_adapters
 from adaptune.networks.origins import build_again
 from adaptune.networks.serialization import LATER, LATER_KINDS, read_description, read_tensors
@@ -33,11 +33,14 @@ from adaptune.ops.information import add_unknown_column
 from adaptune.runtime.files import write_atomically
 from adaptune.types import BatchNormPolicy, Layout
 
-__all__ = ["Look", "Network", "Origin", "Preprocess", "TextInput", "WholeImage"]
+__all__ = ["Look", "Network", "Origin", "Preprocess", "TextInput", "TokenInput", "WholeImage"]
 
 PLAIN, CHANGED, REJECTING, FORMAT = 1, 2, 3, max(LATER)
 """A network is written in the first format that can say what it is."""
 
+
+READ: dict[str, type[Look]] = {"text": TextInput, "tokens": TokenInput}
+"""What networks read that are no networks of images, by the kind of their origin."""
 
 H = TypeVar("H", bound=Head, covariant=True, default=Head)
 
@@ -115,7 +118,7 @@ class Network(nn.Module, Generic[H]):
             ValueError: If its head is not linear.
         """
         parts: tuple[Part, ...] = (
-            Part(built.origin.head, 0, built.width, kernel=int(built.origin.kind != "text")),
+            Part(built.origin.head, 0, built.width, kernel=int(built.origin.kind not in READ)),
         )
         if built.heads:
             parts = split(built.module, built.heads, built.silent)
@@ -261,9 +264,8 @@ class Network(nn.Module, Generic[H]):
         said = read_description(folder / "network.json", FORMAT)
         origin, classes = Origin(**said["origin"]), said["classes"]
         if origin.kind != "module":
-            look = load_look(
-                TextInput if origin.kind == "text" else Preprocess, said["preprocess"], folder
-            )
+            kind = READ.get(origin.kind, Preprocess)
+            look = load_look(kind, said["preprocess"], folder)
             built = build_again(origin, said["config"], look, classes=len(classes))
             net = cls.from_architecture(built, classes)
             net.neck = ()

@@ -48,7 +48,7 @@ def _one_of(*words: str) -> Check:
 KINDS = ("timm", "torchvision", "module")
 """Where an architecture may come from, in formats 1 to 3; later ones came with a kind each."""
 
-LATER_KINDS = {4: "transformers", 5: "timm-features", 6: "smp", 7: "text"}
+LATER_KINDS = {4: "transformers", 5: "timm-features", 6: "smp", 7: "text", 8: "tokens"}
 
 DESCRIPTION: dict[str, Any] = {
     "format": WHOLE,
@@ -107,10 +107,17 @@ LATER: dict[int, dict[str, Any]] = {
     5: {"surgery": SURGERY, "threshold": SHARE, "config": STAGES},
     6: {"surgery": SURGERY, "threshold": SHARE},
     7: {"surgery": SURGERY, "threshold": SHARE, "config": ENCODER, "preprocess": TEXT},
+    8: {
+        "surgery": SURGERY,
+        "threshold": SHARE,
+        "config": ENCODER | {"pooling": _one_of("none")},
+        "preprocess": TEXT,
+    },
 }
 """What later formats say beside that: what was changed and how, then which predictions count, then
 what builds an architecture of transformers, or which stages of a model are read at every place; the
-name of one of segmentation-models-pytorch says it all. Last come networks that read texts."""
+name of one of segmentation-models-pytorch says it all. Last come networks that read texts, and those
+that label every token of one."""
 
 
 def _is_operation(value: object) -> bool:

@@ -161,7 +161,7 @@ class Setup:
         """Make the task that is learnt from these data."""
         kind: Callable[..., Task] = TASKS[self.task]
         options = dict(self.task_options) | ({"unknown": True} if self.open_set else {})
-        return kind(len(data.classes), data.domains, **options)
+        return kind(len(data.classes), data.domains, **options).named(data.classes)
 
     def fabric(self) -> Fabric:
         """Choose device and precision, and bring up the processes that train together.
