@@ -20,6 +20,7 @@ from adaptune.data.inputs import input_of
 from adaptune.data.listing import Example
 from adaptune.data.stream_reader import StreamReader
 from adaptune.engine.evaluate import sample_outputs
+from adaptune.networks.inputs import refuse_tokens
 from adaptune.networks.network import Network
 from adaptune.report.terminal import Terminal
 from adaptune.runs.folder import best_network
@@ -65,6 +66,7 @@ def run(words: Sequence[str]) -> None:
     required(parser, given, "images")
     folders = list(dict.fromkeys(given.runs))
     first_net = Network.load(best_network(Path(folders[0])))
+    refuse_tokens(first_net.preprocess, "estimates are of one class an image")
     examples, notes = examples_named(given.images, texts_for(first_net, given, Path(folders[0])))
     fabric = fabric_on(given.device)
     shown = dict.fromkeys((*SHOWN, *((given.by,) if given.by in SCORES else ())))

@@ -30,8 +30,9 @@ from adaptune.commands.texts import lister_of, pair_source, text_source
 from adaptune.data.domains import DomainData
 from adaptune.data.duplicates import describe_duplicates, find_duplicates
 from adaptune.data.file_rows import FileRows
+from adaptune.data.labels.tags import counted_tags
 from adaptune.data.listers import listing_reader
-from adaptune.data.listing import Listing, Shares
+from adaptune.data.listing import Example, Listing, Shares
 from adaptune.data.loading import Loading
 from adaptune.data.missing import missing_parts
 from adaptune.data.names import printable
@@ -50,6 +51,9 @@ from adaptune.types import Labeled
 
 FEW = 5
 """Training images of a class under which people are warned."""
+
+TITLES = {"mask": "pixels by class, in percent of each set", "tags": "words by tag"}
+"""What is counted by class, where it is not images."""
 
 FAR = 1.0
 """Shift of a layer's means, in old deviations, from which it is worth a word."""
@@ -129,10 +133,13 @@ def _opened(given: Namespace, terminal: Terminal, wrong: list[Exception]) -> Dom
 
 def _texts(given: Namespace) -> TextSource | PairSource | None:
     """Give what lists texts, where the network reads these, or the data can be nothing else."""
-    told = given.text_column or Path(given.data).suffix.lower() in (".jsonl", ".ndjson")
-    pairs = TASKS[given.task].labels == "text"
+    kind = TASKS[given.task].labels
+    suffix = Path(given.data).suffix.lower()
+    told = kind == "tags" or given.text_column or suffix in (".jsonl", ".ndjson")
     if told and not given.backbone:
-        return pair_source(given, texts=True) if pairs else text_source(given)
+        if kind == "text":
+            return pair_source(given, texts=True)
+        return text_source(given, tags=kind == "tags")
     return lister_of(given)
 
 
@@ -194,14 +201,19 @@ def _counts(data: DomainData, files: Mapping[str, FileRows]) -> dict[str, dict[s
     """Count images that can be read of each class, split by split and domain by domain."""
     return {
         name: dict(
-            Counter(
-                example.label
-                for example in rows.examples
-                if printable(example.path) not in data.problems
+            _counted(
+                data,
+                [one for one in rows.examples if printable(one.path) not in data.problems],
             )
         )
         for name, rows in files.items()
     }
+
+
+def _counted(data: DomainData, examples: Sequence[Example]) -> Counter[str]:
+    """Count examples by label, or words by tag."""
+    tags = data.labels == "tags"
+    return counted_tags(examples) if tags else Counter(one.label for one in examples)
 
 
 def _by_domain(data: DomainData) -> dict[str, Iterable[Labeled]]:
@@ -226,14 +238,15 @@ def _findings(
 ) -> list[str]:
     train = counts.get("train", {})
     said = []
-    images = Counter(example.label for example in files["train"].examples)
+    images = _counted(data, files["train"].examples)
+    what = "words" if data.labels == "tags" else "images"
     lost = [f"{name} ({images[name]})" for name in images if name not in train]
     if lost:
         said.append(f"classes whose training images can none of them be read: {', '.join(lost)}")
     few = [f"{name} ({train[name]})" for name in data.classes if 0 < train.get(name, 0) < FEW]
     if few:
-        said.append(f"classes with fewer than {FEW} training images: {', '.join(few)}")
-    if train and max(train.values()) > 10 * min(train.values()):
+        said.append(f"classes with fewer than {FEW} training {what}: {', '.join(few)}")
+    if what == "images" and train and max(train.values()) > 10 * min(train.values()):
         said.append(
             f"classes are uneven: from {min(train.values())} to {max(train.values())} images; "
             "accuracy over all images will hide the small ones"
@@ -269,7 +282,7 @@ def _tell(terminal: Terminal, data: DomainData, found: dict[str, Any], *, health
     names = list(counts)
     masked = data.labels == "mask"
     terminal.table(
-        "pixels by class, in percent of each set" if masked else "images by class",
+        TITLES.get(data.labels, "images by class"),
         ["class", *names],
         shares(counts, data.classes)
         if masked

@@ -40,7 +40,7 @@ from adaptune.results.score import Measure, Scores
 from adaptune.runs.folder import best_network
 from adaptune.runtime.limits import MOST, check_range
 
-AT_ONCE, AT_ONCE_OF_MASKS = 256, 8
+AT_ONCE, AT_ONCE_OF_MASKS, AT_ONCE_OF_TAGS = 256, 8, 64
 """Images at a time; features of every place take a few hundred times the memory of an image's."""
 
 
@@ -91,7 +91,7 @@ def run(words: Sequence[str]) -> None:
         tiles = tiles_of(folder, given.tile, given.overlap)
         metric = metric_task(given.label_distances, net) if given.label_distances else None
         task = metric or task_of(net, tiles, given.score or score_of(folder))
-        usual = AT_ONCE_OF_MASKS if task.places else AT_ONCE
+        usual = {"mask": AT_ONCE_OF_MASKS, "tags": AT_ONCE_OF_TAGS}.get(task.labels, AT_ONCE)
         loading = Loading(batch_size=given.batch_size or usual, track=terminal.track)
         masks, table = mask_folders(given.labels), given.label_table
         named, answers = named_folders(given.data), metric.answers if metric else ()

@@ -25,7 +25,7 @@ from adaptune.data.readers.texts import TextSource
 from adaptune.data.words import is_there, named_folders, read_place
 from adaptune.metrics.class_scores import ClassScore
 from adaptune.networks.joint import Joint, texts_look
-from adaptune.networks.network import Network, WholeImage
+from adaptune.networks.network import Network, TokenInput, WholeImage
 from adaptune.ops.windows import WHOLE, Tiles
 from adaptune.runs.folder import best_network
 from adaptune.runs.setup import Setup
@@ -34,6 +34,7 @@ from adaptune.tasks.by_distance import ByDistance
 from adaptune.tasks.classification import Classification
 from adaptune.tasks.matching import Matching
 from adaptune.tasks.segmentation import Segmentation
+from adaptune.tasks.tagging import Tagging
 from adaptune.tasks.task import Task
 
 KINDS: dict[str, Any] = {
@@ -115,6 +116,8 @@ def task_of(net: Network, tiles: Tiles = WHOLE, score: ClassScore = Classificati
         return Segmentation(len(net.classes), tile=tiles.side, overlap=tiles.overlap)
     if isinstance(net.head, Joint):
         return Matching(len(net.head.weight))
+    if isinstance(net.preprocess, TokenInput):
+        return Tagging(len(net.classes)).named(net.classes)
     return Classification(len(net.classes), unknown=net.threshold < 1, score=score)
 
 
@@ -207,7 +210,7 @@ def metric_task(file: str, net: Network) -> ByDistance:
     Raises:
         ValueError: If the file is none, or the network's answers are masks or may be unknown.
     """
-    if isinstance(net.preprocess, WholeImage) or net.threshold < 1:
+    if isinstance(net.preprocess, WholeImage | TokenInput) or net.threshold < 1:
         what = "says unknown by a threshold" if net.threshold < 1 else "labels every place"
         raise ValueError(
             f"--label-distances choose one answer an image by all classes' probabilities, and this "

@@ -166,14 +166,13 @@ def add_task_choice(parser: Parser, words: Sequence[str]) -> str:
 
 def add_task(parser: Parser, task: type[Task]) -> None:
     """Add a task's options: the arguments that are given by name alone, and where masks are."""
-    if task.places:
+    if task.labels == "mask":
         parser.add_argument(
             "--stride",
             type=int,
             default=Setup.stride,
             help="how many pixels of the input neighbouring features lie apart at the least",
         )
-    if task.labels == "mask":
         add_masks(parser)
     if own := hyperparameters(task):
         parser.add_class_arguments(task, skip=set(inspect.signature(task).parameters) - set(own))

@@ -20,6 +20,7 @@ from adaptune.commands.options import (
 )
 from adaptune.commands.outputs import make_folder, writable_file
 from adaptune.commands.predictions import COLUMNS, PredictionLines
+from adaptune.commands.tags import write_tags
 from adaptune.commands.texts import examples_named, texts_for
 from adaptune.data.domains import Loading
 from adaptune.data.files import refuse_remote
@@ -31,7 +32,7 @@ from adaptune.data.sample import UnreadableError
 from adaptune.data.stream_reader import StreamReader
 from adaptune.engine.batches import to_device
 from adaptune.engine.evaluate import logits_of
-from adaptune.networks.network import Network, WholeImage
+from adaptune.networks.network import Network, TokenInput, WholeImage
 from adaptune.report.terminal import Terminal
 from adaptune.runs.folder import best_network
 from adaptune.runs.masks import MaskMaker
@@ -43,7 +44,7 @@ from adaptune.tasks.task import Task
 def run(words: Sequence[str]) -> None:
     """Write a line for each file: its label and how sure the network is, or why it has none.
 
-    Of a network of places write a mask for each file instead.
+    Of a network of places write a mask for each file instead, or a tag for each word.
     """
     parser = Parser(
         prog="adaptune predict", description="Label images, or texts, with a finished run."
@@ -58,7 +59,8 @@ def run(words: Sequence[str]) -> None:
     parser.add_argument(
         "--out",
         type=str,
-        help="the CSV to write, predictions.csv, or of masks the folder, predictions",
+        help="the CSV to write, predictions.csv; of masks the folder, predictions; of tagged words "
+        "a file of a word a line, predictions.conll, or JSON lines by its ending",
     )
     parser.add_argument(
         "--batch-size", type=int, default=64, between=(1, MOST), help="images at a time"
@@ -84,6 +86,8 @@ def run(words: Sequence[str]) -> None:
     to_device(net.eval(), fabric)
     if isinstance(net.preprocess, WholeImage):
         _write_masks(given, [one.path for one in examples], notes, net, fabric)
+    elif isinstance(net.preprocess, TokenInput):
+        write_tags(given, examples, notes, net, fabric)
     else:
         _write_lines(given, examples, notes, net, fabric, task)
 

@@ -50,6 +50,7 @@ from adaptune.engine.streaming import stream
 from adaptune.engine.visits import Visit, batches_of
 from adaptune.methods import METHODS
 from adaptune.metrics.window import AnswerWindow
+from adaptune.networks.inputs import refuse_tokens
 from adaptune.networks.network import Network, WholeImage
 from adaptune.report.terminal import NAMED, Terminal
 from adaptune.runs.folder import best_network
@@ -78,6 +79,7 @@ def run(words: Sequence[str]) -> None:
     optimizer = find_choice(words, "optimizer", Plan.optimizer)
     given = _parser(name, optimizer).parse_args(list(words))
     net, fabric = Network.load(best_network(Path(given.run))), fabric_on(given.device)
+    refuse_tokens(net.preprocess, "a stream is answered by one class or mask an image")
     dense = isinstance(net.preprocess, WholeImage)
     texts = texts_for(net, given, Path(given.run))
     if texts:

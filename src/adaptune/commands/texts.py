@@ -12,9 +12,10 @@ from adaptune.commands.options import COLUMNS, read_config
 from adaptune.data.files import image_files
 from adaptune.data.listing import Example
 from adaptune.data.readers.pairs import PairSource
+from adaptune.data.readers.tags import TagSource
 from adaptune.data.readers.texts import TextSource, text_examples
 from adaptune.networks.joint import Joint
-from adaptune.networks.network import Network, TextInput
+from adaptune.networks.network import Look, Network, TextInput, TokenInput
 from adaptune.networks.text import reads_texts
 from adaptune.runs.folder import best_network
 from adaptune.runs.setup import Setup
@@ -27,18 +28,19 @@ Columns = Namespace | Mapping[str, Any]
 
 def lister_of(given: Namespace) -> TextSource | PairSource | None:
     """Give what lists texts, or pairs, where that is what the arguments name."""
-    start, pairs = given.get("from"), TASKS[given.get("task", Setup.task)].labels == "text"
+    start, kind = given.get("from"), TASKS[given.get("task", Setup.task)].labels
     if start:
         net = Network.load(best_network(Path(start)))
-        known = columns_of(given, Path(start))
-        return _lister(known, texts=isinstance(net.preprocess, TextInput), pairs=pairs)
-    return _lister(given, texts=reads_texts(str(given.get("backbone") or "")), pairs=pairs)
+        return _lister(columns_of(given, Path(start)), net.preprocess, pairs=kind == "text")
+    reads = reads_texts(str(given.get("backbone") or ""))
+    if kind == "text":
+        return pair_source(given, texts=reads)
+    return text_source(given, tags=kind == "tags") if reads else None
 
 
 def lister_for(net: Network, given: Columns, run: Path) -> TextSource | PairSource | None:
     """Give what lists texts, or pairs, where a network reads these, by columns as `columns_of`."""
-    pairs = isinstance(net.head, Joint)
-    return _lister(columns_of(given, run), texts=isinstance(net.preprocess, TextInput), pairs=pairs)
+    return _lister(columns_of(given, run), net.preprocess, pairs=isinstance(net.head, Joint))
 
 
 def texts_for(net: Network, given: Columns, run: Path) -> TextSource | None:
@@ -81,11 +83,15 @@ def examples_named(
     return found, notes
 
 
-def text_source(given: Columns) -> TextSource:
-    """Give what lists texts of the columns that are named; sentences are of texts from then on."""
+def text_source(given: Columns, *, tags: bool = False) -> TextSource:
+    """Give what lists texts of the columns that are named; sentences are of texts from then on.
+
+    With ``tags`` their words have labels, not they themselves.
+    """
     speak_of_texts()
-    text, label = (given.get(COLUMNS[what]) or what for what in ("text", "label"))
-    return TextSource(text, label)
+    kind = TagSource if tags else TextSource
+    named = {what: given.get(COLUMNS[what]) for what in ("text", "label")}
+    return kind(**{what: column for what, column in named.items() if column})
 
 
 def pair_source(given: Columns, *, texts: bool) -> PairSource:
@@ -96,7 +102,8 @@ def pair_source(given: Columns, *, texts: bool) -> PairSource:
     return PairSource(own if texts else "", given.get(COLUMNS["partner"]) or "")
 
 
-def _lister(given: Columns, *, texts: bool, pairs: bool) -> TextSource | PairSource | None:
+def _lister(given: Columns, look: Look, *, pairs: bool) -> TextSource | PairSource | None:
+    texts = isinstance(look, TextInput)
     if pairs:
         return pair_source(given, texts=texts)
-    return text_source(given) if texts else None
+    return text_source(given, tags=isinstance(look, TokenInput)) if texts else None

@@ -8,6 +8,7 @@ from pathlib import Path
 from adaptune.data.names import normal_name
 from adaptune.data.readers.pairs import PairSource
 from adaptune.data.readers.scenes import SceneReader
+from adaptune.data.readers.tags import TagSource
 from adaptune.data.readers.texts import TextSource
 from adaptune.data.sources import ListingReader, read_source
 from adaptune.tasks.task import LabelKind
@@ -24,12 +25,15 @@ def listing_reader(
     Labels that are texts are partners, by default of images.
 
     Raises:
-        ValueError: If masks are given under the name that the source has, or of texts.
+        ValueError: If masks are given under the name that the source has, or of texts, or tags are
+            to be those of images.
     """
     if labels == "text":
         if isinstance(texts, TextSource):
             return PairSource(texts.text)
         return texts or PairSource()
+    if labels == "tags" and not isinstance(texts, TagSource):
+        raise ValueError("tags are of words, which images lack: give --backbone minilm or ngrams")
     if texts is not None:
         if labels == "mask":
             raise ValueError("masks lie on images, and these are texts: leave out --task")

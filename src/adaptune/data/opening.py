@@ -14,6 +14,7 @@ from adaptune.data.labels import LabelReader, Labels, NoLabels, labels_of
 from adaptune.data.labels.classes import classes_of
 from adaptune.data.labels.mask_table import MaskTable, read_mask_table
 from adaptune.data.labels.masks import counted_table
+from adaptune.data.labels.tags import TagLabels
 from adaptune.data.listers import listing_reader
 from adaptune.data.listing import Example, Listing, Shares, few_shots, split_by_subject
 from adaptune.data.loading import EmptyRows, Loading, RowSource
@@ -22,7 +23,7 @@ from adaptune.data.readers.pairs import PairSource
 from adaptune.data.readers.texts import TextSource
 from adaptune.data.sources import Found, find_domains
 from adaptune.data.target import Target
-from adaptune.networks.inputs import Preprocess, TextInput
+from adaptune.networks.inputs import Look, Preprocess, TextInput, TokenInput
 from adaptune.tasks.task import LabelKind
 from adaptune.types import Split
 
@@ -60,8 +61,9 @@ def open_domains(
             a manifest, NAME=DIR, or a domain of ``source``. Labels that it has test alone.
         shares: How much is kept for validation and testing where a source has no splits.
         loading: How batches are made.
-        labels: What labels are: names of classes, masks beside images ("mask"), numbers
-            ("value"), or partners of images or texts ("text").
+        labels: What labels are: names of classes, masks beside images ("mask"), tags of words
+            ("tags", of what a `TagSource` lists), numbers ("value"), or partners of images or
+            texts ("text").
         masks: Where the masks of each domain lie, by its name, those of ``source`` under "". A
             folder of images has all its scenes below it, no class folders; a manifest names masks
             in a column ``mask``.
@@ -195,7 +197,7 @@ def _meaning(
 ) -> Labels:
     """Give what reads labels, by the names that were asked for or those that there are."""
     table: MaskTable | None = None
-    names: Sequence[str] = classes or (own.classes if kind == "class" else ())
+    names: Sequence[str] = classes or (own.classes if kind in ("class", "tags") else ())
     if kind == "mask" and file is not None:
         table = read_mask_table(Path(file))
         names = classes or table.names
@@ -274,7 +276,7 @@ def _answers(kind: LabelKind, labels: Labels, target: Listing) -> Annotator:
 
 
 def _files(examples: Sequence[Example], labels: LabelReader, loading: Loading) -> FileRows:
-    texts = any(one.text is not None for one in examples)
-    return FileRows(
-        examples, input_of(TextInput() if texts else Preprocess()), labels, loading.cache
-    )
+    look: Look = Preprocess()
+    if any(one.text is not None for one in examples):
+        look = TokenInput() if isinstance(labels, TagLabels) else TextInput()
+    return FileRows(examples, input_of(look), labels, loading.cache)

@@ -57,6 +57,15 @@ def held(text: str) -> str:
     return text if text.isascii() else SURROGATES.sub("\ufffd", text)
 
 
+def words_of(text: str) -> list[str]:
+    """Give the words of a text, or their tags: what single blanks part.
+
+    >>> words_of("a b"), words_of("")
+    (['a', 'b'], [])
+    """
+    return text.split(" ") if text else []
+
+
 def read_text(file: Path) -> str:
     """Read a file that is one text.
 

@@ -26,12 +26,16 @@ class Tally(Protocol):
 
 @dataclass(frozen=True)
 class Mistake:
-    """One row that a network was surely wrong about: the truth and its answer, as numbers."""
+    """One row that a network was surely wrong about: the truth and its answer, as numbers.
+
+    Of a text whose words have answers it is a word, whose number is the ``place``.
+    """
 
     row: int
     truth: float
     answer: float
     confidence: float
+    place: int = -1
 
 
 class ScoreTally(Tally, Protocol):

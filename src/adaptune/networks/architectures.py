@@ -33,10 +33,13 @@ class Origin:
     ``kind`` is ``timm``, ``torchvision``, ``transformers``, ``timm-features`` (stages of a timm
     model, see `timm_features`), ``smp`` (see `smp_architecture`) or ``module`` (the caller's own,
     given again on loading); ``head`` is the name of the layer that the head stands for, the first
-    of them where these are several. Of ``text`` (see `text_backbone`) none is in the module.
+    of them where these are several. Of ``text`` and ``tokens`` (see `text_backbone`) none is in the
+    module.
     """
 
-    kind: Literal["timm", "torchvision", "transformers", "timm-features", "smp", "text", "module"]
+    kind: Literal[
+        "timm", "torchvision", "transformers", "timm-features", "smp", "text", "tokens", "module"
+    ]
     name: str
     head: str
 

@@ -74,7 +74,8 @@ def open_backbone(
         size: The side of images in pixels; by default the network's own. An architecture that is
             made for one size is made for this one.
         stride: Where every place is to have an output: how many pixels neighbouring features lie
-            apart at the least, of the stages of a timm model. A decoder has a grid of its own.
+            apart at the least, of the stages of a timm model. A decoder has a grid of its own. Of
+            texts any means that every token has an output.
         length: Tokens of a text at most, by default the network's own, or 128.
 
     Raises:
@@ -106,12 +107,11 @@ def _of_texts(
     stride: int | None,
     length: int | None,
 ) -> Network:
-    """Build a network that reads texts."""
-    if size is not None or stride is not None:
-        raise ValueError(
-            f"{name} reads texts, which have no pixels: leave out --image-size, and masks"
-        )
-    built = text_backbone(name, pretrained=weights is None, length=length)
+    """Build a network that reads texts; where there is a stride every token has an output."""
+    if size is not None:
+        raise ValueError(f"{name} reads texts, which have no pixels: leave out --image-size")
+    places = stride is not None
+    built = text_backbone(name, pretrained=weights is None, length=length, places=places)
     net = Network.from_architecture(built, classes)
     if weights is not None and str(weights) != "none":
         load_by_name(net, read_weights(Path(weights)), str(weights))

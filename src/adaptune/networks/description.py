@@ -69,7 +69,8 @@ def body_again(said: dict[str, Any], folder: Path) -> Architecture:
     Raises:
         ValueError: As `build_again`.
     """
-    look = load_look(look_of(said["preprocess"]), said["preprocess"], folder)
+    kind = look_of(said["preprocess"], said["origin"]["kind"])
+    look = load_look(kind, said["preprocess"], folder)
     config = said["config"]["body"] if said["format"] == PAIRED else said["config"]
     return build_again(Origin(**said["origin"]), config, look, classes=len(said["classes"]))
 

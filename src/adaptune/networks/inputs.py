@@ -72,6 +72,14 @@ class TextInput:
         check_range("the vocabulary of a tokenizer", self.vocabulary, 2, MOST_WORDS)
 
 
+@dataclass(frozen=True)
+class TokenInput(TextInput):
+    """How texts are made into inputs of networks that give an output at every token.
+
+    Where there is no tokenizer ids are hashes of words alone, one a word.
+    """
+
+
 Look = Preprocess | TextInput
 """What a network reads."""
 
@@ -85,6 +93,16 @@ def need_images(look: Look, what: str = "this is for pictures") -> Preprocess:
     if isinstance(look, TextInput):
         raise ValueError(f"{what}, and this network reads texts")
     return look
+
+
+def refuse_tokens(look: Look, what: str) -> None:
+    """Refuse a network that tags words; ``what`` says for what one answer an example is needed.
+
+    Raises:
+        ValueError: If it does.
+    """
+    if isinstance(look, TokenInput):
+        raise ValueError(f"{what}, and this network tags every word: use adaptune predict")
 
 
 def describe_look(look: Look) -> dict[str, Any]:

@@ -24,18 +24,18 @@ from adaptune.networks.architectures import (
 from adaptune.networks.dense import timm_features
 from adaptune.networks.description import FORMAT, body_again, describe, head_again
 from adaptune.networks.heads import Head, Readout
-from adaptune.networks.inputs import Look, TextInput, load_look
+from adaptune.networks.inputs import Look, TextInput, TokenInput, load_look
 from adaptune.networks.joint import Joint, Words
 from adaptune.networks.layers.lora import fold_adapters
-from adaptune.networks.pairs import from_joint_names, under_joint_names
+from adaptune.networks.pairs import joined_state, parted_state
 from adaptune.networks.serialization import read_description, read_tensors
-from adaptune.networks.split import Part, fill, from_names, layer_of, split, under_names
+from adaptune.networks.split import Part, fill, layer_of, split
 from adaptune.networks.surgery import operate
 from adaptune.ops.information import add_unknown_column
 from adaptune.runtime.files import write_atomically
 from adaptune.types import BatchNormPolicy, Layout
 
-__all__ = ["Look", "Network", "Origin", "Preprocess", "TextInput", "WholeImage"]
+__all__ = ["Look", "Network", "Origin", "Preprocess", "TextInput", "TokenInput", "WholeImage"]
 
 H = TypeVar("H", bound=Head, covariant=True, default=Head)
 
@@ -113,7 +113,12 @@ class Network(nn.Module, Generic[H]):
             ValueError: If its head is not linear.
         """
         parts: tuple[Part, ...] = (
-            Part(built.origin.head, 0, built.width, kernel=int(built.origin.kind != "text")),
+            Part(
+                built.origin.head,
+                0,
+                built.width,
+                kernel=int(built.origin.kind not in ("text", "tokens")),
+            ),
         )
         if built.heads:
             parts = split(built.module, built.heads, built.silent)
@@ -243,11 +248,7 @@ class Network(nn.Module, Generic[H]):
         It opens in plain timm, torchvision or the caller's module, made for as many classes, unless
         `operate` changed the architecture.
         """
-        head, body = self.head.fold(), self.plain_body().state_dict()
-        if isinstance(head, Joint | Words):
-            state = under_joint_names(head, body)
-        else:
-            state = under_names(self.parts, head.state_dict(), body)
+        state = joined_state(self.head.fold(), self.plain_body().state_dict(), self.parts)
         return {key: value.detach().contiguous().cpu() for key, value in state.items()}
 
     def save(self, folder: Path) -> None:
@@ -294,7 +295,6 @@ class Network(nn.Module, Generic[H]):
 
     def load_plain(self, state: dict[str, Tensor]) -> None:
         """Take a state dict of the original architecture, head and all; raises where it differs."""
-        joint = isinstance(self.head, Joint | Words)
-        head, body = from_joint_names(state) if joint else from_names(self.parts, state)
+        head, body = parted_state(self.head, state, self.parts)
         self.head.load_state_dict(head)
         fill(self.body, body)

@@ -45,7 +45,7 @@ def build_again(
             return transformers_architecture(config, classes)
         case "smp":
             return smp_architecture(name, size=size)
-        case "module" | "text":
+        case "module" | "text" | "tokens":
             raise ValueError(f"{name} is a module of the caller's own, which only they can build")
         case _:
             assert_never(origin.kind)

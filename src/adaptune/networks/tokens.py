@@ -7,8 +7,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-Pooling = Literal["mean", "cls"]
-"""How features of tokens become those of a text: their mean, or those of the first."""
+Pooling = Literal["mean", "cls", "none"]
+"""How features of tokens become those of a text: their mean, those of the first, or not at all."""
 
 
 LONGER = 10.0
@@ -40,6 +40,45 @@ class HashedWords(nn.Module):
         return LONGER * self.words(ids).sum(1) / count.sqrt()  # type: ignore[no-any-return]
 
 
+class HashedPlaces(nn.Module):
+    """Hashed words where they stand: the vector of each between those of its two neighbours.
+
+    Vectors are kept and read as those of `HashedWords`. A linear head on them is a tagger by
+    windows of three words (Collobert et al., 2011, without their hidden layer).
+
+    >>> HashedPlaces(10, 3)(torch.tensor([[4, 2, 0, 0]])).shape
+    torch.Size([1, 9, 4])
+    """
+
+    def __init__(self, vocabulary: int, width: int) -> None:
+        super().__init__()
+        self.words = HashedWords(vocabulary, width).words
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """Make features (N, 3 ``width``, L) of ids (N, L)."""
+        found = LONGER * self.words(ids)
+        none = torch.zeros_like(found[:, :1])
+        before = torch.cat([none, found[:, :-1]], 1)
+        after = torch.cat([found[:, 1:], none], 1)
+        return at_every_place(torch.cat([before, found, after], 2), ids != 0, ids.shape[1])
+
+
+def at_every_place(hidden: Tensor, mask: Tensor, length: int) -> Tensor:
+    """Give ``length`` places features (N, D, L) of tokens (N, M, D), where ``mask`` (N, M) says.
+
+    Behind its end a text's tokens come again from the first on, so each place holds what a token
+    has, and what looks at all places weighs texts alike, however much of them is padding.
+
+    >>> tokens, mask = torch.tensor([[[1.0], [2.0], [9.0]]]), torch.tensor([[True, True, False]])
+    >>> at_every_place(tokens, mask, 5).tolist()
+    [[[1.0, 2.0, 1.0, 2.0, 1.0]]]
+    """
+    count = mask.sum(1, keepdim=True).clamp_min(1)
+    place = torch.arange(length, device=hidden.device) % count
+    wide = place.unsqueeze(2).expand(-1, -1, hidden.shape[2])
+    return hidden.gather(1, wide).movedim(1, 2)
+
+
 def without_padding(ids: Tensor) -> Tensor:
     """Cut what is padding in all rows, where telling so costs nothing: not on a GPU, or traced.
 
@@ -69,7 +108,7 @@ class AskWithMask:
     """A hook that calls an encoder with ids and their mask."""
 
     def __init__(self, pad: int) -> None:
-        self.pad = pad
+        self.pad, self.length = pad, 0
 
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -78,6 +117,7 @@ class AskWithMask:
         del module
         if not args:
             return None  # asked by the names of transformers
+        self.length = args[0].shape[1]
         ids = without_padding(args[0])
         mask = ids != 0
         mask = torch.cat([torch.ones_like(mask[:, :1]), mask[:, 1:]], 1)  # attention needs one
@@ -86,17 +126,22 @@ class AskWithMask:
 
 
 class PoolTokens:
-    """A hook that makes features (N, D) of an encoder's last layer (N, L, D)."""
+    """A hook that makes features (N, D) of an encoder's last layer (N, L, D), or (N, D, L).
 
-    def __init__(self, pooling: Pooling) -> None:
-        self.pooling = pooling
+    The latter are those of every token, of a text as long as the one that ``asked``.
+    """
+
+    def __init__(self, pooling: Pooling, asked: AskWithMask) -> None:
+        self.pooling, self.asked = pooling, asked
 
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
     ) -> Tensor:
-        """Give the features of texts."""
+        """Give the features of texts, or of their tokens."""
         del module, args
         hidden: Tensor = output.last_hidden_state
+        if self.pooling == "none":
+            return at_every_place(hidden, kwargs["attention_mask"] != 0, self.asked.length)
         if self.pooling == "cls":
             return hidden[:, 0]
         mask = kwargs["attention_mask"].to(hidden.dtype).unsqueeze(2)

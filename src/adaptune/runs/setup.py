@@ -174,8 +174,13 @@ class Setup:
                 length=None if self.tower else self.text_length,
             )
             if pairs:
-                options = {"outputs": self.space or 0, "length": self.text_length}
-                net = with_space(net, self.tower, pretrained=self.weights != "none", **options)
+                net = with_space(
+                    net,
+                    self.tower,
+                    pretrained=self.weights != "none",
+                    outputs=self.space or 0,
+                    length=self.text_length,
+                )
         if self.crop is not None:
             net.preprocess = replace(need_images(net.preprocess), crop=self.crop)
         return net
@@ -184,7 +189,7 @@ class Setup:
         """Make the task that is learnt from these data."""
         kind: Callable[..., Task] = TASKS[self.task]
         options = dict(self.task_options) | ({"unknown": True} if self.open_set else {})
-        return kind(len(data.classes), data.domains, **options)
+        return kind(len(data.classes), data.domains, **options).named(data.classes)
 
     def fabric(self) -> Fabric:
         """Choose device and precision, and bring up the processes that train together.

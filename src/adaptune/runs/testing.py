@@ -12,6 +12,7 @@ from torch import Tensor
 from adaptune.data.domains import DomainData
 from adaptune.data.file_rows import FileRows
 from adaptune.data.labels.texts import TextLabels
+from adaptune.data.texts import words_of
 from adaptune.engine.evaluate import Evaluation, evaluate
 from adaptune.metrics.tally import Mistake
 from adaptune.networks.network import Network
@@ -107,14 +108,27 @@ def _only(batches: Iterable[Labeled], kept: Tensor) -> Iterator[Labeled]:
             yield Labeled(batch.x[at], batch.domain[at], batch.index[at], y=batch.y[at])
 
 
+def marked(text: str, place: int) -> str:
+    """Mark a word of a text by its number.
+
+    >>> marked("lives in Washington today", 2)
+    'lives in [Washington] today'
+    """
+    words = words_of(text)
+    return " ".join([*words[:place], f"[{words[place]}]", *words[place + 1 :]])
+
+
 def _mistake(data: DomainData, task: Task, test: str, one: Mistake) -> WrongAnswer:
     """Name what was wrong in one row."""
     paths: list[Path] = data.paths(test)
     rows = data.sets["test"] if test == HOME else data.ood[test]
     text = rows.examples[one.row].text if isinstance(rows, FileRows) else None
     label, answer = task.words(one.truth, data.classes), task.words(one.answer, data.classes)
-    paired = isinstance(rows, FileRows) and isinstance(rows.meaning, TextLabels)
-    if paired:  # answers are rows, whose partners are meant
+    if text and one.place >= 0:
+        text = marked(text, one.place)
+    paired = False
+    if isinstance(rows, FileRows) and isinstance(rows.meaning, TextLabels):
+        paired = True  # answers are rows, whose partners are meant
         label, answer = (rows.examples[int(row)].label[:SHOWN] for row in (one.truth, one.answer))
     place = str(paths[one.row]) if paths else None
     confidence = None if paired else one.confidence  # what a partner lost by is no probability

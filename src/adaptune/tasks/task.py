@@ -13,8 +13,8 @@ from adaptune.metrics.tally import ScoreTally
 from adaptune.ops.windows import WHOLE, Tiles
 from adaptune.results.score import Scores
 
-LabelKind = Literal["class", "mask", "value", "text"]
-"""What a label is: one of the classes, one at every place of an image, numbers, or a text."""
+LabelKind = Literal["class", "mask", "tags", "value", "text"]
+"""What a label is: a class, one at every place of an image or word of a text, numbers, a text."""
 
 
 class LabelSpace(Protocol):
@@ -66,6 +66,11 @@ class Task(ABC):
     @abstractmethod
     def tally(self) -> ScoreTally:
         """Give an empty tally of what counts."""
+
+    def named(self, classes: Sequence[str]) -> Task:
+        """Give the task as it is of classes of these names."""
+        del classes
+        return self
 
     @property
     def settles(self) -> bool:

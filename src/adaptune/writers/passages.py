@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Set
 
 from adaptune.writers.bioasq import HOW
 
@@ -45,7 +46,7 @@ def from_passages(prompt: str, times: int) -> str:
     return "\n".join(name for name, _ in counts.most_common(5))
 
 
-def _runs(text: str, closed: set[str]) -> list[str]:
+def _runs(text: str, closed: Set[str]) -> list[str]:
     found: list[list[str]] = [[]]
     for word in WORD.findall(text):
         ends = word.lower() in closed or not word[0].isalnum()

@@ -10,8 +10,9 @@ from adaptune.data.inputs.image import Augment as Augment
 from adaptune.data.inputs.image import ImageInput
 from adaptune.data.inputs.scene import SceneInput
 from adaptune.data.inputs.text import TextIds
+from adaptune.data.inputs.tokens import TokenIds
 from adaptune.data.listing import Example
-from adaptune.networks.inputs import Look, Preprocess, TextInput, WholeImage
+from adaptune.networks.inputs import Look, Preprocess, TextInput, TokenInput, WholeImage
 from adaptune.ops.windows import Tiles
 
 
@@ -55,6 +56,8 @@ def input_of(record: Look, augment: Augment = "none", *, tiles: Tiles | None = N
     With ``tiles``, which say how an image is looked at, masks stay of their own size.
     """
     match record:
+        case TokenInput():
+            return TokenIds(record)
         case TextInput():
             return TextIds(record)
         case WholeImage():

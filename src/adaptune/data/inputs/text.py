@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
@@ -83,7 +83,11 @@ class TextIds:
         return count
 
     def _padded(self, text: str) -> Tensor:
-        own = torch.tensor(self.encode()(text), dtype=torch.int64)
+        return self.filled(self.encode()(text))
+
+    def filled(self, found: Sequence[int]) -> Tensor:
+        """Give ids as the network's, (``length``,), with its padding."""
+        own = torch.tensor(found, dtype=torch.int64)
         if self.look.tokenizer:
             own = trade_padding(own, self.look.pad)
         ids = torch.zeros(self.look.length, dtype=torch.int64)
@@ -103,19 +107,24 @@ def hashed(text: str, vocabulary: int, length: int) -> list[int]:
         if len(ids) >= length:
             break
         word = found[0].lower()
-        ids.append(_hash(word, vocabulary))
+        ids.append(hashed_word(word, vocabulary))
         if before:
-            ids.append(_hash(f"{before} {word}", vocabulary))
+            ids.append(hashed_word(f"{before} {word}", vocabulary))
         before = word
     return ids[:length]
 
 
-def _hash(word: str, vocabulary: int) -> int:
+def hashed_word(word: str, vocabulary: int) -> int:
+    """Hash a word into a number from 1, below ``vocabulary``.
+
+    >>> 0 < hashed_word("film", 100) < 100
+    True
+    """
     return 1 + crc32(word.encode("utf-8", "surrogatepass")) % (vocabulary - 1)
 
 
 @lru_cache(maxsize=8)
-def tokenizer_of(content: str, length: int, vocabulary: int) -> Encode:
+def tokenizer_of(content: str, length: int, vocabulary: int) -> Tokens:
     """Parse a tokenizer, by the package tokenizers alone, and give what makes ids by it.
 
     Raises:
@@ -139,10 +148,10 @@ def tokenizer_of(content: str, length: int, vocabulary: int) -> Encode:
             f"its tokenizer knows the id {highest} and the network {vocabulary} words: they are "
             "not of one kind; take the folder from a copy"
         )
-    return _Tokens(content, length, parsed)
+    return Tokens(content, length, parsed)
 
 
-class _Tokens:
+class Tokens:
     """A tokenizer that says in words what is wrong with it, also in another process."""
 
     def __init__(self, content: str, length: int, parsed: Any) -> None:
@@ -154,12 +163,25 @@ class _Tokens:
         Raises:
             OSError: If the tokenizer cannot read it.
         """
+        ids: list[int] = self._encoded(text).ids
+        return ids[: self.length]
+
+    def with_ends(self, text: str) -> list[tuple[int, int]]:
+        """Give the ids of a text, and where in it each ends; 0 of a token of no character.
+
+        Raises:
+            OSError: If the tokenizer cannot read it.
+        """
+        found = self._encoded(text)
+        ends = (end if end > start else 0 for start, end in found.offsets)
+        return list(zip(found.ids, ends, strict=True))[: self.length]
+
+    def _encoded(self, text: str) -> Any:
         try:
             with _explained():
-                ids: list[int] = self.parsed.encode(text).ids
+                return self.parsed.encode(text)
         except ValueError as error:
             raise UnreadableError(str(error)) from error
-        return ids[: self.length]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from torch import Tensor
 from adaptune.data.labels.classes import ClassLabels
 from adaptune.data.labels.mask_table import MaskTable
 from adaptune.data.labels.masks import MaskLabels
+from adaptune.data.labels.tags import TagLabels
 from adaptune.data.labels.texts import TextLabels
 from adaptune.data.labels.values import ValueLabels
 from adaptune.data.listing import Example, Listing
@@ -127,6 +128,10 @@ def labels_of(
                 raise ValueError("masks have no unknown class: leave out --open-set")
             named = MaskTable(tuple(names))
             return MaskLabels(table.keeping(names) if table is not None else named)
+        case "tags":
+            if open_set:
+                raise ValueError("tags have no unknown class: leave out --open-set")
+            return TagLabels(names)
         case "value":
             if open_set:
                 raise ValueError("values have no unknown class: leave out --open-set")

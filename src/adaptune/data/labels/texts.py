@@ -23,7 +23,7 @@ class TextLabels:
     """
 
     made = ""
-    names = ("text",)
+    names: tuple[str, ...] = ("text",)
 
     def __init__(self, look: TextInput | None = None) -> None:
         self.ids = TextIds(look or TextInput())
