@@ -51,6 +51,7 @@ from adaptune.methods.test_time.vida import ViDA as ViDA
 from adaptune.methods.unsupervised.adaptsegnet import AdaptSegNet as AdaptSegNet
 from adaptune.methods.unsupervised.cdan import CDAN as CDAN
 from adaptune.methods.unsupervised.coral import CORAL as CORAL
+from adaptune.methods.unsupervised.cpt_uda import CPTUDA as CPTUDA
 from adaptune.methods.unsupervised.dacs import DACS as DACS
 from adaptune.methods.unsupervised.dann import DANN as DANN
 from adaptune.methods.unsupervised.datr import DATR as DATR
@@ -90,6 +91,7 @@ METHODS: dict[str, type[Method]] = {
     "dann": DANN,
     "cdan": CDAN,
     "coral": CORAL,
+    "cpt-uda": CPTUDA,
     "gdcan": GDCAN,
     "mcd": MCD,
     "pareto-da": ParetoDA,

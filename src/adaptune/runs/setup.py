@@ -33,7 +33,7 @@ from adaptune.networks.network import Network
 from adaptune.ops.rejection import UNKNOWN_ABOVE, calibrate_threshold
 from adaptune.results.score import Scores
 from adaptune.runs.folder import best_network
-from adaptune.runs.needs import refuse_lack, refuse_pixels
+from adaptune.runs.needs import refuse_lack, refuse_pixels, refuse_tokens
 from adaptune.runs.teachers import open_references, refuse_teachers
 from adaptune.runtime.devices import WHY, Device
 from adaptune.runtime.limits import check_range
@@ -287,6 +287,8 @@ def open_session(
     calibrates = setting.open_set and setting.unknown_above is None and "val" in data.sets
     if isinstance(net.preprocess, TextInput):
         refuse_pixels(method)
+    else:
+        refuse_tokens(method)
     data = data.with_input(net.preprocess, setting.augment, task.tiles)
     net.notes += cut_notes(data.augmented)
     fabric = fabric or setting.fabric()
