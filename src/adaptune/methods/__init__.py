@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from adaptune.engine.method import Method
 from adaptune.methods.few_shot.dafos import DAFOS as DAFOS
+from adaptune.methods.few_shot.ditfend import DITFEND as DITFEND
 from adaptune.methods.few_shot.gprn import GPRN as GPRN
 from adaptune.methods.few_shot.samda import SAMDA as SAMDA
 from adaptune.methods.generalisation.deco import DECO as DECO
@@ -106,6 +107,7 @@ METHODS: dict[str, type[Method]] = {
     "samda": SAMDA,
     "gprn": GPRN,
     "dafos": DAFOS,
+    "ditfend": DITFEND,
     "ktf": KTF,
     "adabn": AdaBN,
     "shot": SHOT,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from adaptune.networks.inputs import TextInput
 from adaptune.networks.network import Network
 from adaptune.networks.tokens import trade_padding
-from adaptune.ops.masking import hide_words
+from adaptune.ops.masking import hide_words, masked_losses
 from adaptune.runtime.inputs import in_python
 
 MASKS = ("[MASK]", "<mask>")
@@ -75,6 +75,21 @@ class WordHead(nn.Module):
             order = trade_padding(torch.arange(said.shape[1], device=said.device), self.pad)
             said = said[:, order]
         return features, said
+
+    @torch.no_grad()
+    def log_likelihood(self, body: nn.Module, ids: Tensor, apart: int) -> Tensor:
+        """Give the mean log-probability of each text's words, each of which is hidden once: (N,).
+
+        Those that are hidden in one pass stand ``apart`` words from each other.
+        """
+        words = self.free[ids]
+        number = words.cumsum(1)
+        total = self.bias.new_zeros(len(ids))
+        for turn in range(apart):
+            chosen = words & (number % apart == turn)
+            _, said = self(body, torch.where(chosen, self.mask, ids), chosen)
+            total -= masked_losses(said, ids[chosen], chosen)
+        return total / words.sum(1).clamp_min(1)
 
 
 def table(body: Any) -> Tensor:

@@ -14,6 +14,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from adaptune.networks.heads import Head
+from adaptune.ops.inner_step import stepped
 
 MOST_EXPERTS = 100
 
@@ -75,14 +76,7 @@ class Experts(nn.Module):
         own = {name: one for name, one in self.body.named_parameters() if one.requires_grad}
         with sdpa_kernel(SDPBackend.MATH):  # the others have no second derivative
             apart = F.mse_loss(self.body(x), wanted)
-            slopes = torch.autograd.grad(
-                apart, list(own.values()), create_graph=True, allow_unused=True
-            )
-        moved = {
-            name: one if slope is None else one - self.inner * slope
-            for (name, one), slope in zip(own.items(), slopes, strict=True)
-        }
-        return moved, apart
+            return stepped(apart, own, self.inner), apart
 
     def features(self, weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Give the body's features (N, D) of images by other weights."""
