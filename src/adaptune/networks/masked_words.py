@@ -13,7 +13,7 @@ from adaptune.networks.inputs import TextInput
 from adaptune.networks.network import Network
 from adaptune.networks.tokens import trade_padding
 from adaptune.ops.masking import hide_words, masked_losses
-from adaptune.runtime.inputs import in_python
+from adaptune.runtime.inputs import in_eval, in_python
 
 MASKS = ("[MASK]", "<mask>")
 """What tokenizers call the id that hides a word."""
@@ -76,19 +76,32 @@ class WordHead(nn.Module):
             said = said[:, order]
         return features, said
 
+    def losses(
+        self, body: nn.Module, ids: Tensor, draws: Tensor, share: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Hide words of texts (N, L), as `hide_words` does, and predict them.
+
+        Gives features of what is read, the sum of each text's losses (N,), and how many words were
+        hidden in all.
+        """
+        read, chosen = self.hide(ids, draws, share)
+        features, said = self(body, read, chosen)
+        return features, masked_losses(said, ids[chosen], chosen), chosen.sum()
+
     @torch.no_grad()
     def log_likelihood(self, body: nn.Module, ids: Tensor, apart: int) -> Tensor:
         """Give the mean log-probability of each text's words, each of which is hidden once: (N,).
 
-        Those that are hidden in one pass stand ``apart`` words from each other.
+        The body is in eval mode; words hidden in one pass stand ``apart`` words from each other.
         """
         words = self.free[ids]
         number = words.cumsum(1)
         total = self.bias.new_zeros(len(ids))
-        for turn in range(apart):
-            chosen = words & (number % apart == turn)
-            _, said = self(body, torch.where(chosen, self.mask, ids), chosen)
-            total -= masked_losses(said, ids[chosen], chosen)
+        with in_eval(body):
+            for turn in range(apart):
+                chosen = words & (number % apart == turn)
+                _, said = self(body, torch.where(chosen, self.mask, ids), chosen)
+                total -= masked_losses(said, ids[chosen], chosen)
         return total / words.sum(1).clamp_min(1)
 
 

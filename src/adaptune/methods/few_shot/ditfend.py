@@ -8,24 +8,18 @@ from typing import Annotated, Any, ClassVar
 
 import torch
 from torch import Tensor
-from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from adaptune.engine.method import Descend, Method
 from adaptune.networks.masked_words import WordHead
 from adaptune.networks.network import Network
-from adaptune.ops.inner_step import stepped
-from adaptune.ops.masking import masked_losses
+from adaptune.ops.inner_step import after_step, twice_differentiable
+from adaptune.ops.likelihoods import shares
 from adaptune.ops.mixing import row_draws
-from adaptune.runtime.inputs import in_eval
-from adaptune.runtime.processes import add_up, gather
+from adaptune.runtime.processes import gather
 from adaptune.tasks.task import Task
 from adaptune.types import Batch, Between, Domains, Group, Labeled, Needs, Objective, Rate
 
-READ = 16
-"""Texts of the target that its language model reads in a step."""
-
-HIDDEN = 0.15
+READ = 16  # texts of the target that its language model reads in a step
 
 
 class DITFEND(Method):
@@ -76,13 +70,16 @@ class DITFEND(Method):
         apart: int = 7,
     ) -> None:
         super().__init__(net, task)
-        if not (0 <= meta < 1 and 0 <= inner < float("inf") and apart >= 1 and sharpness >= 0):
-            raise ValueError(
-                "meta is a share of the run from 0 to below 1, inner and sharpness are from 0 up, "
-                f"apart from 1 up: got {meta}, {inner}, {sharpness} and {apart}"
-            )
-        self.lr, self.inner, self.meta = lr, inner, meta
-        self.sharpness, self.apart = sharpness, apart
+        if not (0 <= meta < 1 and min(inner, sharpness) >= 0 and apart >= 1):
+            said = f"got {meta}, {inner}, {sharpness} and {apart}"
+            raise ValueError(f"meta is below 1, apart from 1 up, all others from 0 up: {said}")
+        self.lr, self.inner, self.meta, self.sharpness, self.apart = (
+            lr,
+            inner,
+            meta,
+            sharpness,
+            apart,
+        )
         self.words, self.language = WordHead(net), deepcopy(net.body)
         self.register_buffer("texts", torch.zeros(0, 0, dtype=torch.int64))
 
@@ -92,8 +89,7 @@ class DITFEND(Method):
         Raises:
             ValueError: If there are none.
         """
-        last = self.task.domains - 1
-        own = [rows.x[rows.domain == last] for rows in data.scan("train")]
+        own = [rows.x[rows.domain == self.task.domains - 1] for rows in data.scan("train")]
         self.texts = gather(torch.cat(own).to(self.words.bias.device))
         if not len(self.texts):
             raise ValueError("ditfend needs texts of the target: give them as the last --source")
@@ -101,56 +97,45 @@ class DITFEND(Method):
 
     def groups(self) -> list[Group]:
         """Train everything at one rate."""
-        modules = (self.net.body, self.net.head, self.language, self.words)
-        return [Group(one, self.lr) for one in modules]
+        return [Group(one, self.lr) for one in (self.net, self.language, self.words)]
 
     def step(self, batch: Batch, descend: Descend) -> Objective:
         """Move everything by episodes, later the network alone by weighted labels."""
-        moves = () if batch.progress < self.meta else (self.net.body, self.net.head)
+        moves = (self.net,) if batch.progress >= self.meta else ()
         return descend(partial(self.objective, batch), *moves)
 
     def objective(self, batch: Batch) -> Objective:
         """Ask for labels after a step, and for the target's words; later for weighted labels."""
         rows = batch.labeled
         if batch.progress < self.meta:
-            loss, logits = self.episodes(rows)
+            with twice_differentiable():
+                loss, logits = self.episodes(rows)
             return Objective({"query": loss, "masked": self.masked()}, logits)
-        logits = self.net(rows.x)
-        losses = self.task.losses(logits, rows.y)
+        losses = self.task.losses(logits := self.net(rows.x), rows.y)
         return Objective({"task": (self.weights(rows) * losses).mean()}, logits)
 
     def episodes(self, rows: Labeled) -> tuple[Tensor, Tensor]:
         """Give the mean loss of the domains' queries, and their logits."""
-        own = {name: one for name, one in self.net.named_parameters() if one.requires_grad}
         losses, logits = [], []
         for domain in range(self.task.domains):
             support, query = (rows.domain == domain).nonzero().flatten().tensor_split(2)
-            if not len(query):
-                continue
-            with sdpa_kernel(SDPBackend.MATH):  # the others have no second derivative
-                loss = self.task.loss(self.net(rows.x[support]), rows.y[support])
-                moved = stepped(loss, own, self.inner)
-                logits.append(functional_call(self.net, moved, (rows.x[query],)))
-            losses.append(self.task.loss(logits[-1], rows.y[query]))
-        if losses:
-            return torch.stack(losses).mean(), torch.cat(logits)
-        alone: Tensor = self.net(rows.x)
-        return self.task.loss(alone, rows.y), alone
+            if len(query):
+                told = self.task.loss(self.net(rows.x[support]), rows.y[support])
+                logits.append(after_step(self.net, told, rows.x[query], self.inner))
+                losses.append(self.task.loss(logits[-1], rows.y[query]))
+        if not losses:
+            return self.task.loss(alone := self.net(rows.x), rows.y), alone
+        return torch.stack(losses).mean(), torch.cat(logits)
 
     def masked(self) -> Tensor:
         """Give the loss of hidden words in some of the target's texts, the same ones everywhere."""
         draws = row_draws(torch.arange(READ, device=self.texts.device), 1 + 2 * self.texts.shape[1])
         ids = self.texts[(draws[:, 0] * len(self.texts)).long().clamp_max(len(self.texts) - 1)]
-        read, chosen = self.words.hide(ids, draws[:, 1:], HIDDEN)
-        _, said = self.words(self.language, read, chosen)
-        return masked_losses(said, ids[chosen], chosen).sum() / chosen.sum().clamp_min(1)
+        _, losses, number = self.words.losses(self.language, ids, draws[:, 1:], share=0.15)
+        return losses.sum() / number.clamp_min(1)
 
-    @torch.no_grad()
     def weights(self, rows: Labeled) -> Tensor:
         """Give the weight of each text, (N,): of a source's by the target's language model."""
         source = rows.domain < self.task.domains - 1
-        with in_eval(self.language):
-            told = self.words.log_likelihood(self.language, rows.x, self.apart)
-        own = (self.sharpness * told).exp() * source
-        total, count = add_up(torch.stack([own.sum(), source.sum().to(own)]))
-        return torch.where(source, own * count / total.clamp_min(torch.finfo(own.dtype).tiny), 1.0)
+        told = self.words.log_likelihood(self.language, rows.x, self.apart)
+        return torch.where(source, shares(self.sharpness * told, source), 1.0)

@@ -11,7 +11,6 @@ from torch import Tensor
 from adaptune.engine.method import Descend, Method
 from adaptune.networks.masked_words import WordHead
 from adaptune.networks.network import Network
-from adaptune.ops.masking import masked_losses
 from adaptune.ops.mixing import row_draws
 from adaptune.runtime.processes import add_up
 from adaptune.tasks.task import Task
@@ -88,9 +87,6 @@ class CPTUDA(Method):
     def masked(self, rows: Unlabeled) -> tuple[Tensor, Tensor]:
         """Give the features of texts with hidden words, and the mean loss of these."""
         draws = row_draws(rows.index, 2 * rows.x.shape[1])
-        read, chosen = self.words.hide(rows.x, draws, self.hidden)
-        features, said = self.words(self.net.body, read, chosen)
-        losses = masked_losses(said, rows.x[chosen], chosen)
-        number = chosen.sum()
-        count, total = add_up(torch.stack([number, number.new_tensor(len(chosen))]))
+        features, losses, own = self.words.losses(self.net.body, rows.x, draws, self.hidden)
+        count, total = add_up(torch.stack([own, own.new_tensor(len(losses))]))
         return features, losses.mean() * total / count.clamp_min(1)
