@@ -40,7 +40,7 @@ BEYOND = 0.5
 """How far from 0 the mean rating of a sentence is that has a label."""
 
 SHARES = Shares(val_share=0.1, test_share=0.5)
-DRAWN = {"train": 150, "val": 50, "test": 100}
+DRAWN = {"train": 100, "val": 25, "test": 75}
 """Sentences of each label that are trained, validated and tested on."""
 
 
