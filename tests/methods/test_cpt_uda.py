@@ -140,6 +140,7 @@ def run_of_two() -> dict:
     return {"state": method.state_dict(), "terms": terms}
 
 
+@pytest.mark.slow
 def test_two_processes_hide_the_words_that_one_does(tmp_path):
     one, other = on_two(run_of_two, tmp_path)
     assert one["terms"] == other["terms"]
