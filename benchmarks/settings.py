@@ -3,10 +3,11 @@
 The protocol is ``benchmarks/protocols/settings.toml`` unless ``--protocol`` says another; results
 go to ``benchmarks/results`` under its name. Its ``source`` is a module of ``benchmarks/sources``
 that lists domains and pairs them, by default emoji vendors. One that names no ``classes`` has those
-that all domains share, and a variant may have fewer ``seeds``. A part that has a ``start`` goes on
-from a run of another part, without the source unless it is ``labelled``; its ``teachers`` are such
-runs. A part may have ``few`` labelled images of the target, which the seed draws, or ``only`` one
-of the sources, by its number. Finished runs below ``--work`` are not run again.
+that all domains share; a variant may have fewer ``seeds``, and a ``plan`` of its own. A part that
+has a ``start`` goes on from a run of another part, without the source unless it is ``labelled``;
+its ``teachers`` are such runs. A part may have ``few`` labelled images of the target, which the
+seed draws, or ``only`` one of the sources, by its number. Finished runs below ``--work`` are not
+run again.
 """
 
 from __future__ import annotations
@@ -109,7 +110,8 @@ class Bench:
         part = self.part(name)
         place = f"{' and '.join(domains[:-1])} to {domains[-1]}"
         method = said.pop("method")
-        plan = Plan(**{**self.protocol["plan"], "epochs": self.epochs(part, said), "seed": seed})
+        own = {"epochs": self.epochs(part, said), **said.pop("plan", {}), "seed": seed}
+        plan = Plan(**{**self.protocol["plan"], **own})
         setting = Setup(**self.protocol["setting"] | part.get("setting", {}))
         began, *taught = (
             str(self.folder(before, place, its, seed)) if before else ""
@@ -117,7 +119,8 @@ class Bench:
             for before, _, its in [one.partition("/")]
         )
         setting = replace(setting, start=began, teachers=tuple(taught)).for_method(METHODS[method])
-        values = method_options(method, [f"{key}={value}" for key, value in said.items()])
+        words = [f"{key}={value}" for key, value in said.items()]
+        values = method_options(method, words, plan.optimizer)
         of = {"method": method, **values, "domains": list(domains), "classes": list(data.classes)}
         known = setting.settings() | plan.settings() | {"batch_size": data.loading.batch_size}
         known |= {key: part[key] for key in ("few", "only") if key in part}
@@ -279,7 +282,10 @@ def beyond_confidence(
 
 
 def options(said: Mapping[str, Any]) -> dict[str, Any]:
-    """Give what a protocol says of a variant without its seeds: its method, options and epochs."""
+    """Give what a protocol says of a variant without its seeds.
+
+    That is its method, options and epochs, and its plan.
+    """
     return {key: value for key, value in said.items() if key != "seeds"}
 
 

@@ -25,8 +25,8 @@ CLASSES = ("red", "green", "blue")
 
 
 def classifies(method: type[Method]) -> bool:
-    """Tell whether a method works on classification, and so on the toy."""
-    return issubclass(Classification, task_kind(method))
+    """Tell whether a method works on classification of images, and so on the toy."""
+    return issubclass(Classification, task_kind(method)) and not method.needs.tokens
 
 
 def body() -> nn.Sequential:

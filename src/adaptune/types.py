@@ -121,7 +121,8 @@ class Needs:
 
     ``domains`` is the smallest number of labelled domains that it works with, ``views`` how many
     further augmented views it wants of each unlabelled image, ``pixels`` whether it changes or
-    mixes inputs itself, which ids of texts do not bear.
+    mixes inputs itself, which ids of texts do not bear, ``tokens`` whether it hides words, which
+    images have none of.
     """
 
     labeled: bool = True
@@ -129,6 +130,7 @@ class Needs:
     domains: int = 1
     views: int = 0
     pixels: bool = False
+    tokens: bool = False
 
 
 class Domains(Protocol):

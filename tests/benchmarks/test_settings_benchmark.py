@@ -69,7 +69,7 @@ WHOLE, *OTHERS = (
     tomllib.loads((ROOT / "protocols" / f"{name}.toml").read_text())
     for name in ("settings", *sorted(MEASURED.keys() - {"settings"}))
 )
-NOT_MEASURED = {"dafos", "trans-lora"}
+NOT_MEASURED = {"dafos", "cpt-uda", "ditfend", "trans-lora"}
 """Methods that stand in no protocol yet; their pages say that nothing was measured."""
 
 
@@ -141,6 +141,21 @@ def test_a_part_with_teachers_names_their_runs_to_those_that_learn_from_them(ven
     assert len(taught.data.augmented)
     assert "teachers:" in taught.config
     assert "teachers:" not in plain.config
+
+
+def test_a_variant_may_have_a_plan_of_its_own_whose_optimiser_says_its_usual_rates(
+    vendors, tmp_path
+):
+    protocol = tomllib.loads(PROTOCOL)
+    protocol["parts"]["supervised"]["variants"] = {
+        "ft": {"method": "ft"},
+        "other": {"method": "ft", "plan": {"optimizer": "adamw", "clip": 1.0}},
+    }
+    plain, other, *_ = Bench(protocol, vendors, tmp_path).cells("supervised")
+    assert (plain.plan.optimizer, plain.options["lr"]) == ("sgd", 0.03)
+    assert (other.plan.optimizer, other.plan.clip, other.options["lr"]) == ("adamw", 1.0, 0.0003)
+    assert other.plan.epochs == plain.plan.epochs
+    assert "optimizer: adamw" in other.config
 
 
 def test_a_part_may_learn_from_one_of_the_sources_and_a_stream_meets_several(vendors, tmp_path):

@@ -94,7 +94,7 @@ def of_faults() -> str:
 
 
 def everything() -> dict:
-    found = {name: trained(kind) for name, kind in METHODS.items()}
+    found = {name: trained(kind) for name, kind in METHODS.items() if not kind.needs.tokens}
     found |= {f"{name} on masks": trained_on_places(kind) for name, kind in DENSE.items()}
     found["in parts"] = trained(partial(FineTune, batchnorm="eval"), accumulate=3)
     adamw = {"optimizer": "adamw", "weight_decay": 0.1}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from adaptune.engine.method import Method
 from adaptune.methods.few_shot.dafos import DAFOS as DAFOS
+from adaptune.methods.few_shot.ditfend import DITFEND as DITFEND
 from adaptune.methods.few_shot.gprn import GPRN as GPRN
 from adaptune.methods.few_shot.samda import SAMDA as SAMDA
 from adaptune.methods.generalisation.deco import DECO as DECO
@@ -52,6 +53,7 @@ from adaptune.methods.test_time.vida import ViDA as ViDA
 from adaptune.methods.unsupervised.adaptsegnet import AdaptSegNet as AdaptSegNet
 from adaptune.methods.unsupervised.cdan import CDAN as CDAN
 from adaptune.methods.unsupervised.coral import CORAL as CORAL
+from adaptune.methods.unsupervised.cpt_uda import CPTUDA as CPTUDA
 from adaptune.methods.unsupervised.dacs import DACS as DACS
 from adaptune.methods.unsupervised.dann import DANN as DANN
 from adaptune.methods.unsupervised.datr import DATR as DATR
@@ -91,6 +93,7 @@ METHODS: dict[str, type[Method]] = {
     "dann": DANN,
     "cdan": CDAN,
     "coral": CORAL,
+    "cpt-uda": CPTUDA,
     "gdcan": GDCAN,
     "mcd": MCD,
     "pareto-da": ParetoDA,
@@ -105,6 +108,7 @@ METHODS: dict[str, type[Method]] = {
     "samda": SAMDA,
     "gprn": GPRN,
     "dafos": DAFOS,
+    "ditfend": DITFEND,
     "ktf": KTF,
     "adabn": AdaBN,
     "shot": SHOT,

@@ -20,6 +20,19 @@ def refuse_pixels(method: type[Method]) -> None:
         )
 
 
+def refuse_tokens(method: type[Method]) -> None:
+    """Refuse a method that hides words where a network reads images.
+
+    Raises:
+        ValueError: If it does.
+    """
+    if method.needs.tokens:
+        raise ValueError(
+            f"{method.__name__} hides words of texts, and this network reads images: give "
+            "--backbone minilm or hf:FOLDER and texts, or choose another method"
+        )
+
+
 def refuse_lack(method: type[Method], data: DomainData, *, begun: bool) -> None:
     """Refuse data that lack what a method needs; a run may have ``begun`` at a finished network.
 

@@ -34,7 +34,7 @@ from adaptune.networks.spaces import to_classify, to_match, with_space
 from adaptune.ops.rejection import UNKNOWN_ABOVE, calibrate_threshold
 from adaptune.results.score import Scores
 from adaptune.runs.folder import best_network
-from adaptune.runs.needs import refuse_lack, refuse_pixels
+from adaptune.runs.needs import refuse_lack, refuse_pixels, refuse_tokens
 from adaptune.runs.teachers import open_references, refuse_teachers
 from adaptune.runtime.devices import Device, open_fabric
 from adaptune.runtime.limits import check_range
@@ -295,6 +295,8 @@ def open_session(
     calibrates = setting.open_set and setting.unknown_above is None and "val" in data.sets
     if isinstance(net.preprocess, TextInput):
         refuse_pixels(method)
+    else:
+        refuse_tokens(method)
     data = data.with_input(net.preprocess, setting.augment, task.tiles, texts_look(net.head))
     net.notes += cut_notes(data.augmented)
     fabric = fabric or setting.fabric()

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from adaptune.networks.heads import Head
+from adaptune.ops.inner_step import stepped, twice_differentiable
 
 MOST_EXPERTS = 100
 
@@ -73,16 +73,9 @@ class Experts(nn.Module):
         """
         wanted = self.target(x, without)
         own = {name: one for name, one in self.body.named_parameters() if one.requires_grad}
-        with sdpa_kernel(SDPBackend.MATH):  # the others have no second derivative
+        with twice_differentiable():
             apart = F.mse_loss(self.body(x), wanted)
-            slopes = torch.autograd.grad(
-                apart, list(own.values()), create_graph=True, allow_unused=True
-            )
-        moved = {
-            name: one if slope is None else one - self.inner * slope
-            for (name, one), slope in zip(own.items(), slopes, strict=True)
-        }
-        return moved, apart
+            return stepped(apart, own, self.inner), apart
 
     def features(self, weights: Mapping[str, Tensor], x: Tensor) -> Tensor:
         """Give the body's features (N, D) of images by other weights."""
