@@ -15,8 +15,10 @@ from texts import encoder, table
 from adaptune import FineTune, Plan, fit
 from adaptune.data import open_domains
 from adaptune.data.domains import DomainData, Loading
+from adaptune.data.inputs import input_of
 from adaptune.data.readers.texts import TextSource
 from adaptune.networks.backbones import open_backbone
+from adaptune.networks.network import Network
 from adaptune.runtime.wording import in_words_of_texts
 from adaptune.tasks.classification import Classification
 
@@ -169,6 +171,32 @@ def test_doctor_tells_lengths_and_duplicates(reviews, tmp_path, told):
     assert not of_images(error)
 
 
+def test_a_run_is_exported_pushed_pulled_and_its_card_says_nothing_of_images(
+    learnt, reviews, tmp_path, told
+):
+    code, out, error = told(
+        "export", learnt, "--format", "torch-export", "--out", tmp_path / "file", "--json"
+    )
+    assert code == 0, error
+    said = json.loads(out)
+    call = torch.export.load(str(tmp_path / "file" / said["file"])).module()
+    net = Network.load(learnt / "best").eval()
+    read = input_of(net.preprocess)
+    x = torch.stack([read.given(text) for text in ("a superb film", "awful", "")])
+    with torch.no_grad():
+        torch.testing.assert_close(call(x), net(x))
+    code, _, error = told("push", learnt, tmp_path / "shared")
+    assert code == 0, error
+    for folder in ("file", "shared"):
+        card = (tmp_path / folder / "README.md").read_text()
+        assert "pipeline_tag: text-classification" in card
+        assert not of_images(card)
+    assert str(reviews.parent) not in (tmp_path / "shared" / "results.json").read_text()
+    code, _, error = told("pull", tmp_path / "shared", "--out", tmp_path / "theirs")
+    assert code == 0, error
+    assert torch.equal(Network.load(tmp_path / "theirs").eval()(x), net(x))
+
+
 def test_what_texts_cannot_have_is_refused_in_words(learnt, reviews, tmp_path, told):
     tweets = reviews.with_name("tweets.csv")
     out = ("--out", tmp_path / "no")
@@ -184,7 +212,7 @@ def test_what_texts_cannot_have_is_refused_in_words(learnt, reviews, tmp_path, t
              *out),
             "this network reads texts",
         ),
-        (("export", learnt, *out), "this network reads texts"),
+        (("export", learnt, "--format", "torchscript", *out), "the length of one text"),
         (("try", learnt), "this network reads texts"),
         (("evaluate", learnt, "--text-column", "body"), "lacks the column body"),
         (("predict", learnt, tmp_path / "gone.csv"), "no table at"),

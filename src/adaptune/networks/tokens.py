@@ -79,8 +79,8 @@ class AskWithMask:
         if not args:
             return None  # asked by the names of transformers
         ids = without_padding(args[0])
-        mask = ids != 0
-        mask = torch.cat([torch.ones_like(mask[:, :1]), mask[:, 1:]], 1)  # attention needs one
+        first = torch.arange(ids.shape[1], device=ids.device) == 0
+        mask = (ids != 0) | first  # attention needs one
         own = {"input_ids": trade_padding(ids, self.pad), "attention_mask": mask.long()}
         return (), kwargs | own
 
