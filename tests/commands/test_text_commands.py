@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from copy import deepcopy
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -83,7 +84,9 @@ def test_a_run_of_texts_learns_and_says_nothing_of_images(learnt):
 def test_the_page_shows_the_words_of_what_was_surely_wrong(reviews, tmp_path, told):
     wrong = reviews.read_text().splitlines()
     turned = {"pos": "neg", "neg": "pos"}
-    wrong[1:] = [f"{text},{turned[kind]}" for text, kind in (one.split(",") for one in wrong[1:])]
+    wrong[1:] = [
+        f"{text} an image,{turned[kind]}" for text, kind in (one.split(",") for one in wrong[1:])
+    ]
     (tmp_path / "wrong.csv").write_text("\n".join(wrong))
     out = tmp_path / "run"
     other = f"wrong={tmp_path / 'wrong.csv'}"
@@ -94,8 +97,13 @@ def test_the_page_shows_the_words_of_what_was_surely_wrong(reviews, tmp_path, to
     assert code == 0, error
     assert not of_images(error)
     worst = json.loads((out / "results.json").read_text())["worst"]["wrong"]
-    assert worst[0]["text"] in (out / "report.html").read_text()
-    assert worst[0]["text"].split()[0] in reviews.read_text()
+    words = worst[0]["text"].split()
+    page = (out / "report.html").read_text()
+    plain = " ".join(unescape(re.sub(r"<[^>]*>", " ", page)).split())
+    assert worst[0]["text"] in plain, "as it stands, also where it speaks of images"
+    assert len(worst[0]["shades"]) == len(words)
+    assert max(map(abs, worst[0]["shades"])) == 1
+    assert page.count('<span class="for" style') + page.count('<span class="against" style') > 1
 
 
 def test_evaluate_predict_stream_choose_and_report(learnt, reviews, tmp_path, told):

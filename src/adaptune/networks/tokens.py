@@ -33,6 +33,10 @@ class HashedWords(nn.Module):
         with torch.no_grad():
             self.words.weight.div_(LONGER)
 
+    def get_input_embeddings(self) -> nn.Module:
+        """Give the layer that holds vectors of words, as encoders of transformers do."""
+        return self.words
+
     def forward(self, ids: Tensor) -> Tensor:
         """Make features (N, ``width``) of ids (N, L)."""
         ids = without_padding(ids)
