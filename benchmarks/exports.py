@@ -19,8 +19,9 @@ import onnxruntime
 import torch
 from torch import Tensor, nn
 
-from adaptune.networks.export import DESCRIPTION, FILES, ExportFormat, Served, export_network
+from adaptune.networks.export import DESCRIPTION, FILES, ExportFormat, export_network
 from adaptune.networks.network import Network
+from adaptune.networks.served import Served
 from adaptune.runtime.files import to_json, write_text
 from adaptune.runtime.machine import describe_machine
 from benchmarks.layout import Results, markdown

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import sys
+from functools import cache
 from html import escape
 from pathlib import Path
 
@@ -14,6 +15,7 @@ os.environ["OMP_NUM_THREADS"] = "1"
 import numpy as np
 import pytest
 import torch
+from lightning_fabric import fabric
 from machine import machine
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -100,6 +102,14 @@ def _no_layout_by_luck():
     """
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(warmup, "BRIEF", 10.0)
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _packages_asked_once():
+    """Every Fabric asks all packages that are installed for callbacks of theirs; once is enough."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(fabric, "_load_external_callbacks", cache(fabric._load_external_callbacks))
         yield
 
 

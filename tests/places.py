@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
+from functools import cache
 from typing import ClassVar
 
 import torch
@@ -41,7 +43,17 @@ class Places(Labelling):
 
 
 def dense_network(seed: int = 0) -> Network[Readout]:
-    """Give a network of places whose batch norms have seen other data than the toy's."""
+    """Give a network of places whose batch norms have seen other data than the toy's.
+
+    As `toy.network`, it is made once for a seed.
+    """
+    made, state = _dense_network(seed)
+    torch.set_rng_state(state)
+    return deepcopy(made)
+
+
+@cache
+def _dense_network(seed: int) -> tuple[Network[Readout], Tensor]:
     torch.manual_seed(seed)
     module = nn.Sequential(
         nn.Conv2d(3, 8, 3, padding=1),
@@ -55,7 +67,7 @@ def dense_network(seed: int = 0) -> Network[Readout]:
     with torch.no_grad():
         for _ in range(30):
             module(1.5 * torch.randn(16, 3, 8, 8) + 0.3)
-    return Network.from_module(module, head="6", classes=CLASSES)
+    return Network.from_module(module, head="6", classes=CLASSES), torch.get_rng_state()
 
 
 class DensePlaces(TwoDomains):

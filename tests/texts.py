@@ -58,15 +58,9 @@ def encoder(folder: Path, *, pooling: str = "", **settings: object) -> Path:
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=64,
-        hidden_size=16,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=40,
-        **settings,
-    )
+    sizes = {"vocab_size": 64, "hidden_size": 16, "intermediate_size": 32}
+    sizes |= {"num_hidden_layers": 2, "num_attention_heads": 2, "max_position_embeddings": 40}
+    config = BertConfig(**(sizes | settings))
     BertModel(config).save_pretrained(folder)
     (folder / "tokenizer.json").write_text(tokenizer())
     if pooling:

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from copy import deepcopy
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from texts import encoder, table
 from adaptune import FineTune, Plan, fit
 from adaptune.data import open_domains
 from adaptune.data.domains import DomainData, Loading
+from adaptune.data.inputs import input_of
 from adaptune.data.readers.texts import TextSource
 from adaptune.networks.backbones import open_backbone
+from adaptune.networks.network import Network
 from adaptune.runtime.wording import in_words_of_texts
 from adaptune.tasks.classification import Classification
 
@@ -81,7 +84,9 @@ def test_a_run_of_texts_learns_and_says_nothing_of_images(learnt):
 def test_the_page_shows_the_words_of_what_was_surely_wrong(reviews, tmp_path, told):
     wrong = reviews.read_text().splitlines()
     turned = {"pos": "neg", "neg": "pos"}
-    wrong[1:] = [f"{text},{turned[kind]}" for text, kind in (one.split(",") for one in wrong[1:])]
+    wrong[1:] = [
+        f"{text} an image,{turned[kind]}" for text, kind in (one.split(",") for one in wrong[1:])
+    ]
     (tmp_path / "wrong.csv").write_text("\n".join(wrong))
     out = tmp_path / "run"
     other = f"wrong={tmp_path / 'wrong.csv'}"
@@ -92,8 +97,13 @@ def test_the_page_shows_the_words_of_what_was_surely_wrong(reviews, tmp_path, to
     assert code == 0, error
     assert not of_images(error)
     worst = json.loads((out / "results.json").read_text())["worst"]["wrong"]
-    assert worst[0]["text"] in (out / "report.html").read_text()
-    assert worst[0]["text"].split()[0] in reviews.read_text()
+    words = worst[0]["text"].split()
+    page = (out / "report.html").read_text()
+    plain = " ".join(unescape(re.sub(r"<[^>]*>", " ", page)).split())
+    assert worst[0]["text"] in plain, "as it stands, also where it speaks of images"
+    assert len(worst[0]["shades"]) == len(words)
+    assert max(map(abs, worst[0]["shades"])) == 1
+    assert page.count('<span class="for" style') + page.count('<span class="against" style') > 1
 
 
 def test_evaluate_predict_stream_choose_and_report(learnt, reviews, tmp_path, told):
@@ -169,6 +179,32 @@ def test_doctor_tells_lengths_and_duplicates(reviews, tmp_path, told):
     assert not of_images(error)
 
 
+def test_a_run_is_exported_pushed_pulled_and_its_card_says_nothing_of_images(
+    learnt, reviews, tmp_path, told
+):
+    code, out, error = told(
+        "export", learnt, "--format", "torch-export", "--out", tmp_path / "file", "--json"
+    )
+    assert code == 0, error
+    said = json.loads(out)
+    call = torch.export.load(str(tmp_path / "file" / said["file"])).module()
+    net = Network.load(learnt / "best").eval()
+    read = input_of(net.preprocess)
+    x = torch.stack([read.given(text) for text in ("a superb film", "awful", "")])
+    with torch.no_grad():
+        torch.testing.assert_close(call(x), net(x))
+    code, _, error = told("push", learnt, tmp_path / "shared")
+    assert code == 0, error
+    for folder in ("file", "shared"):
+        card = (tmp_path / folder / "README.md").read_text()
+        assert "pipeline_tag: text-classification" in card
+        assert not of_images(card)
+    assert str(reviews.parent) not in (tmp_path / "shared" / "results.json").read_text()
+    code, _, error = told("pull", tmp_path / "shared", "--out", tmp_path / "theirs")
+    assert code == 0, error
+    assert torch.equal(Network.load(tmp_path / "theirs").eval()(x), net(x))
+
+
 def test_what_texts_cannot_have_is_refused_in_words(learnt, reviews, tmp_path, told):
     tweets = reviews.with_name("tweets.csv")
     out = ("--out", tmp_path / "no")
@@ -184,7 +220,7 @@ def test_what_texts_cannot_have_is_refused_in_words(learnt, reviews, tmp_path, t
              *out),
             "this network reads texts",
         ),
-        (("export", learnt, *out), "this network reads texts"),
+        (("export", learnt, "--format", "torchscript", *out), "the length of one text"),
         (("try", learnt), "this network reads texts"),
         (("evaluate", learnt, "--text-column", "body"), "lacks the column body"),
         (("predict", learnt, tmp_path / "gone.csv"), "no table at"),

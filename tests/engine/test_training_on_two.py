@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from copy import deepcopy
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 from places import dense_network, drawn
+from texts import rows
+from torch import nn
 from torch.utils.data import TensorDataset
 from toy import CLASSES, domains, network
 from two import on_two
@@ -23,6 +26,9 @@ from adaptune.methods.supervised.daft import DAFT
 from adaptune.methods.supervised.ft import FineTune
 from adaptune.methods.supervised.sam import SAM
 from adaptune.methods.supervised.tram import TRAM
+from adaptune.networks.inputs import TextInput
+from adaptune.networks.network import Network
+from adaptune.networks.text import _encoder
 from adaptune.runtime.processes import rank_and_world
 from adaptune.tasks.classification import Classification
 from adaptune.tasks.segmentation import Segmentation
@@ -38,8 +44,8 @@ def trained(kind, epochs: int = 2, size: int = UNEVEN, count: int = 70, **plan) 
     """Train in float64; give what steps, epochs and evaluation came to."""
     method = kind(network().double(), TASK).double()
     data = domains(count, batch_size=size)
-    for rows in (*data.sets.values(), *data.ood.values(), data.augmented):
-        rows.data = [(x.double(), y) for x, y in rows.data]
+    for one in (*data.sets.values(), *data.ood.values(), data.augmented):
+        one.data = [(x.double(), y) for x, y in one.data]
     chosen = Plan(**{"epochs": epochs, "layout": "channels_last", **plan})
     terms = [epoch.terms for epoch in fit(method, data, chosen)]
     outputs = sample_outputs(method, data.scan("test"))
@@ -50,9 +56,9 @@ def trained_on_places(kind) -> dict:
     """Train on masks in float64, one of which asks nothing; give what it came to."""
     x, y = drawn(33, seed=4)
     y[3] = 255
-    rows = TensorDataset(x.double(), y)
+    masks = TensorDataset(x.double(), y)
     data = from_datasets(
-        *[rows] * 3, classes=CLASSES, labels="mask", loading=Loading(batch_size=UNEVEN)
+        *[masks] * 3, classes=CLASSES, labels="mask", loading=Loading(batch_size=UNEVEN)
     )
     task = Segmentation(len(CLASSES))
     method = kind(dense_network().double(), task).double()
@@ -60,6 +66,37 @@ def trained_on_places(kind) -> dict:
     found = evaluate(method, data.scan("test"), task)
     outputs = {"mIoU": torch.tensor(found.scores.main.value), **vars(found.sample)}
     return {"state": method.state_dict(), "terms": terms, "outputs": outputs}
+
+
+class Encoder(nn.Module):
+    """Attention over tokens, called and answering as encoders of transformers do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words = nn.Embedding(50, 8)
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True)
+
+    def forward(self, input_ids, attention_mask):
+        x = self.layer(self.words(input_ids), src_key_padding_mask=attention_mask == 0)
+        return SimpleNamespace(last_hidden_state=x)
+
+
+def network_of_texts() -> Network:
+    torch.manual_seed(0)
+    look = TextInput(12, "", 50)
+    return Network.from_architecture(_encoder(Encoder(), "own", {}, "mean", look), ("neg", "pos"))
+
+
+def trained_on_texts(kind) -> dict:
+    """Train on texts, in float64, which are of other lengths in each process."""
+    net = network_of_texts().double()
+    made = [(text[: 8 + 3 * at % 50], label) for at, (text, label) in enumerate(rows(33, "movie"))]
+    loading = Loading(batch_size=UNEVEN)
+    data = from_datasets(*[made] * 3, classes=net.classes, loading=loading)
+    method, data = kind(net, Classification(2)).double(), data.with_input(net.preprocess)
+    terms = [epoch.terms for epoch in fit(method, data, Plan(epochs=2, layout="contiguous"))]
+    outputs = sample_outputs(method, data.scan("test"))
+    return {"state": method.state_dict(), "terms": terms, "outputs": vars(outputs)}
 
 
 def of_batch_norm() -> dict:
@@ -96,6 +133,7 @@ def of_faults() -> str:
 def everything() -> dict:
     found = {name: trained(kind) for name, kind in METHODS.items() if not kind.needs.tokens}
     found |= {f"{name} on masks": trained_on_places(kind) for name, kind in DENSE.items()}
+    found |= {f"{name} on texts": trained_on_texts(kind) for name, kind in DENSE.items()}
     found["in parts"] = trained(partial(FineTune, batchnorm="eval"), accumulate=3)
     adamw = {"optimizer": "adamw", "weight_decay": 0.1}
     found["adamw"] = trained(partial(FineTune, lr=0.003), **adamw)
@@ -129,7 +167,12 @@ def test_the_first_step_moves_by_the_gradient_of_one_process(both, alone):
 
 
 @pytest.mark.parametrize(
-    "name", [*METHODS, *(f"{n} on masks" for n in DENSE), "in parts", "adamw", "averaged"]
+    "name",
+    [
+        *METHODS,
+        *(f"{name} on {what}" for name in DENSE for what in ("masks", "texts")),
+        *("in parts", "adamw", "averaged"),
+    ],
 )
 def test_a_whole_run_is_that_of_one_process_and_the_same_bits_on_both(both, alone, name):
     for one in both:

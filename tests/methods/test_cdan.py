@@ -6,11 +6,8 @@ import math
 
 import pytest
 import torch
-from toy import CLASSES, TwoDomains, network
+from toy import CLASSES, TwoDomains, network, source_alone, target_mean
 
-from adaptune.engine.loop import fit
-from adaptune.engine.plan import Plan
-from adaptune.methods.supervised.ft import FineTune
 from adaptune.methods.unsupervised import cdan
 from adaptune.methods.unsupervised.cdan import CDAN
 from adaptune.ops.adversary import multilinear, ramp, random_multilinear
@@ -96,14 +93,4 @@ def test_two_passes_leave_statistics_that_followed_both_domains():
 
 
 def test_the_target_is_learnt_better_than_from_the_source_alone():
-    def mean(make) -> float:
-        scores = []
-        for seed in range(3):
-            method, data = make(network(seed)), TwoDomains(cast=0.6)
-            for _ in fit(method, data, Plan(epochs=12, seed=seed)):
-                pass
-            scores.append(data.accuracy(method))
-        return sum(scores) / len(scores)
-
-    alone = mean(lambda net: FineTune(net, TASK))
-    assert mean(lambda net: CDAN(net, TASK, hidden=64)) > alone + 10
+    assert target_mean(lambda net: CDAN(net, TASK, hidden=64)) > source_alone() + 10

@@ -8,12 +8,13 @@ from pathlib import Path
 from adaptune.commands.options import Parser, add_json, print_json
 from adaptune.commands.outputs import make_folder
 from adaptune.networks.export import FORMATS, export_network
-from adaptune.networks.network import Network
+from adaptune.networks.network import Network, TextInput
 from adaptune.report.terminal import Terminal
 from adaptune.results.card import model_card
 from adaptune.results.run import read_results
 from adaptune.runs.folder import best_network
 from adaptune.runtime.files import write_text
+from adaptune.runtime.wording import speak_of_texts
 
 
 def run(words: Sequence[str]) -> None:
@@ -21,7 +22,8 @@ def run(words: Sequence[str]) -> None:
     parser = Parser(
         prog="adaptune export",
         description="Write a run's best network as ONNX, TorchScript, torch.export or weights, "
-        "normalisation included, and hold what was written against the network.",
+        "normalisation of pixels included or the tokenizer of texts beside it, and hold what was "
+        "written against the network.",
     )
     parser.add_argument("run", type=str, help="a run's folder, or one with a saved network")
     parser.add_argument("--format", choices=FORMATS, default="onnx", help="what to write")
@@ -30,6 +32,8 @@ def run(words: Sequence[str]) -> None:
     given = parser.parse_args(list(words))
     folder = Path(given.run)
     net = Network.load(best_network(folder))
+    if isinstance(net.preprocess, TextInput):
+        speak_of_texts()
     out = make_folder(given.out)
     with Terminal() as terminal:
         said = export_network(net, out, given.format)

@@ -20,6 +20,7 @@ from adaptune.engine.optimizers import refuse_plan
 from adaptune.engine.plan import Plan
 from adaptune.engine.sharding import Sharding, refuse_shards
 from adaptune.engine.warmup import uncompile, warm_up
+from adaptune.runtime.devices import set_seed
 from adaptune.runtime.memory import keep_freed_memory
 from adaptune.runtime.processes import any_process, mean_over_processes_
 from adaptune.runtime.processes import rank_and_world as process
@@ -91,7 +92,7 @@ def fit(
     data = DataOnDevice(data, method, fabric)
     done = Progress() if state is None else Progress(**state["progress"])
     if state is None or not method.fits(state["method"]):
-        torch.manual_seed(plan.seed)
+        set_seed(plan.seed, fabric.device)
         notes = method.prepare(data)
     if state is not None:
         method.take(state["method"])
@@ -194,14 +195,14 @@ def _steps(
     needs, number, rank = method.needs, done.epoch, process()[0]
     steps = data.steps(needs)
     if done.step == 0:
-        torch.manual_seed(seed_for(plan.seed, number))
+        set_seed(seed_for(plan.seed, number), descend.fabric.device)
         method.refresh(data)
         method.train()
     for batch in data.batches(needs, number, done.step):
         progress = (number + done.step / max(steps, 1)) / plan.epochs
         rows = len(batch.labeled) + len(batch.unlabeled)
         descend.at(progress, rows=rows, steps=steps * plan.epochs)
-        torch.manual_seed(seed_for(plan.seed, number, done.step, rank))
+        set_seed(seed_for(plan.seed, number, done.step, rank), descend.fabric.device)
         try:
             done.count(_step(method, replace(batch, progress=progress), plan, descend))
         except NonFiniteError as found:

@@ -17,6 +17,7 @@ from adaptune.engine.descent import Descent
 from adaptune.engine.method import Method
 from adaptune.engine.nonfinite import NonFiniteError, first_nonfinite
 from adaptune.engine.plan import Plan
+from adaptune.runtime.devices import set_seed
 from adaptune.runtime.seeds import seed_for
 from adaptune.types import Batch, Labeled, Unlabeled
 
@@ -64,7 +65,7 @@ def stream(
     method.eval()
     try:
         for number, rows in enumerate(batches):
-            torch.manual_seed(seed_for(plan.seed, 0 if episodic else number))
+            set_seed(seed_for(plan.seed, 0 if episodic else number), fabric.device)
             batch = _batch(rows_to_device(rows, fabric, layout_of(method)))
             descend.at(batch.progress, rows=len(rows))
             try:

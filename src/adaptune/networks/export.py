@@ -12,8 +12,9 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from adaptune.networks.inputs import need_images
-from adaptune.networks.network import Network, WholeImage
+from adaptune.networks.inputs import TextInput, WholeImage, save_look
+from adaptune.networks.network import Network
+from adaptune.networks.served import describe_input, dynamic_axes, made_input, served
 from adaptune.runtime.files import write_text
 
 ExportFormat = Literal["onnx", "torchscript", "torch-export", "safetensors"]
@@ -31,51 +32,23 @@ DESCRIPTION = "export.json"
 """What says how to call the file, beside it."""
 
 BATCHES = (1, 2, 5)
-"""Images at a time with which an exported file is held against the network."""
+"""Rows at a time with which an exported file is held against the network."""
 
 FARTHEST = 1e-4
 """How far logits of a file may lie from the network's, as a share of the largest."""
 
 Call = Callable[[Tensor], Tensor]
-
-
-class Served(nn.Module):
-    """A network in eval mode with its normalisation: bytes in, logits out.
-
-    Pixels are RGB (N, 3, H, W) from 0 to 255, of any type; where predictions may be rejected, the
-    last logit means none of the classes. Adapters and a standardised head are folded.
-
-    >>> net = Network.from_module(nn.Linear(12, 2), head="", classes=["a", "b"])
-    >>> served = Served(net)
-    >>> (served.mean.shape, served.training)
-    (torch.Size([1, 3, 1, 1]), False)
-    """
-
-    mean: Tensor
-    deviation: Tensor
-
-    def __init__(self, net: Network) -> None:
-        super().__init__()
-        self.body, self.head = net.plain_body(), net.head.fold()
-        look = need_images(net.preprocess, "networks that read pictures are exported")
-        for name, values in (("mean", look.mean), ("deviation", look.std)):
-            self.register_buffer(name, 255 * torch.tensor(values).view(1, 3, 1, 1))
-        self.with_unknown = net.with_unknown
-        self.eval()
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Answer with logits (N, K, ...)."""
-        x = (pixels.float() - self.mean) / self.deviation
-        return self.with_unknown(self.head(self.body(x)))
+Axes = dict[int, Any]
 
 
 def export_network(net: Network, folder: Path, form: ExportFormat) -> dict[str, Any]:
     """Write a network into ``folder`` in one format, and say how to call it.
 
-    Batches may be of any size, images are of the network's own. In ONNX and TorchScript batch norms
-    are folded into the convolutions before them. What was written is opened again and held against
-    the network on made images: see ``difference`` in what is given back and in ``export.json``, the
-    largest distance of a logit as a share of the largest logit.
+    Batches may be of any size, images are of the network's own, texts of any length up to its own.
+    In ONNX and TorchScript batch norms are folded into the convolutions before them. What was
+    written is opened again and held against the network on what was made up: see ``difference`` in
+    what is given back and in ``export.json``, the largest distance of a logit as a share of the
+    largest logit. The tokenizer of a network of texts lies beside.
 
     Raises:
         ValueError: If a package is missing, the network cannot be written so, or what was written
@@ -83,13 +56,19 @@ def export_network(net: Network, folder: Path, form: ExportFormat) -> dict[str, 
     """
     folder.mkdir(parents=True, exist_ok=True)
     net = net.cpu().eval()
-    file = folder / FILES[form]
+    file, of_texts = folder / FILES[form], isinstance(net.preprocess, TextInput)
+    if form == "torchscript" and of_texts:
+        raise ValueError(
+            "TorchScript would keep the length of one text: give --format onnx or torch-export"
+        )
+    own = served(net)
     if form == "safetensors":
         net.save(folder)
-        call: Call = Served(Network.load(folder))
+        call: Call = served(Network.load(folder))
     else:
-        call = _WRITERS[form](Served(net), _images(net, 2), file)
-    difference = max(_difference(Served(net), call, _images(net, count)) for count in BATCHES)
+        save_look(net.preprocess, folder)
+        call = _WRITERS[form](own, made_input(net, 2), dynamic_axes(net), file)
+    difference = max(_difference(own, call, made_input(net, count)) for count in BATCHES)
     if not difference <= FARTHEST:
         raise ValueError(
             f"{file} answers otherwise than the network does, by {difference:.1e} of the largest "
@@ -102,27 +81,11 @@ def export_network(net: Network, folder: Path, form: ExportFormat) -> dict[str, 
 
 def describe(net: Network, form: ExportFormat) -> dict[str, Any]:
     """Say how a file of this network is called: what goes in, what comes out, which classes."""
-    look = need_images(net.preprocess)
-    size = look.size
-    whole = isinstance(look, WholeImage)
-    resize = (
-        f"the whole image to {size} x {size}"
-        if whole
-        else f"the shorter side to {round(size / look.crop)}, then the centre {size} x {size}"
-    )
-    raw = form == "safetensors"
+    whole = isinstance(net.preprocess, WholeImage)
     return {
         "format": form,
         "file": FILES[form],
-        "input": {
-            "name": "pixels",
-            "shape": ["batch", 3, size, size],
-            "type": "float32",
-            "values": "RGB, normalised as below" if raw else "RGB, 0 to 255; normalised inside",
-            "resize": f"{resize}, {look.interpolation} with antialiasing",
-            "mean": list(look.mean),
-            "std": list(look.std),
-        },
+        "input": describe_input(net, raw=form == "safetensors"),
         "output": {
             "name": "logits",
             "axes": ["batch", "class", "down", "right"] if whole else ["batch", "class"],
@@ -132,58 +95,51 @@ def describe(net: Network, form: ExportFormat) -> dict[str, Any]:
     }
 
 
-def _images(net: Network, count: int) -> Tensor:
-    """Make images of noise in the size that the network sees: bytes, as floating point."""
-    size = need_images(net.preprocess).size
-    random = torch.Generator().manual_seed(count)
-    return torch.randint(256, (count, 3, size, size), generator=random).float()
-
-
 @torch.no_grad()
-def _difference(one: Call, other: Call, images: Tensor) -> float:
-    expected = one(images)
-    return float((other(images) - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
+def _difference(one: Call, other: Call, x: Tensor) -> float:
+    expected = one(x)
+    return float((other(x) - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
 
 
-def _to_onnx(served: Served, example: Tensor, file: Path) -> Call:
+def _to_onnx(own: nn.Module, example: Tensor, axes: Axes, file: Path) -> Call:
     try:
         import onnxruntime
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise ValueError("--format onnx needs packages: pip install 'adaptune[onnx]'") from error
+    name = "pixels" if example.is_floating_point() else "ids"
     with _quiet():
         program = torch.onnx.export(
-            served,
+            own,
             (example,),
             dynamo=True,
             verbose=False,
-            input_names=["pixels"],
+            input_names=[name],
             output_names=["logits"],
-            dynamic_shapes=({0: torch.export.Dim("batch")},),
+            dynamic_shapes=(axes,),
         )
         assert program is not None
         program.save(str(file))
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    return lambda x: torch.from_numpy(session.run(None, {"pixels": x.numpy()})[0])
+    return lambda x: torch.from_numpy(session.run(None, {name: x.numpy()})[0])
 
 
-def _to_torchscript(served: Served, example: Tensor, file: Path) -> Call:
+def _to_torchscript(own: nn.Module, example: Tensor, axes: Axes, file: Path) -> Call:
+    del axes
     with _quiet(), torch.no_grad():
-        traced = torch.jit.trace(served, example, check_trace=False)  # type: ignore[no-untyped-call]
+        traced = torch.jit.trace(own, example, check_trace=False)  # type: ignore[no-untyped-call]
         torch.jit.save(torch.jit.freeze(traced), str(file))
         return torch.jit.load(str(file))  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _to_torch_export(served: Served, example: Tensor, file: Path) -> Call:
+def _to_torch_export(own: nn.Module, example: Tensor, axes: Axes, file: Path) -> Call:
     with _quiet():
-        program = torch.export.export(
-            served, (example,), dynamic_shapes=({0: torch.export.Dim("batch")},)
-        )
+        program = torch.export.export(own, (example,), dynamic_shapes=(axes,))
         torch.export.save(program, str(file))
         return torch.export.load(str(file)).module()
 
 
-_WRITERS: dict[ExportFormat, Callable[[Served, Tensor, Path], Call]] = {
+_WRITERS: dict[ExportFormat, Callable[[nn.Module, Tensor, Axes, Path], Call]] = {
     "onnx": _to_onnx,
     "torchscript": _to_torchscript,
     "torch-export": _to_torch_export,

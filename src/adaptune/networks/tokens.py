@@ -33,6 +33,10 @@ class HashedWords(nn.Module):
         with torch.no_grad():
             self.words.weight.div_(LONGER)
 
+    def get_input_embeddings(self) -> nn.Module:
+        """Give the layer that holds vectors of words, as encoders of transformers do."""
+        return self.words
+
     def forward(self, ids: Tensor) -> Tensor:
         """Make features (N, ``width``) of ids (N, L)."""
         ids = without_padding(ids)
@@ -119,8 +123,8 @@ class AskWithMask:
             return None  # asked by the names of transformers
         self.length = args[0].shape[1]
         ids = without_padding(args[0])
-        mask = ids != 0
-        mask = torch.cat([torch.ones_like(mask[:, :1]), mask[:, 1:]], 1)  # attention needs one
+        first = torch.arange(ids.shape[1], device=ids.device) == 0
+        mask = (ids != 0) | first  # attention needs one
         own = {"input_ids": trade_padding(ids, self.pad), "attention_mask": mask.long()}
         return (), kwargs | own
 

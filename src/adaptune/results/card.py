@@ -9,6 +9,7 @@ import yaml
 
 from adaptune.results.row import HOME
 from adaptune.results.run import RunResults
+from adaptune.runtime.wording import in_words_of_texts
 
 OF_CLASSES = ("accuracy", "balanced accuracy", "macro F1", "AUC", "HTER")
 PIPELINES = dict.fromkeys(OF_CLASSES, "image-classification") | {"mIoU": "image-segmentation"}
@@ -26,8 +27,10 @@ def model_card(results: RunResults | None, export: Mapping[str, Any]) -> str:
         export: What ``export.json`` says.
     """
     front: dict[str, Any] = {"library_name": "adaptune", "tags": ["adaptune", "domain-adaptation"]}
+    of_texts = export["input"]["name"] == "ids"
     if results is not None and results.measure.name in PIPELINES:
-        front["pipeline_tag"] = PIPELINES[results.measure.name]
+        known = PIPELINES[results.measure.name]
+        front["pipeline_tag"] = "text-classification" if of_texts else known
     classes = export["classes"]
     title = "A network adapted by adaptune" if results is None else _title(results)
     parts = [
@@ -39,7 +42,8 @@ def model_card(results: RunResults | None, export: Mapping[str, Any]) -> str:
         parts += ["## How well it does", _scores(results), *_remarks(results)]
         parts += ["## How it was made", _made(results)]
     parts += ["## How to call it", _call(export)]
-    return "\n\n".join(parts) + "\n"
+    card = "\n\n".join(parts) + "\n"
+    return in_words_of_texts(card) if of_texts else card
 
 
 def _title(results: RunResults) -> str:
@@ -83,11 +87,20 @@ def _call(export: Mapping[str, Any]) -> str:
     shape = " x ".join(map(str, given["shape"]))
     lines = [
         f"- file: `{export['file']}` ({export['format']})",
-        f"- input `{given['name']}`: {shape}, {given['values']}",
-        f"- resize: {given['resize']}",
-        f"- mean {given['mean']}, deviation {given['std']}, of values from 0 to 1",
+        f"- input `{given['name']}`: {shape}, {given['type']}: {given['values']}",
+        *_made_into(given),
         f"- output `{out['name']}`: {' x '.join(out['axes'])}, in the order of the classes above",
     ]
     if out["unknown"]:
         lines.append(f"- {out['unknown']}")
     return "\n".join(lines)
+
+
+def _made_into(given: Mapping[str, Any]) -> Sequence[str]:
+    """Say how an image, or a text, is made into what goes in."""
+    if "longest" in given:
+        return (f"- longest: {given['longest']} ids, the rest of a text is left out",)
+    return (
+        f"- resize: {given['resize']}",
+        f"- mean {given['mean']}, deviation {given['std']}, of values from 0 to 1",
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ class Unasked:
 class WrongAnswer:
     """One example that was surely wrong, in words; ``path`` where it is a file.
 
-    Of a text, ``text`` is its beginning.
+    Of a text, ``text`` is its beginning; ``shades`` say how much each of its words, between blanks,
+    spoke for the answer and against the truth, as a share of the one that did most.
     """
 
     path: str | None
@@ -53,6 +55,12 @@ class WrongAnswer:
     predicted: str
     confidence: float | None
     text: str = ""
+    shades: Sequence[float] = ()
+
+    @property
+    def words(self) -> list[tuple[str, float]]:
+        """The words of the text with their shades, 0 where there are none."""
+        return list(zip_longest(self.text.split(), self.shades, fillvalue=0.0))
 
 
 @dataclass(frozen=True)
@@ -151,6 +159,11 @@ class RunResults:
         """The mean of the main scores on other domains, if there are any."""
         ood = self.elsewhere
         return sum(ood.values()) / len(ood) if ood else None
+
+    @property
+    def shaded(self) -> bool:
+        """Whether words of texts are told apart by what they spoke for."""
+        return any(one.shades for own in self.worst.values() for one in own)
 
     @property
     def distortion(self) -> MeanDistortion | None:

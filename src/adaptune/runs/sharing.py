@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from adaptune.networks.export import DESCRIPTION, FILES, export_network
+from adaptune.networks.inputs import TOKENIZER
 from adaptune.networks.network import Network
 from adaptune.results.card import model_card
 from adaptune.results.run import RunResults, read_results
@@ -23,7 +24,7 @@ HUB = "hf:"
 """What stands before the name of a repository of the Hugging Face hub."""
 
 CARD, RESULTS, CONFIG = "README.md", "results.json", "config.yaml"
-SHARED = (FILES["safetensors"], "network.json", DESCRIPTION, RESULTS, CONFIG, CARD)
+SHARED = (FILES["safetensors"], "network.json", TOKENIZER, DESCRIPTION, RESULTS, CONFIG, CARD)
 """All that a folder for others may hold: nothing that could run code."""
 
 

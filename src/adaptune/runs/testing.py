@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ from adaptune.results.row import HOME
 from adaptune.results.run import Unasked, WrongAnswer
 from adaptune.results.score import Scores
 from adaptune.runs.setup import Session, Setup
+from adaptune.runs.shading import word_shades
 from adaptune.selection.evidence import NO_FEATURES
 from adaptune.selection.scoring import LabelFreeScorer, answers_of
 from adaptune.tasks.task import Labelling, Task
@@ -67,7 +68,10 @@ def tested_sets(net: Network, training: Session, baseline: Baseline) -> Tested:
             same = before.shape == found.sample.features.shape
             tested.label_free[test] = judge(found.sample, before if same else NO_FEATURES)
             tested.answers.tests[test] = answers_of(found.sample)
-        tested.worst[test] = [_mistake(data, task, test, one) for one in found.mistakes]
+        mistakes = [_mistake(data, task, test, one) for one in found.mistakes]
+        if data.labels == "class":  # else answers are no classes of a whole text
+            mistakes = _shaded(net, mistakes, found.mistakes, training)
+        tested.worst[test] = mistakes
     return tested
 
 
@@ -133,3 +137,21 @@ def _mistake(data: DomainData, task: Task, test: str, one: Mistake) -> WrongAnsw
     place = str(paths[one.row]) if paths else None
     confidence = None if paired else one.confidence  # what a partner lost by is no probability
     return WrongAnswer(place, label, answer, confidence, (text or "")[:SHOWN])
+
+
+def _shaded(
+    net: Network, named: list[WrongAnswer], found: Sequence[Mistake], training: Session
+) -> list[WrongAnswer]:
+    """Add to mistakes on texts which words made the network say so, where both are its classes."""
+    known = range(len(net.classes))
+    at = [
+        place
+        for place, (one, mistake) in enumerate(zip(named, found, strict=True))
+        if one.text and mistake.answer in known and mistake.truth in known
+    ]
+    texts = [named[place].text for place in at]
+    answers, truths = ([int(getattr(found[p], w)) for p in at] for w in ("answer", "truth"))
+    shades = word_shades(net, texts, answers, truths, training.fabric)
+    for place, own in zip(at, shades, strict=True):
+        named[place] = replace(named[place], shades=own)
+    return named

@@ -51,6 +51,23 @@ def to_float64(x: Tensor) -> Tensor:
     return exact(x).double()
 
 
+def set_seed(seed: int, device: torch.device) -> None:
+    """Draw from a seed from here on, on the CPU and on a device.
+
+    For the CPU alone it asks no other device, which takes torch a millisecond, as long as a step of
+    a small network.
+
+    >>> set_seed(3, torch.device("cpu"))
+    >>> first = torch.rand(3)
+    >>> torch.equal(first, torch.rand(3, generator=torch.Generator().manual_seed(3)))
+    True
+    """
+    if device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
+
+
 @contextmanager
 def random_numbers_kept(device: torch.device, *, asked: bool = True) -> Iterator[None]:
     """Draw from the CPU's and a device's random numbers, then put them back; not if not ``asked``.

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 from zlib import crc32
 
@@ -70,6 +71,17 @@ class TextIds:
             )
         return ids.long()
 
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Say of which characters of a text each of its ids was made, from one to before another.
+
+        Raises:
+            OSError: If the tokenizer cannot read it.
+        """
+        encode = self.encode()
+        if isinstance(encode, _Tokens):
+            return encode.spans(text)
+        return hashed_spans(text, self.look.length)
+
     def counter(self) -> Callable[[str], int]:
         """Give what counts the ids that a text would have, up to some thousands."""
         encode = self.encode(LONGEST)
@@ -101,17 +113,27 @@ def hashed(text: str, vocabulary: int, length: int) -> list[int]:
     >>> hashed("Good film", 100, 8) == hashed("good  FILM", 100, 8), len(hashed("good film", 9, 8))
     (True, 3)
     """
-    ids: list[int] = []
-    before = ""
+    return [hashed_word(words, vocabulary) for words, _ in islice(_words_and_pairs(text), length)]
+
+
+def hashed_spans(text: str, length: int) -> list[tuple[int, int]]:
+    """Say of which characters each of these numbers is made.
+
+    >>> hashed_spans("Good film", 8)
+    [(0, 4), (5, 9), (0, 9)]
+    """
+    return [span for _, span in islice(_words_and_pairs(text), length)]
+
+
+def _words_and_pairs(text: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Give each word, and after it the pair that it ends, with their places in the text."""
+    before: re.Match[str] | None = None
     for found in WORD.finditer(text):
-        if len(ids) >= length:
-            break
         word = found[0].lower()
-        ids.append(hashed_word(word, vocabulary))
-        if before:
-            ids.append(hashed_word(f"{before} {word}", vocabulary))
-        before = word
-    return ids[:length]
+        yield word, found.span()
+        if before is not None:
+            yield f"{before[0].lower()} {word}", (before.start(), found.end())
+        before = found
 
 
 def hashed_word(word: str, vocabulary: int) -> int:
@@ -165,6 +187,15 @@ class Tokens:
         """
         ids: list[int] = self._encoded(text).ids
         return ids[: self.length]
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Say of which characters each id was made; none of those that are the tokenizer's own.
+
+        Raises:
+            OSError: If the tokenizer cannot read it.
+        """
+        found: list[tuple[int, int]] = self._encoded(text).offsets
+        return found[: self.length]
 
     def with_ends(self, text: str) -> list[tuple[int, int]]:
         """Give the ids of a text, and where in it each ends; 0 of a token of no character.
