@@ -134,6 +134,7 @@ def _is_joint(value: object) -> bool:
         parts |= {"tower": (lambda one: not misfit(one, ENCODER, ""), "an encoder"), "texts": TEXT}
     if _has(value, "words"):
         parts |= {"words": _listed(_is_texts, "texts of each class"), "ids": SHAPE}
+        parts |= {"average": one_of("embeddings", "similarities")}
     return not misfit(value, parts, "")
 
 

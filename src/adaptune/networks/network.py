@@ -27,7 +27,7 @@ from adaptune.networks.heads import Head, Readout
 from adaptune.networks.inputs import Look, TextInput, load_look
 from adaptune.networks.joint import Joint, Words
 from adaptune.networks.layers.lora import fold_adapters
-from adaptune.networks.pairs import from_joint_names, under_joint_names
+from adaptune.networks.pairs import fill_head, from_joint_names, under_joint_names
 from adaptune.networks.serialization import read_description, read_tensors
 from adaptune.networks.split import Part, fill, from_names, layer_of, split, under_names
 from adaptune.networks.surgery import operate
@@ -296,5 +296,5 @@ class Network(nn.Module, Generic[H]):
         """Take a state dict of the original architecture, head and all; raises where it differs."""
         joint = isinstance(self.head, Joint | Words)
         head, body = from_joint_names(state) if joint else from_names(self.parts, state)
-        self.head.load_state_dict(head)
+        fill_head(self.head, head)
         fill(self.body, body)

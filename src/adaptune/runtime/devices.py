@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
+from lightning_fabric import Fabric
 from torch import Tensor
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
@@ -75,3 +77,34 @@ def wait_for(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
+
+
+def open_fabric(device: Device, devices: int, precision: Any) -> Fabric:
+    """Choose device and arithmetic, and bring up the processes that train together.
+
+    Under torchrun it decides how many there are.
+
+    Raises:
+        ValueError: If there are no such devices.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        here = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // here
+    else:
+        here, nodes = devices, 1
+    try:
+        fabric = Fabric(
+            accelerator=device,
+            devices=here,
+            num_nodes=nodes,
+            strategy="ddp" if here * nodes > 1 else "auto",
+            precision=precision,
+        )
+    except (RuntimeError, ValueError) as error:
+        why = f", or {WHY[device]}" if device in WHY else ""
+        raise ValueError(
+            f"{devices} devices of the kind {device!r} cannot be had ({error}): "
+            f"give --device cpu, or fewer --devices{why}"
+        ) from error
+    fabric.launch()
+    return fabric
