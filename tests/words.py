@@ -25,7 +25,7 @@ def pair_network(seed: int = 0, *, outputs: int = 6) -> Network[Joint]:
 
 
 def toy_words(seed: int = 0, **options: object) -> Words:
-    """Give a head of 5 features, a space of 4 axes and three classes of two, one and three texts."""
+    """Give a head of 5 features, 4 axes and three classes of two, one and three texts."""
     torch.manual_seed(seed)
     tower = nn.Sequential(nn.Embedding(20, 3), nn.Flatten(), nn.Dropout(0.3))
     joint = Joint(5, 4, text_backbone("ngrams").preprocess, tower=tower, tower_width=6)

@@ -127,8 +127,8 @@ def read_descriptions(file: Path) -> dict[str, list[str]]:
     """
     if not file.is_file():
         raise ValueError(
-            f"{printable(str(file))!r} is neither a file nor a template: a template has {NAME} where "
-            "the name of a class stands, as in 'a photo of a {}'"
+            f"{printable(str(file))!r} is neither a file nor a template: in a template {NAME} is "
+            "where the name of a class stands, as in 'a photo of a {}'"
         )
     if file.stat().st_size > MOST_BYTES:
         raise ValueError(f"{file} has more than {MOST_BYTES // 2**20} MB: describe fewer classes")
