@@ -28,11 +28,13 @@ from adaptune.commands.options import (
     print_json,
 )
 from adaptune.commands.texts import texts_for
+from adaptune.commands.words import add_named_classes, classes_there, named_classes
 from adaptune.data.domains import Loading
 from adaptune.data.words import named_folders
 from adaptune.engine.evaluate import evaluate, sample_outputs
 from adaptune.metrics.class_scores import ClassScore
 from adaptune.metrics.label_distance import describe_rules
+from adaptune.networks.joint import Joint
 from adaptune.networks.network import Network
 from adaptune.ops.rejection import UNKNOWN_ABOVE, calibrate_threshold, describe_threshold
 from adaptune.report.terminal import Terminal
@@ -79,12 +81,17 @@ def run(words: Sequence[str]) -> None:
         choices=[*get_args(ClassScore)],
         help="what counts of classes; by default what counted in the run",
     )
+    add_named_classes(parser)
     add_columns(parser)
     add_json(parser)
     given = parser.parse_args(list(words))
     check_range("--unknown-above", given.unknown_above, 0, 1, above=True, below=True)
     folder = Path(given.run)
     net = Network.load(best_network(folder))
+    named, matches = named_folders(given.data), isinstance(net.head, Joint)
+    if given.words or given.classes:
+        own = classes_there(named, texts_for(net, given, folder)) or net.classes
+        net = named_classes(net, given, own)
     net.threshold, calibrates = _threshold(given, net)
     fabric = fabric_on(given.device)
     with Terminal() as terminal:
@@ -94,7 +101,7 @@ def run(words: Sequence[str]) -> None:
         usual = AT_ONCE_OF_MASKS if task.places else AT_ONCE
         loading = Loading(batch_size=given.batch_size or usual, track=terminal.track)
         masks, table = mask_folders(given.labels), given.label_table
-        named, answers = named_folders(given.data), metric.answers if metric else ()
+        answers = metric.answers if metric else ()
         data = open_run_data(
             folder,
             net,
@@ -105,6 +112,7 @@ def run(words: Sequence[str]) -> None:
             table=table,
             tiles=tiles,
             answers=answers,
+            own=not matches,
         )
         for note in data.notes:
             terminal.say(f"note: {note}")

@@ -21,6 +21,7 @@ from adaptune.commands.options import (
 from adaptune.commands.outputs import make_folder, writable_file
 from adaptune.commands.predictions import COLUMNS, PredictionLines
 from adaptune.commands.texts import examples_named, texts_for
+from adaptune.commands.words import add_named_classes, named_classes
 from adaptune.data.domains import Loading
 from adaptune.data.files import refuse_remote
 from adaptune.data.inputs import input_of
@@ -72,11 +73,13 @@ def run(words: Sequence[str]) -> None:
         "width) of float16 beside each mask",
     )
     add_label_distances(parser)
+    add_named_classes(parser)
     add_columns(parser)
     add_json(parser)
     given = parser.parse_args(list(words))
     refuse_remote(given.files)
     net = Network.load(best_network(Path(given.run)))
+    net = named_classes(net, given, net.classes)
     examples, notes = examples_named(given.files, texts_for(net, given, Path(given.run)))
     metric = given.label_distances
     task = metric_task(metric, net) if metric else Classification(len(net.classes))

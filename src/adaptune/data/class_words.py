@@ -55,7 +55,7 @@ def class_texts(classes: Sequence[str], words: Sequence[str]) -> list[list[str]]
     >>> class_texts(["cat", "guide_dog"], ["a photo of a {}", "my {}"])
     [['a photo of a cat', 'my cat'], ['a photo of a guide dog', 'my guide dog']]
     """
-    templates = [one for one in words if FIELD.search(one)]
+    templates = [one for one in words if is_template(one)]
     files = [one for one in words if one not in templates]
     if len(files) > 1 or not words:
         raise ValueError(
@@ -75,6 +75,15 @@ def class_texts(classes: Sequence[str], words: Sequence[str]) -> list[list[str]]
             "templates or a smaller file"
         )
     return made
+
+
+def is_template(word: str) -> bool:
+    """Tell whether a word is a template, and not the name of a file.
+
+    >>> is_template("a photo of a {}"), is_template("texts.json")
+    (True, False)
+    """
+    return FIELD.search(word) is not None
 
 
 def _refuse_fields(template: str, *, described: bool) -> None:

@@ -190,7 +190,7 @@ class Words(Head):
 
     def each(self, features: Tensor) -> Tensor:
         """Compare features (N, D, ...) with every text by itself: (N, T, ...)."""
-        return read_linear(self.joint(features), self._read(), None)
+        return read_linear(self.joint(features), self.read(), None)
 
     def _sources(self) -> Iterator[Tensor]:
         """Give the weights that anchors are made of."""
@@ -203,13 +203,13 @@ class Words(Head):
         """Say which state these weights are in, by where they lie and how often they were set."""
         return tuple((one.data_ptr(), one._version) for one in self._sources())
 
-    def _read(self) -> Tensor:
+    def read(self) -> Tensor:
         """Give the embeddings of all texts, (T, E)."""
         parts: Sequence[Tensor] = torch.split(self.ids.to(self.joint.weight.device), TEXTS)
         return torch.cat([self.joint.partners(part, _no_body) for part in parts])
 
     def _made(self) -> Tensor:
-        own, owner = self._read(), self.owner.to(self.joint.weight.device)
+        own, owner = self.read(), self.owner.to(self.joint.weight.device)
         count = torch.bincount(owner, minlength=len(self.anchors)).unsqueeze(1)
         sums = own.new_zeros(self.anchors.shape).index_add(0, owner, own)
         mean = sums / count

@@ -99,8 +99,9 @@ class RunResults:
     """All that is known of a finished run; what it reached follows from ``scores`` by test set.
 
     ``measure`` is what its main scores are of, ``val`` the one on ID validation of the chosen
-    epoch. ``before`` holds what the network that it started from reaches, by test set. ``domain``
-    and ``base`` say in a comparison what it was trained on and by which method.
+    epoch. ``before`` holds what the network that it started from reaches, by test set; where its
+    classes were made of ``words``, that is zero-shot. ``domain`` and ``base`` say in a comparison
+    what it was trained on and by which method.
     """
 
     method: str
@@ -127,6 +128,7 @@ class RunResults:
     worst: Mapping[str, Sequence[WrongAnswer]] = field(default_factory=dict)
     pictures: Mapping[str, Sequence[Pictured]] = field(default_factory=dict)
     start: str = ""
+    words: Sequence[str] = ()
     before: Mapping[str, float] = field(default_factory=dict)
     before_open_set: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     data: DataSummary = field(default_factory=DataSummary)
@@ -179,7 +181,8 @@ class RunResults:
             **part(self, "distortions", "label_free"),
             "worst": _as_dicts(self.worst),
             **given("pictures", _as_dicts(self.pictures) or None),
-            **(part(self, "start", "before", "before_open_set") if self.start else {}),
+            **(part(self, "words") if self.words else {}),
+            **(part(self, "start", "before", "before_open_set") if self.before else {}),
             "data": known(self.data),
             **part(self, "seconds", "config", "machine"),
             "score": self.measure.to_dict(),

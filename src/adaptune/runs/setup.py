@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,7 +34,8 @@ from adaptune.results.score import Scores
 from adaptune.runs.folder import best_network
 from adaptune.runs.needs import refuse_lack, refuse_pixels
 from adaptune.runs.teachers import open_references, refuse_teachers
-from adaptune.runtime.devices import WHY, Device
+from adaptune.runs.zero_shot import WordsAverage, ZeroShotHead, classifying
+from adaptune.runtime.devices import Device, open_fabric
 from adaptune.runtime.limits import check_range
 from adaptune.tasks import TASKS
 from adaptune.tasks.task import Task
@@ -80,6 +80,12 @@ class Setup:
             95% of the ID validation images known; without any, that of the network that is started
             from, or else the paper's 0.55.
         start: A run, or a saved network, to start from instead of a backbone.
+        words: Where the network meets texts: what classes are made of, templates and a file of
+            texts; see `class_texts`.
+        words_average: Where a class has several texts: whether it is the mean of their embeddings,
+            or its output the mean of its similarities with them; auto is the latter for a file.
+        zero_shot_head: What compares images with classes of words: words, made by the network of
+            texts, which is trained too, or linear, a head that begins at what these say.
         teachers: Runs, or saved networks, that a method learns from.
         task: What is predicted: the name of one of ``TASKS``.
         task_options: The task's own options.
@@ -99,6 +105,9 @@ class Setup:
     open_set: bool = False
     unknown_above: float | None = None
     start: str = ""
+    words: tuple[str, ...] = ()
+    words_average: WordsAverage = "auto"
+    zero_shot_head: ZeroShotHead = "words"
     teachers: tuple[str, ...] = ()
     task: str = "classification"
     task_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -117,6 +126,8 @@ class Setup:
             )
         if not 1 <= self.stride <= MOST_STRIDE:
             raise ValueError(f"--stride must be from 1 to {MOST_STRIDE} pixels: got {self.stride}")
+        if self.words and TASKS[self.task].labels != "class":
+            raise ValueError(f"--words make classes, and this is {self.task}: leave them out")
         if self.crop is not None and not 0 < self.crop <= 1:
             raise ValueError(f"--crop must be above 0 and at most 1: got {self.crop}")
         check_range("--unknown-above", self.unknown_above, 0, 1, above=True, below=True)
@@ -153,6 +164,9 @@ class Setup:
                 stride=self.stride if TASKS[self.task].places else None,
                 length=self.text_length,
             )
+        if TASKS[self.task].labels == "class":
+            words = (self.words, self.words_average, self.zero_shot_head)
+            net = classifying(net, classes, *words)
         if self.crop is not None:
             net.preprocess = replace(need_images(net.preprocess), crop=self.crop)
         return net
@@ -171,27 +185,7 @@ class Setup:
         Raises:
             ValueError: If there are no such devices.
         """
-        if "TORCHELASTIC_RUN_ID" in os.environ:
-            here = int(os.environ["LOCAL_WORLD_SIZE"])
-            nodes = int(os.environ["WORLD_SIZE"]) // here
-        else:
-            here, nodes = self.devices, 1
-        try:
-            fabric = Fabric(
-                accelerator=self.device,
-                devices=here,
-                num_nodes=nodes,
-                strategy="ddp" if here * nodes > 1 else "auto",
-                precision=self.precision,
-            )
-        except (RuntimeError, ValueError) as error:
-            why = f", or {WHY[self.device]}" if self.device in WHY else ""
-            raise ValueError(
-                f"{self.devices} devices of the kind {self.device!r} cannot be had ({error}): "
-                f"give --device cpu, or fewer --devices{why}"
-            ) from error
-        fabric.launch()
-        return fabric
+        return open_fabric(self.device, self.devices, self.precision)
 
 
 @dataclass(frozen=True)

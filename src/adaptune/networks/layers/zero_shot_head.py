@@ -45,12 +45,18 @@ def zero_shot_head(body: nn.Module, head: Head, *, outputs: int) -> tuple[nn.Mod
         raise ValueError(f"a space has 1 to {WIDEST} axes: got {outputs}")
     if not isinstance(head, Words):
         old = need_raw(head, "a head of embeddings").weight
-        wide, made = Embedding(body, width=old.shape[1], outputs=outputs), Readout(outputs, len(old))
+        wide, made = (
+            Embedding(body, width=old.shape[1], outputs=outputs),
+            Readout(outputs, len(old)),
+        )
     else:
         old, joint, rows = head.joint.weight, head.joint, head.texts()
         if len(old) != outputs:
             raise ValueError(f"the space of these words has {len(old)} axes: got {outputs}")
-        wide, made = Embedding(body, width=old.shape[1], outputs=outputs), Readout(outputs, len(rows))
+        wide, made = (
+            Embedding(body, width=old.shape[1], outputs=outputs),
+            Readout(outputs, len(rows)),
+        )
         wide.project.load_state_dict(joint.project.state_dict())
         made.weight.copy_(joint.warmth * rows)
         made.bias.zero_()
