@@ -28,7 +28,7 @@ from adaptune.commands.options import (
     print_json,
 )
 from adaptune.commands.texts import texts_for
-from adaptune.commands.words import add_named_classes, classes_there, named_classes
+from adaptune.commands.words import add_named_classes, classes_there, named_classes, opened
 from adaptune.data.domains import Loading
 from adaptune.data.words import named_folders
 from adaptune.engine.evaluate import evaluate, sample_outputs
@@ -39,7 +39,6 @@ from adaptune.networks.network import Network
 from adaptune.ops.rejection import UNKNOWN_ABOVE, calibrate_threshold, describe_threshold
 from adaptune.report.terminal import Terminal
 from adaptune.results.score import Measure, Scores
-from adaptune.runs.folder import best_network
 from adaptune.runtime.limits import MOST, check_range
 
 AT_ONCE, AT_ONCE_OF_MASKS = 256, 8
@@ -49,7 +48,9 @@ AT_ONCE, AT_ONCE_OF_MASKS = 256, 8
 def run(words: Sequence[str]) -> None:
     """Score a network on test sets."""
     parser = Parser(prog="adaptune evaluate", description="Measure a finished run on data.")
-    parser.add_argument("run", type=str, help="a run's folder, or one with a saved network")
+    parser.add_argument(
+        "run", type=str, help="a run's folder, one with a saved network, or clip:FOLDER"
+    )
     parser.add_argument(
         "--data",
         nargs="+",
@@ -87,7 +88,7 @@ def run(words: Sequence[str]) -> None:
     given = parser.parse_args(list(words))
     check_range("--unknown-above", given.unknown_above, 0, 1, above=True, below=True)
     folder = Path(given.run)
-    net = Network.load(best_network(folder))
+    net = opened(given.run)
     named, matches = named_folders(given.data), isinstance(net.head, Joint)
     if given.words or given.classes:
         own = classes_there(named, texts_for(net, given, folder)) or net.classes

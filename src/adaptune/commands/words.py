@@ -12,7 +12,10 @@ from adaptune.data.labels.classes import classes_of
 from adaptune.data.listers import listing_reader
 from adaptune.data.readers.texts import TextSource
 from adaptune.data.sources import find_domains
+from adaptune.networks.backbones import CLIP, open_backbone
+from adaptune.networks.joint import Joint
 from adaptune.networks.network import Network
+from adaptune.runs.folder import best_network
 from adaptune.runs.zero_shot import WordsAverage, classifying
 
 USUAL = "a photo of a {}"
@@ -52,6 +55,15 @@ def add_named_classes(parser: Parser) -> None:
     )
 
 
+def opened(run: str) -> Network:
+    """Open the network of a run, a saved one, or the one that clip:FOLDER is.
+
+    Raises:
+        ValueError: If there is none.
+    """
+    return open_backbone(run, ()) if run.startswith(CLIP) else Network.load(best_network(Path(run)))
+
+
 def named_classes(net: Network, given: Namespace, classes: Sequence[str]) -> Network:
     """Give a network the classes that a command names, if it does; ``classes`` if it has but words.
 
@@ -60,8 +72,25 @@ def named_classes(net: Network, given: Namespace, classes: Sequence[str]) -> Net
     """
     if not given.words and not given.classes:
         return net
-    names = classes_of(given.classes or classes)
+    matches = isinstance(net.head, Joint)
+    names = classes_of(given.classes or ([] if matches and classes == net.classes else classes))
+    if not names:
+        raise ValueError("this network knows no classes: name them, as in --classes cat dog")
     return classifying(net, names, given.words or [USUAL], given.words_average)
+
+
+def need_classes(net: Network) -> Network:
+    """Refuse a network that answers with no class.
+
+    Raises:
+        ValueError: If it is one.
+    """
+    if isinstance(net.head, Joint):
+        raise ValueError(
+            "this network matches images with texts and knows no classes: name some, as in "
+            "--classes cat dog"
+        )
+    return net
 
 
 def classes_there(named: Mapping[str, Path], texts: TextSource | None) -> list[str]:

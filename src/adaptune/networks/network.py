@@ -113,7 +113,12 @@ class Network(nn.Module, Generic[H]):
             ValueError: If its head is not linear.
         """
         parts: tuple[Part, ...] = (
-            Part(built.origin.head, 0, built.width, kernel=int(built.origin.kind != "text")),
+            Part(
+                built.origin.head,
+                0,
+                built.width,
+                kernel=int(built.origin.kind not in ("text", "clip")),
+            ),
         )
         if built.heads:
             parts = split(built.module, built.heads, built.silent)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from adaptune.networks.architectures import Architecture, Preprocess
+from adaptune.networks.clip_parts import clip_tower
 from adaptune.networks.heads import Head
 from adaptune.networks.inputs import Look, TextInput, load_look, save_look
 from adaptune.networks.joint import Joint, Words
@@ -72,7 +73,9 @@ def joint_again(said: Mapping[str, Any], width: int, look: Look, folder: Path) -
     if "tower" in said:
         own = load_look(TextInput, said["texts"], folder)
         assert isinstance(own, TextInput)
-        tower = text_architecture(said["tower"], own)
+        config = said["tower"]
+        built = clip_tower if config["pooling"] == "own" else text_architecture
+        tower = built(config, own)
     outputs = int(said["outputs"])
     joint = joint_head(width, look, outputs, tower=tower)
     if "words" not in said:
