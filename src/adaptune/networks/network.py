@@ -112,14 +112,8 @@ class Network(nn.Module, Generic[H]):
         Raises:
             ValueError: If its head is not linear.
         """
-        parts: tuple[Part, ...] = (
-            Part(
-                built.origin.head,
-                0,
-                built.width,
-                kernel=int(built.origin.kind not in ("text", "clip")),
-            ),
-        )
+        pooled = built.origin.kind in ("text", "clip")
+        parts: tuple[Part, ...] = (Part(built.origin.head, 0, built.width, kernel=int(not pooled)),)
         if built.heads:
             parts = split(built.module, built.heads, built.silent)
         width = max(part.stop for part in parts)
