@@ -112,7 +112,7 @@ def fill_head(head: Head, state: Mapping[str, Tensor]) -> None:
 def look_of(said: Mapping[str, Any]) -> type[Look]:
     """Say of which kind the record of what a network reads is, by its saved description.
 
-    >>> look_of(asdict(TextInput())).__name__
+    >>> look_of({"vocabulary": 100}).__name__
     'TextInput'
     """
     return TextInput if "vocabulary" in said else Preprocess

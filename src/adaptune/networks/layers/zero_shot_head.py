@@ -15,8 +15,9 @@ WIDEST = 65536
 class Embedding(nn.Module):
     """A body's features (N, D, ...) in the space of texts, (N, E, ...), each of length 1.
 
-    >>> Embedding(nn.Identity(), width=3, outputs=5)(torch.randn(2, 3)).norm(dim=1)
-    tensor([1., 1.], grad_fn=<LinalgVectorNormBackward0>)
+    >>> made = Embedding(nn.Identity(), width=3, outputs=5)(torch.randn(2, 3)).detach()
+    >>> made.shape, made.norm(dim=1).round(decimals=4)
+    (torch.Size([2, 5]), tensor([1., 1.]))
     """
 
     def __init__(self, body: nn.Module, *, width: int, outputs: int) -> None:
