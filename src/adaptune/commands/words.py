@@ -12,7 +12,7 @@ from adaptune.data.labels.classes import classes_of
 from adaptune.data.listers import listing_reader
 from adaptune.data.readers.texts import TextSource
 from adaptune.data.sources import find_domains
-from adaptune.networks.backbones import CLIP, open_backbone
+from adaptune.networks.backbones import CLIPS, open_backbone
 from adaptune.networks.joint import Joint
 from adaptune.networks.network import Network
 from adaptune.runs.folder import best_network
@@ -61,7 +61,9 @@ def opened(run: str) -> Network:
     Raises:
         ValueError: If there is none.
     """
-    return open_backbone(run, ()) if run.startswith(CLIP) else Network.load(best_network(Path(run)))
+    return (
+        open_backbone(run, ()) if run.startswith(CLIPS) else Network.load(best_network(Path(run)))
+    )
 
 
 def named_classes(net: Network, given: Namespace, classes: Sequence[str]) -> Network:

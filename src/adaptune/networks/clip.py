@@ -15,6 +15,7 @@ from adaptune.networks.hugging_face import image_processor
 from adaptune.networks.inputs import TOKENIZER, TextInput, read_tokenizer
 from adaptune.networks.joint import Joint
 from adaptune.networks.network import Network
+from adaptune.networks.open_clip_parts import BODY, open_parts
 from adaptune.networks.pairs import joint_head
 
 
@@ -70,13 +71,40 @@ def clip_network(folder: Path, *, pretrained: bool = True, length: int | None = 
     return net  # type: ignore[no-any-return]
 
 
+def open_clip_network(
+    folder: Path, *, pretrained: bool = True, length: int | None = None
+) -> Network:
+    """Open a model of open_clip: ``open_clip_config.json``, safetensors and ``tokenizer.json``.
+
+    Its body is the model that reads images, with its projection, and so are texts; see
+    `clip_network` for the rest.
+
+    Raises:
+        ValueError: As `open_parts`.
+    """
+    tokenizer = read_tokenizer(folder / TOKENIZER)
+    body, tower, scale = open_parts(folder, tokenizer, pretrained=pretrained, length=length)
+    net: Any = Network.from_architecture(body, ["pairs"])
+    net.head = joint_head(body.width, body.preprocess, body.width, tower=tower)
+    with torch.no_grad():
+        net.head.log_warmth.copy_(scale.reshape(()))
+    return net  # type: ignore[no-any-return]
+
+
 def clip_state(net: Network) -> dict[str, Tensor]:
-    """Give the weights of a network as those of the CLIPModel or SiglipModel that it was opened as.
+    """Give the weights of a network as those of the model that it was opened as.
+
+    That is a CLIPModel, a SiglipModel, or a CustomTextCLIP of open_clip whose maps training has
+    left alone.
 
     Raises:
         ValueError: If it is none, or has no space any more.
     """
     joint, kind = net.joint, net.config.get("model_type")
+    if kind == BODY and joint.tower is not None:
+        state = {f"visual.{key}": value for key, value in net.plain_body().state_dict().items()}
+        state |= {f"text.{key}": value for key, value in joint.tower.state_dict().items()}
+        return state | {"logit_scale": joint.log_warmth.detach()}
     if kind not in BODIES or joint.tower is None or joint.other is None:
         raise ValueError("this is no network that clip:FOLDER opened")
     state = {f"vision_model.{key}": value for key, value in net.plain_body().state_dict().items()}

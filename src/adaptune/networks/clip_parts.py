@@ -12,6 +12,7 @@ from torch import nn
 from adaptune.networks.architectures import Architecture, Origin, Preprocess
 from adaptune.networks.hugging_face import LEFT_OUT
 from adaptune.networks.inputs import TOKENIZER, TextInput
+from adaptune.networks.open_clip_parts import BODY, TOWER, open_body, open_tower
 from adaptune.networks.tokens import AskPadded, take_pooled
 
 BODIES = {"clip_vision_model": "CLIPVisionModel", "siglip_vision_model": "SiglipVisionModel"}
@@ -31,6 +32,8 @@ def clip_body(config: Mapping[str, Any], look: Preprocess, name: str) -> Archite
     Raises:
         ValueError: If transformers is not installed, or does not know it.
     """
+    if config.get("model_type") == BODY:
+        return open_body(config, look)
     return vision_part(_built(config, BODIES), look, name)
 
 
@@ -40,6 +43,8 @@ def clip_tower(config: Mapping[str, Any], look: TextInput) -> Architecture:
     Raises:
         ValueError: If transformers is not installed, or does not know it.
     """
+    if config.get("model_type") == TOWER:
+        return open_tower(config, look)
     return text_part(_built(config, TOWERS), look)
 
 

@@ -182,7 +182,9 @@ class RunResults:
             "worst": _as_dicts(self.worst),
             **given("pictures", _as_dicts(self.pictures) or None),
             **(part(self, "words") if self.words else {}),
-            **(part(self, "start", "before", "before_open_set") if self.start or self.words else {}),
+            **(
+                part(self, "start", "before", "before_open_set") if self.start or self.words else {}
+            ),
             "data": known(self.data),
             **part(self, "seconds", "config", "machine"),
             "score": self.measure.to_dict(),

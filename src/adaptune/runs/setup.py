@@ -59,7 +59,7 @@ class Setup:
         backbone: A built-in name (efficientnet-lite0 to -lite2), a timm name, torchvision/NAME, or
             hf:FOLDER, which transformers' save_pretrained wrote; for masks smp/DECODER/ENCODER too;
             for texts minilm, ngrams, or an encoder as hf:FOLDER. clip:FOLDER is a CLIP or a SigLIP
-            of save_pretrained, for --words.
+            of save_pretrained, open_clip:FOLDER one of open_clip, for --words.
         weights: A local weights file, or "none" for random weights; by default the name's own.
         image_size: The side of inputs in pixels; by default the network's own.
         crop: The share of the shorter side that the centre crop keeps; by default the network's.
