@@ -243,3 +243,13 @@ def _fabric():
 def test_batch_norms_are_converted_for_labels_of_images_and_held_for_those_of_places(task, policy):
     assert DAFT(network(), task(CLASSES)).net.batchnorm == policy
     assert DAFT(network(), task(CLASSES), batchnorm="train").net.batchnorm == "train"
+
+
+@pytest.mark.parametrize("head", ["conditioned", "published"])
+def test_a_head_that_is_kept_starts_as_it_was(head):
+    net, data = network(), domains()
+    x = everything(data)
+    before = net.eval()(x)
+    method = DAFT(net, TASK, head=head, head_start="kept")
+    method.prepare(data)
+    assert torch.allclose(method.eval()(x), before, rtol=1e-3, atol=1e-4)

@@ -225,7 +225,7 @@ def test_a_description_that_is_damaged_is_refused_with_these_words(tmp_path, tex
 
 
 CHANGES = [
-    (("format",), 99, "{file} has format 99, this adaptune reads up to 9: upgrade adaptune"),
+    (("format",), 99, "{file} has format 99, this adaptune reads up to 10: upgrade adaptune"),
     (("format",), "1", f"{OTHER}format should be a whole number above 0{DESCRIBED}"),
     (("ema",), 0.9, f"{OTHER}ema is not known{DESCRIBED}"),
     (("origin", "branch"), "x", f"{OTHER}origin.branch is not known{DESCRIBED}"),

@@ -10,6 +10,7 @@ import yaml
 from jsonargparse import Namespace
 
 from adaptune.commands.parser import NUMBER, record_of
+from adaptune.data.class_words import is_template
 from adaptune.data.words import absolute_path, absolute_place, absolute_word, named_folders
 from adaptune.engine.plan import Plan
 from adaptune.runs.setup import Setup
@@ -38,6 +39,15 @@ def config_of(given: Namespace, *, leave_out: Sequence[str]) -> dict[str, Any]:
         kept["teacher"] = [Path(one).absolute() for one in kept["teacher"]]
         if not kept["teacher"]:
             del kept["teacher"]
+    if not kept.get("words"):
+        own: dict[str, Any] = {
+            "words": [],
+            "words_average": Setup.words_average,
+            "zero_shot_head": Setup.zero_shot_head,
+        }
+        kept = {key: value for key, value in kept.items() if own.get(key, ...) != value}
+    else:
+        kept["words"] = [one if is_template(one) else absolute_path(one) for one in given.words]
     if given.get("weights") and Path(given.weights).is_file():
         kept["weights"] = Path(given.weights).absolute()
     kept["ood"] = [f"{k}={absolute_path(path)}" for k, path in named_folders(given.ood).items()]

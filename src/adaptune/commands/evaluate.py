@@ -27,17 +27,18 @@ from adaptune.commands.options import (
     add_open_set,
     print_json,
 )
-from adaptune.commands.texts import lister_for
+from adaptune.commands.texts import lister_for, plain_lister
+from adaptune.commands.words import add_named_classes, classes_there, named_classes, opened
 from adaptune.data.domains import Loading
 from adaptune.data.words import named_folders
 from adaptune.engine.evaluate import evaluate, sample_outputs
 from adaptune.metrics.class_scores import ClassScore
 from adaptune.metrics.label_distance import describe_rules
+from adaptune.networks.joint import Joint
 from adaptune.networks.network import Network
 from adaptune.ops.rejection import UNKNOWN_ABOVE, calibrate_threshold, describe_threshold
 from adaptune.report.terminal import Terminal
 from adaptune.results.score import Measure, Scores
-from adaptune.runs.folder import best_network
 from adaptune.runtime.limits import MOST, check_range
 
 AT_ONCE, AT_ONCE_OF_MASKS, AT_ONCE_OF_TAGS = 256, 8, 64
@@ -47,7 +48,9 @@ AT_ONCE, AT_ONCE_OF_MASKS, AT_ONCE_OF_TAGS = 256, 8, 64
 def run(words: Sequence[str]) -> None:
     """Score a network on test sets."""
     parser = Parser(prog="adaptune evaluate", description="Measure a finished run on data.")
-    parser.add_argument("run", type=str, help="a run's folder, or one with a saved network")
+    parser.add_argument(
+        "run", type=str, help="a run's folder, one with a saved network, or clip:FOLDER"
+    )
     parser.add_argument(
         "--data",
         nargs="+",
@@ -79,12 +82,18 @@ def run(words: Sequence[str]) -> None:
         choices=[*get_args(ClassScore)],
         help="what counts of classes; by default what counted in the run",
     )
+    add_named_classes(parser)
     add_columns(parser)
     add_json(parser)
     given = parser.parse_args(list(words))
     check_range("--unknown-above", given.unknown_above, 0, 1, above=True, below=True)
     folder = Path(given.run)
-    net = Network.load(best_network(folder))
+    net = opened(given.run)
+    named, named_now = named_folders(given.data), bool(given.words or given.classes)
+    renamed = named_now and isinstance(net.head, Joint)
+    if named_now:
+        own = classes_there(named, plain_lister(net, given, folder)) or net.classes
+        net = named_classes(net, given, own)
     net.threshold, calibrates = _threshold(given, net)
     fabric = fabric_on(given.device)
     with Terminal() as terminal:
@@ -94,7 +103,7 @@ def run(words: Sequence[str]) -> None:
         usual = {"mask": AT_ONCE_OF_MASKS, "tags": AT_ONCE_OF_TAGS}.get(task.labels, AT_ONCE)
         loading = Loading(batch_size=given.batch_size or usual, track=terminal.track)
         masks, table = mask_folders(given.labels), given.label_table
-        named, answers = named_folders(given.data), metric.answers if metric else ()
+        answers = metric.answers if metric else ()
         data = open_run_data(
             folder,
             net,
@@ -105,6 +114,7 @@ def run(words: Sequence[str]) -> None:
             table=table,
             tiles=tiles,
             answers=answers,
+            own=not renamed,
         )
         for note in data.notes:
             terminal.say(f"note: {note}")

@@ -131,7 +131,7 @@ def open_data(given: Namespace, *, seed: int, track: Track) -> DomainData:
     labels = TASKS[given.get("task", Setup.task)].labels
     if labels == "text" and classes:
         raise ValueError("pairs have no classes: leave out --classes")
-    if labels != "text" and given.get("from"):
+    if labels != "text" and given.get("from") and not given.get("words"):
         own = list(Network.load(best_network(Path(given["from"]))).classes)
         if classes and classes_of(classes) != classes_of(own):
             raise ValueError(
@@ -173,11 +173,13 @@ def open_run_data(
     tiles: Tiles = WHOLE,
     texts: TextSource | PairSource | None = None,
     answers: Sequence[str] = (),
+    own: bool = True,
 ) -> DomainData:
     """Open a run's own data, or the data that is named; keep trained subjects out of tests.
 
     Masks and their table are the run's, with those that are given besides; ``tiles`` say how images
     of test sets are looked at. Classes are the network's, or the ``answers`` that begin with them.
+    Unless the run's data have such classes of their ``own``, nothing is opened but what is named.
 
     Raises:
         ValueError: If the run does not know its data any more and nothing is named.
@@ -187,7 +189,7 @@ def open_run_data(
     labels["classes"] = tuple(answers) or labels["classes"]
     labels["texts"] = texts or lister_for(net, {}, folder)
     common = {"loading": loading, "open_set": net.threshold < 1, **labels}
-    if _is_there(config):
+    if own and _is_there(config):
         others = named or named_folders(config.get("ood", []))
         target = "" if named else config.get("target", "")
         data = _own_data(config, others, target=target, **common)

@@ -17,6 +17,7 @@ from adaptune.commands.outputs import make_folder as make_folder
 from adaptune.commands.parser import Parser as Parser
 from adaptune.commands.parser import load_yaml
 from adaptune.commands.parser import record_of as record_of
+from adaptune.commands.words import add_words
 from adaptune.data.domains import Loading
 from adaptune.data.listing import Shares
 from adaptune.engine.method import Method, hyperparameters, usual_rates
@@ -27,7 +28,7 @@ from adaptune.runtime.files import to_json
 from adaptune.tasks import TASKS
 from adaptune.tasks.task import Task
 
-SET_ELSEWHERE = {"start", "teachers", "open_set", "task", "task_options", "stride"}
+SET_ELSEWHERE = {"start", "teachers", "open_set", "task", "task_options", "stride", "words"}
 """Parts of a setup that are options of another name, or of some commands alone."""
 
 
@@ -93,6 +94,7 @@ def training_parser(command: str, description: str, *, skip: frozenset[str]) -> 
         metavar="RUN",
         help="finished runs, or saved networks, that a method learns from; they stay as they are",
     )
+    add_words(parser)
     if "open_set" not in skip:
         add_open_set(parser)
     parser.add_argument("--config", action=ActionConfigFile, help="a config.yaml to start from")
@@ -212,7 +214,9 @@ def setting_of(given: Namespace) -> Setup:
     own = hyperparameters(TASKS[given.task]) if "task" in given else {}
     options = {name: given[name] for name in own}
     begun, teachers = given.get("from") or "", tuple(given.get("teacher") or ())
-    return record_of(Setup, given, start=begun, teachers=teachers, task_options=options)
+    words = tuple(given.get("words") or ())
+    told: dict[str, Any] = {"start": begun, "teachers": teachers, "words": words}
+    return record_of(Setup, given, **told, task_options=options)
 
 
 def find_method_name(words: Sequence[str], default: str = "daft") -> str:

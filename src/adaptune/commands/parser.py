@@ -22,6 +22,7 @@ NUMBER = re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*([eE][-+]?[0-9]+)?|[eE][-+]?[0-
 NAMES = {
     *("data", "from", "teacher", "out", "weights", "ood", "source", "target", "domain", "domains"),
     *("classes", "methods", "untuned", "set", "over", "study", "storage", "labels", "label_table"),
+    "words",
 }
 """Settings that hold names and places: 1e3, yes and 2020-01-01 are words there."""
 

@@ -22,6 +22,7 @@ from adaptune.commands.outputs import make_folder, writable_file
 from adaptune.commands.predictions import COLUMNS, PredictionLines
 from adaptune.commands.tags import write_tags
 from adaptune.commands.texts import examples_named, texts_for
+from adaptune.commands.words import add_named_classes, named_classes, need_classes, opened
 from adaptune.data.domains import Loading
 from adaptune.data.files import refuse_remote
 from adaptune.data.inputs import input_of
@@ -34,7 +35,6 @@ from adaptune.engine.batches import to_device
 from adaptune.engine.evaluate import logits_of
 from adaptune.networks.network import Network, TokenInput, WholeImage
 from adaptune.report.terminal import Terminal
-from adaptune.runs.folder import best_network
 from adaptune.runs.masks import MaskMaker
 from adaptune.runtime.limits import MOST
 from adaptune.tasks.classification import Classification
@@ -49,7 +49,9 @@ def run(words: Sequence[str]) -> None:
     parser = Parser(
         prog="adaptune predict", description="Label images, or texts, with a finished run."
     )
-    parser.add_argument("run", type=str, help="a run's folder, or one with a saved network")
+    parser.add_argument(
+        "run", type=str, help="a run's folder, one with a saved network, or clip:FOLDER"
+    )
     parser.add_argument(
         "files",
         nargs="+",
@@ -74,11 +76,13 @@ def run(words: Sequence[str]) -> None:
         "width) of float16 beside each mask",
     )
     add_label_distances(parser)
+    add_named_classes(parser)
     add_columns(parser)
     add_json(parser)
     given = parser.parse_args(list(words))
     refuse_remote(given.files)
-    net = Network.load(best_network(Path(given.run)))
+    net = opened(given.run)
+    net = need_classes(named_classes(net, given, net.classes))
     examples, notes = examples_named(given.files, texts_for(net, given, Path(given.run)))
     metric = given.label_distances
     task = metric_task(metric, net) if metric else Classification(len(net.classes))

@@ -58,6 +58,12 @@ def texts_for(net: Network, given: Columns, run: Path) -> TextSource | None:
     return found if isinstance(found, TextSource) else None
 
 
+def plain_lister(net: Network, given: Columns, run: Path) -> TextSource | None:
+    """Give what lists texts that have classes, whatever a network was trained on."""
+    found = _lister(columns_of(given, run), net.preprocess, pairs=False)
+    return found if isinstance(found, TextSource) else None
+
+
 def columns_of(given: Columns, run: Path) -> dict[str, Any]:
     """Say how columns are called: as in a run unless they are named."""
     config = run / "config.yaml"

@@ -31,14 +31,22 @@ class Origin:
     """Where a network's architecture comes from, so that it can be built again.
 
     ``kind`` is ``timm``, ``torchvision``, ``transformers``, ``timm-features`` (stages of a timm
-    model, see `timm_features`), ``smp`` (see `smp_architecture`) or ``module`` (the caller's own,
-    given again on loading); ``head`` is the name of the layer that the head stands for, the first
-    of them where these are several. Of ``text`` and ``tokens`` (see `text_backbone`) none is in the
-    module.
+    model, see `timm_features`), ``smp`` (see `smp_architecture`), ``clip`` (see `clip_network`) or
+    ``module`` (the caller's own, given again on loading); ``head`` is the name of the layer that
+    the head stands for, the first of them where these are several. Of ``text`` and ``tokens`` (see
+    `text_backbone`) and ``clip`` none is in the module.
     """
 
     kind: Literal[
-        "timm", "torchvision", "transformers", "timm-features", "smp", "text", "tokens", "module"
+        "timm",
+        "torchvision",
+        "transformers",
+        "timm-features",
+        "smp",
+        "text",
+        "tokens",
+        "clip",
+        "module",
     ]
     name: str
     head: str

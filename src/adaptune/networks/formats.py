@@ -32,7 +32,14 @@ def one_of(*words: str) -> Check:
 KINDS = ("timm", "torchvision", "module")
 """Where an architecture may come from, in formats 1 to 3; later ones came with a kind each."""
 
-LATER_KINDS = {4: "transformers", 5: "timm-features", 6: "smp", 7: "text", 9: "tokens"}
+LATER_KINDS = {
+    4: "transformers",
+    5: "timm-features",
+    6: "smp",
+    7: "text",
+    9: "clip",
+    10: "tokens",
+}
 ANY = (*KINDS, *LATER_KINDS.values())
 
 DESCRIPTION: dict[str, Any] = {
@@ -74,7 +81,7 @@ STAGES: Check = (
 
 ENCODER: dict[str, Any] = {
     "model_type": WORD,
-    "pooling": one_of("mean", "cls"),
+    "pooling": one_of("mean", "cls", "own"),
     "settings": (lambda value: isinstance(value, dict), "settings by name"),
 }
 
@@ -116,7 +123,8 @@ LATER: dict[int, dict[str, Any]] = {
     6: {"surgery": SURGERY, "threshold": SHARE},
     7: {"surgery": SURGERY, "threshold": SHARE, "config": ENCODER, "preprocess": TEXT},
     8: {"surgery": SURGERY, "threshold": SHARE, "config": JOINT, "preprocess": LOOK},
-    9: {
+    9: {"surgery": SURGERY, "threshold": SHARE, "config": CONFIG},
+    10: {
         "surgery": SURGERY,
         "threshold": SHARE,
         "config": ENCODER | {"pooling": one_of("none")},
@@ -125,8 +133,8 @@ LATER: dict[int, dict[str, Any]] = {
 }
 """What later formats say beside that: what was changed and how, then which predictions count, then
 what builds an architecture of transformers, or which stages of a model are read at every place; the
-name of one of segmentation-models-pytorch says it all. Then come networks that read texts,
-those that match by texts, and those that label every token of one."""
+name of one of segmentation-models-pytorch says it all. Then come networks that read texts, those
+that match by texts, bodies of CLIP under another head, and networks that tag every word."""
 
 
 def _has(value: object, key: str) -> bool:
@@ -140,6 +148,7 @@ def _is_joint(value: object) -> bool:
         parts |= {"tower": (lambda one: not misfit(one, ENCODER, ""), "an encoder"), "texts": TEXT}
     if _has(value, "words"):
         parts |= {"words": _listed(_is_texts, "texts of each class"), "ids": SHAPE}
+        parts |= {"average": one_of("embeddings", "similarities")}
     return not misfit(value, parts, "")
 
 

@@ -58,7 +58,7 @@ def transformers_folder(
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         config = _without_auxiliary(config)
         heads = _heads(config, places=places)
-        look, notes = _preprocess(folder, config)
+        look, notes = image_processor(folder, config)
         neck: tuple[str, ...] = ()
         if not pretrained:
             model = _built(config, places=places)
@@ -189,7 +189,7 @@ def _architecture(
     return Architecture(model, origin, heads, look, config=said, notes=notes)
 
 
-def _preprocess(folder: Path, config: Any) -> tuple[Preprocess, tuple[str, ...]]:
+def image_processor(folder: Path, config: Any) -> tuple[Preprocess, tuple[str, ...]]:
     """Say how the folder's image processor makes images into inputs."""
     if not (folder / PROCESSOR).is_file():
         size = getattr(config, "image_size", None)

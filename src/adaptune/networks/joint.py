@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from adaptune.networks.heads import Head, read_linear
 from adaptune.networks.inputs import TextInput
+from adaptune.runtime.inputs import in_eval
 
 WARMTH = 1 / 0.07
 """What cosines are times at first (Radford et al., 2021)."""
@@ -21,6 +22,9 @@ WARMEST = 100.0
 
 TEXTS = 256
 """Texts of classes that are read at once."""
+
+Averaged = Literal["embeddings", "similarities"]
+"""What of the texts of a class is averaged: what they are, or how near an image is to each."""
 
 
 class Encode(Protocol):
@@ -116,20 +120,26 @@ def texts_look(head: Head) -> TextInput | None:
 class Words(Head):
     """A head whose classes are texts: outputs are scaled cosines with what a tower makes of them.
 
-    A class is the mean of its texts' embeddings, at length 1 again. These ``anchors`` are kept, and
-    made again by `renew`, whenever the tower or a text changed; while they are ``live``, with every
-    output, so that gradients reach the tower. Source: Radford et al., 2021.
+    A class is the mean of its texts' ``embeddings``, at length 1 again (Radford et al., 2021); or
+    its output is the mean of its texts' ``similarities``, so the mean of the embeddings as it is
+    (Visual Classification via Description from Large Language Models, Menon and Vondrick, 2022). Of
+    classes of one text both are the same.
+
+    These ``anchors`` are kept, and made again, in eval mode, where the tower has changed since.
+    Where gradients are asked for and can reach the tower, they are made with every output.
 
     Args:
         joint: The space, with a tower.
         ids: The texts, (T, L).
         owner: The number of the class of each, (T,), from 0 on; every class has one.
         words: The texts of each class, as people read them.
+        average: What of the texts of a class is averaged.
+        anchors: What classes are compared with, (K, E), where that is known.
 
     >>> tower = nn.Sequential(nn.Embedding(9, 4), nn.Flatten())
     >>> joint = Joint(3, 2, TextInput(8), tower=tower, tower_width=8)
     >>> head = Words(joint, torch.tensor([[1, 2], [3, 4], [5, 6]]), torch.tensor([0, 0, 1]))
-    >>> head(torch.ones(5, 3)).shape, head.anchors.norm(dim=1)
+    >>> head(torch.ones(5, 3)).shape, head.anchors.norm(dim=1).round(decimals=4)
     (torch.Size([5, 2]), tensor([1., 1.]))
     """
 
@@ -138,44 +148,93 @@ class Words(Head):
     anchors: Tensor
 
     def __init__(
-        self, joint: Joint, ids: Tensor, owner: Tensor, words: Sequence[Sequence[str]] = ()
+        self,
+        joint: Joint,
+        ids: Tensor,
+        owner: Tensor,
+        words: Sequence[Sequence[str]] = (),
+        *,
+        average: Averaged = "embeddings",
+        anchors: Tensor | None = None,
     ) -> None:
         super().__init__()
-        self.joint, self.live = joint, False
+        self.joint, self.average = joint, average
         self.words = tuple(map(tuple, words))
+        self.made_of: tuple[tuple[int, int], ...] = ()
         self.register_buffer("ids", ids)
         self.register_buffer("owner", owner)
-        self.register_buffer("anchors", self._made().detach())
+        known = joint.weight.new_zeros(int(owner.max()) + 1, len(joint.weight))
+        self.register_buffer("anchors", known if anchors is None else anchors)
+        if anchors is None:
+            self.renew()
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
         """What each class asks of features, (K, D), but for their length."""
         return self.joint.warmth * self.texts() @ self.joint.project.weight
 
+    @property
+    def live(self) -> bool:
+        """Whether anchors are made with every output: gradients are asked for and reach them."""
+        return torch.is_grad_enabled() and any(one.requires_grad for one in self._sources())
+
     def texts(self) -> Tensor:
-        """Give what classes are compared with, (K, E), of length 1."""
-        return self._made() if self.live else self.anchors
+        """Give what classes are compared with, (K, E)."""
+        if self.live:
+            return self._made()
+        if not torch.compiler.is_compiling() and self.made_of != self._now():
+            self.renew()
+        return self.anchors
 
     @torch.no_grad()
     def renew(self) -> None:
-        """Make the anchors again, of the tower as it is."""
-        self.anchors.copy_(self._made())
+        """Make the anchors again, of the tower as it is, in eval mode."""
+        kind = self.joint.weight.device.type
+        with in_eval(self.joint), torch.autocast(kind, enabled=False):
+            self.anchors.copy_(self._made())
+        self.trust()
+
+    def trust(self) -> None:
+        """Take the anchors for those of the tower as it is, as where both were read from a file."""
+        self.made_of = self._now()
+
+    def each(self, features: Tensor) -> Tensor:
+        """Compare features (N, D, ...) with every text by itself: (N, T, ...)."""
+        return read_linear(self.joint(features), self.read(), None)
+
+    def _sources(self) -> Iterator[Tensor]:
+        """Give the weights that anchors are made of."""
+        for part in (self.joint.tower, self.joint.other):
+            if part is not None:
+                yield from part.parameters()
+                yield from part.buffers()
+
+    def _now(self) -> tuple[tuple[int, int], ...]:
+        """Say which state these weights are in, by where they lie and how often they were set."""
+        return tuple((one.data_ptr(), one._version) for one in self._sources())
+
+    def read(self) -> Tensor:
+        """Give the embeddings of all texts, (T, E)."""
+        parts: Sequence[Tensor] = torch.split(self.ids.to(self.joint.weight.device), TEXTS)
+        return torch.cat([self.joint.partners(part, _no_body) for part in parts])
 
     def _made(self) -> Tensor:
-        joint, device = self.joint, self.joint.project.weight.device
-        parts: Sequence[Tensor] = torch.split(self.ids.to(device), TEXTS)
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.live):
-            own = torch.cat([joint.partners(part, _no_body) for part in parts])
-        classes = int(self.owner.max()) + 1
-        sums = own.new_zeros(classes, own.shape[1]).index_add(0, self.owner.to(device), own)
-        return F.normalize(sums, dim=1)
+        own, owner = self.read(), self.owner.to(self.joint.weight.device)
+        count = torch.bincount(owner, minlength=len(self.anchors)).unsqueeze(1)
+        sums = own.new_zeros(self.anchors.shape).index_add(0, owner, own)
+        mean = sums / count
+        if self.average == "similarities":
+            return mean
+        return torch.where(count > 1, F.normalize(mean, dim=1), mean)
 
     def forward(self, features: Tensor) -> Tensor:
         """Compare features (N, D, ...) with all classes: (N, K, ...)."""
         return read_linear(self.joint(features), self.texts(), None)
 
     def fold(self) -> Words:
-        """Give itself: it is of raw features."""
+        """Give itself, with the anchors of its tower as it is: it is of raw features."""
+        with torch.no_grad():
+            self.texts()
         return self
 
 

@@ -27,7 +27,7 @@ from adaptune.networks.heads import Head, Readout
 from adaptune.networks.inputs import Look, TextInput, TokenInput, load_look
 from adaptune.networks.joint import Joint, Words
 from adaptune.networks.layers.lora import fold_adapters
-from adaptune.networks.pairs import joined_state, parted_state
+from adaptune.networks.pairs import fill_head, joined_state, parted_state
 from adaptune.networks.serialization import read_description, read_tensors
 from adaptune.networks.split import Part, fill, layer_of, split
 from adaptune.networks.surgery import operate
@@ -112,14 +112,8 @@ class Network(nn.Module, Generic[H]):
         Raises:
             ValueError: If its head is not linear.
         """
-        parts: tuple[Part, ...] = (
-            Part(
-                built.origin.head,
-                0,
-                built.width,
-                kernel=int(built.origin.kind not in ("text", "tokens")),
-            ),
-        )
+        pooled = built.origin.kind in ("text", "tokens", "clip")
+        parts: tuple[Part, ...] = (Part(built.origin.head, 0, built.width, kernel=int(not pooled)),)
         if built.heads:
             parts = split(built.module, built.heads, built.silent)
         width = max(part.stop for part in parts)
@@ -296,5 +290,5 @@ class Network(nn.Module, Generic[H]):
     def load_plain(self, state: dict[str, Tensor]) -> None:
         """Take a state dict of the original architecture, head and all; raises where it differs."""
         head, body = parted_state(self.head, state, self.parts)
-        self.head.load_state_dict(head)
+        fill_head(self.head, head)
         fill(self.body, body)

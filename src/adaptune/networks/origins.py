@@ -11,6 +11,7 @@ from adaptune.networks.architectures import (
     timm_architecture,
     torchvision_architecture,
 )
+from adaptune.networks.clip_parts import clip_body
 from adaptune.networks.decoders import has_decoder, smp_architecture, torchvision_decoder
 from adaptune.networks.dense import timm_features
 from adaptune.networks.hugging_face import transformers_architecture
@@ -43,6 +44,8 @@ def build_again(
             return torchvision_architecture(name, size=size)
         case "transformers":
             return transformers_architecture(config, classes)
+        case "clip":
+            return clip_body(config, look, name)
         case "smp":
             return smp_architecture(name, size=size)
         case "module" | "text" | "tokens":

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from adaptune.networks.architectures import Architecture, Preprocess
+from adaptune.networks.clip_parts import clip_tower
 from adaptune.networks.heads import Head
 from adaptune.networks.inputs import Look, TextInput, TokenInput, load_look, save_look
 from adaptune.networks.joint import Joint, Words
@@ -58,7 +59,8 @@ def describe_joint(head: Joint | Words, folder: Path) -> dict[str, Any]:
     if joint.tower is not None:
         said |= {"tower": joint.config, "texts": save_look(joint.look, folder)}
     if isinstance(head, Words):
-        said |= {"words": [list(one) for one in head.words], "ids": list(head.ids.shape)}
+        words = {"words": [list(one) for one in head.words], "ids": list(head.ids.shape)}
+        said |= words | {"average": head.average}
     return said
 
 
@@ -72,15 +74,18 @@ def joint_again(said: Mapping[str, Any], width: int, look: Look, folder: Path) -
     if "tower" in said:
         own = load_look(TextInput, said["texts"], folder)
         assert isinstance(own, TextInput)
-        tower = text_architecture(said["tower"], own)
-    joint = joint_head(width, look, int(said["outputs"]), tower=tower)
+        config = said["tower"]
+        built = clip_tower if config["pooling"] == "own" else text_architecture
+        tower = built(config, own)
+    outputs = int(said["outputs"])
+    joint = joint_head(width, look, outputs, tower=tower)
     if "words" not in said:
         return joint
     words: Sequence[Sequence[str]] = said["words"]
     rows, length = said["ids"]
     ids = torch.full((rows, length), min(joint.look.vocabulary - 1, joint.look.pad + 1))
-    owner = torch.arange(rows).clamp(max=len(words) - 1)
-    return Words(joint, ids, owner, words)
+    owner, anchors = torch.arange(rows).clamp(max=len(words) - 1), torch.zeros(len(words), outputs)
+    return Words(joint, ids, owner, words, average=said["average"], anchors=anchors)
 
 
 def joined_state(
@@ -109,6 +114,13 @@ def parted_state(
         return from_names(parts, dict(state))
     own = {k.removeprefix(PREFIX): v for k, v in state.items() if k.startswith(PREFIX)}
     return own, {key: value for key, value in state.items() if not key.startswith(PREFIX)}
+
+
+def fill_head(head: Head, state: Mapping[str, Tensor]) -> None:
+    """Give a head its weights, and with them what it made of these."""
+    head.load_state_dict(state)
+    if isinstance(head, Words):
+        head.trust()
 
 
 def look_of(said: Mapping[str, Any], kind: str = "text") -> type[Look]:

@@ -31,6 +31,12 @@ def with_space(
     Raises:
         ValueError: If images have no tower, texts have one, or it reads no texts.
     """
+    if isinstance(net.head, Joint):
+        if tower or outputs:
+            raise ValueError(
+                f"{net.origin.name} brings its own tower and space: leave out --tower and --space"
+            )
+        return net
     if tower and isinstance(net.preprocess, TextInput):
         raise ValueError(
             "--tower reads the texts beside images, and this backbone reads both texts of a pair "
@@ -52,15 +58,4 @@ def to_match(net: Network, classes: Sequence[str]) -> Network:
         ValueError: If it has none.
     """
     net.head, net.classes = net.joint, tuple(classes)
-    return net
-
-
-def to_classify(net: Network, start: str) -> Network:
-    """Take a network as one that answers with classes; ``start`` says where it is from.
-
-    Raises:
-        ValueError: If it matches pairs.
-    """
-    if isinstance(net.head, Joint):
-        raise ValueError(f"{start} matches pairs and knows no classes: give --task matching")
     return net

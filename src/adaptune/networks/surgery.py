@@ -22,6 +22,7 @@ from adaptune.networks.layers.region_prompts import region_prompts
 from adaptune.networks.layers.routes import further_route, routed_head
 from adaptune.networks.layers.style_attention import style_attention
 from adaptune.networks.layers.sub_prototypes import sub_prototypes
+from adaptune.networks.layers.zero_shot_head import zero_shot_head
 
 Surgery = Callable[..., tuple[nn.Module, Head]]
 """Takes body, head and plain keyword arguments; gives the body and the head to use instead.
@@ -49,6 +50,7 @@ SURGERIES: dict[str, Surgery] = {
     "style-attention": style_attention,
     "sub-prototypes": sub_prototypes,
     "two-branches": two_branches,
+    "zero-shot-head": zero_shot_head,
 }
 """Every surgery that a saved network may ask for; its name is part of the files."""
 

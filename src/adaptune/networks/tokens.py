@@ -129,6 +129,34 @@ class AskWithMask:
         return (), kwargs | own
 
 
+class AskPadded:
+    """A hook that calls a tower with ids alone: what lies behind a text is no matter to it.
+
+    One that wants as many tokens as it takes, ``length``, is given padding up to there.
+    """
+
+    def __init__(self, pad: int, length: int = 0, name: str = "input_ids") -> None:
+        self.pad, self.length, self.name = pad, length, name
+
+    def __call__(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """Give the arguments that the library knows."""
+        del module
+        if not args:
+            return None  # asked by the library's names
+        ids = without_padding(args[0])
+        filled = nn.functional.pad(ids, (0, max(0, self.length - ids.shape[1])))
+        return (), kwargs | {self.name: trade_padding(filled, self.pad)}
+
+
+def take_pooled(module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor:
+    """Give the features that a model of transformers pools itself: a hook."""
+    del module, args
+    pooled: Tensor = output.pooler_output
+    return pooled
+
+
 class PoolTokens:
     """A hook that makes features (N, D) of an encoder's last layer (N, L, D), or (N, D, L).
 

@@ -16,6 +16,7 @@ def shares(told: Tensor, rows: Tensor) -> Tensor:
     >>> shares(torch.tensor([0.0, 0.0, 9.0]), torch.tensor([True, True, False])).tolist()
     [1.0, 1.0, 0.0]
     """
-    own = told.exp() * rows
+    own: Tensor = told.exp() * rows
     total, count = add_up(torch.stack([own.sum(), rows.sum().to(own)]))
-    return own * count / total.clamp_min(torch.finfo(own.dtype).tiny)
+    weights: Tensor = own * count / total.clamp_min(torch.finfo(own.dtype).tiny)
+    return weights

@@ -104,7 +104,8 @@ class Terminal:
         self.table(f"{measure.title} (95% interval)", columns, rows)
         self.open_sets({line.method: line.open_set for line in summary})
         for test, value in runs[0].before.items():
-            self.say(f"{test} before training: {measure.text(value)}")
+            how = "zero-shot" if runs[0].words else "before training"
+            self.say(f"{test} {how}: {measure.text(value)}")
         self._unasked(runs)
         self._problems(runs)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +59,8 @@ class WrongAnswer:
     @property
     def words(self) -> list[tuple[str, float]]:
         """The words of the text with their shades, 0 where there are none."""
-        return list(zip_longest(self.text.split(), self.shades, fillvalue=0.0))
+        words = self.text.split()
+        return list(zip(words, (*self.shades, *[0.0] * len(words)), strict=False))
 
 
 @dataclass(frozen=True)
@@ -107,8 +107,9 @@ class RunResults:
     """All that is known of a finished run; what it reached follows from ``scores`` by test set.
 
     ``measure`` is what its main scores are of, ``val`` the one on ID validation of the chosen
-    epoch. ``before`` holds what the network that it started from reaches, by test set. ``domain``
-    and ``base`` say in a comparison what it was trained on and by which method.
+    epoch. ``before`` holds what the network that it started from reaches, by test set; where its
+    classes were made of ``words``, that is zero-shot. ``domain`` and ``base`` say in a comparison
+    what it was trained on and by which method.
     """
 
     method: str
@@ -135,6 +136,7 @@ class RunResults:
     worst: Mapping[str, Sequence[WrongAnswer]] = field(default_factory=dict)
     pictures: Mapping[str, Sequence[Pictured]] = field(default_factory=dict)
     start: str = ""
+    words: Sequence[str] = ()
     before: Mapping[str, float] = field(default_factory=dict)
     before_open_set: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     data: DataSummary = field(default_factory=DataSummary)
@@ -192,7 +194,10 @@ class RunResults:
             **part(self, "distortions", "label_free"),
             "worst": _as_dicts(self.worst),
             **given("pictures", _as_dicts(self.pictures) or None),
-            **(part(self, "start", "before", "before_open_set") if self.start else {}),
+            **(part(self, "words") if self.words else {}),
+            **(
+                part(self, "start", "before", "before_open_set") if self.start or self.words else {}
+            ),
             "data": known(self.data),
             **part(self, "seconds", "config", "machine"),
             "score": self.measure.to_dict(),

@@ -35,6 +35,7 @@ from adaptune.runs.pictures import draw_ranked
 from adaptune.runs.resume import describe_run, find_checkpoint, usual_options
 from adaptune.runs.setup import Session, Setup, open_session
 from adaptune.runs.testing import Baseline, tested_sets, unasked_images
+from adaptune.runs.zero_shot import gaps
 from adaptune.runtime.files import read_lines
 from adaptune.runtime.machine import describe_machine
 from adaptune.runtime.signals import Signals
@@ -102,11 +103,13 @@ def experiment(
     baseline = {} if baseline is None else baseline
     of, usual = describe_run(method, data, setting, config), usual_options(method)
     found = find_checkpoint(run, of, plan, usual, terminal) if resume else None
+    apart: dict[str, float] = {}
 
     def on_pretrained(net: Network, data: DomainData, task: Task, fabric: Fabric) -> None:
         for test, rows in data.tests().items():
             if test not in baseline:
                 baseline[test] = evaluate(net, rows, task, fabric=fabric)
+        apart.update(gaps(net, baseline))
 
     training = open_session(
         method, options, data, setting, plan, fabric=fabric, on_pretrained=on_pretrained, task=task
@@ -148,7 +151,7 @@ def experiment(
             selection=_selection(select, course.best.epoch, read_lines(run.metrics), measure),
             skipped_steps=course.skipped,
             asked=len(course.asked),
-            notes=course.notes,
+            notes=course.notes | ({"modality_gap": apart} if apart else {}),
             changes=[asdict(one) for one in weight_change(course.start, snapshot(best.body))],
             scores=tested.scores,
             unasked=unasked_images(training, best, setting, course.asked),
@@ -157,8 +160,9 @@ def experiment(
             worst=tested.worst,
             pictures=draw_ranked(run, best, training, tested.scores),
             start=setting.start,
-            before=_before(baseline) if setting.start else {},
-            before_open_set=_open_sets(baseline) if setting.start else {},
+            words=list(setting.words),
+            before=_before(baseline) if setting.start or setting.words else {},
+            before_open_set=_open_sets(baseline) if setting.start or setting.words else {},
             data=_described(data, course.problems | data.ledger.gathered_problems()),
             seconds=round(time.perf_counter() - began + course.earlier, 2),
             config=str(run.config),

@@ -185,7 +185,7 @@ def _defaults() -> dict[str, Any]:
     """Give what settings are where nothing is said of them; a list of places is empty."""
     known = [one for part in (Setup, Plan, Loading, Shares) for one in fields(part)]
     usual = {one.name: one.default for one in known if one.default is not MISSING}
-    return usual | {"ood": [], "source": [], "oracle": False}
+    return usual | {"ood": [], "source": [], "oracle": False, "words": []}
 
 
 def _content(data: DomainData, setting: Setup) -> str:
@@ -201,7 +201,7 @@ def _content(data: DomainData, setting: Setup) -> str:
         for part in _images(rows):
             told.update(part)
     begins = [str(best_network(Path(setting.start)) / "network.safetensors")] * bool(setting.start)
-    for file in (*begins, setting.weights or ""):
+    for file in (*begins, setting.weights or "", *setting.words):
         told.update(_bytes(file))
     told.update("".join(teacher_digests(setting.teachers)).encode())
     return told.hexdigest()

@@ -30,12 +30,13 @@ from adaptune.networks.backbones import lengthened, open_backbone, resized
 from adaptune.networks.inputs import TextInput, need_images
 from adaptune.networks.joint import texts_look
 from adaptune.networks.network import Network
-from adaptune.networks.spaces import to_classify, to_match, with_space
+from adaptune.networks.spaces import to_match, with_space
 from adaptune.ops.rejection import UNKNOWN_ABOVE, calibrate_threshold
 from adaptune.results.score import Scores
 from adaptune.runs.folder import best_network
 from adaptune.runs.needs import refuse_lack, refuse_pixels, refuse_tokens
 from adaptune.runs.teachers import open_references, refuse_teachers
+from adaptune.runs.zero_shot import WordsAverage, ZeroShotHead, classifying
 from adaptune.runtime.devices import Device, open_fabric
 from adaptune.runtime.limits import check_range
 from adaptune.tasks import TASKS
@@ -62,7 +63,8 @@ class Setup:
     Args:
         backbone: A built-in name (efficientnet-lite0 to -lite2), a timm name, torchvision/NAME, or
             hf:FOLDER, which transformers' save_pretrained wrote; for masks smp/DECODER/ENCODER too;
-            for texts minilm, ngrams, or an encoder as hf:FOLDER.
+            for texts minilm, ngrams, or an encoder as hf:FOLDER. clip:FOLDER is a CLIP or a SigLIP
+            of save_pretrained, open_clip:FOLDER one of open_clip, for --words.
         weights: A local weights file, or "none" for random weights; by default the name's own.
         image_size: The side of inputs in pixels; by default the network's own.
         crop: The share of the shorter side that the centre crop keeps; by default the network's.
@@ -88,6 +90,12 @@ class Setup:
             95% of the ID validation images known; without any, that of the network that is started
             from, or else the paper's 0.55.
         start: A run, or a saved network, to start from instead of a backbone.
+        words: Where the network meets texts: what classes are made of, templates and a file of
+            texts; see `class_texts`.
+        words_average: Where a class has several texts: whether it is the mean of their embeddings,
+            or its output the mean of its similarities with them; auto is the latter for a file.
+        zero_shot_head: What compares images with classes of words: words, made by the network of
+            texts, which is trained too, or linear, a head that begins at what these say.
         teachers: Runs, or saved networks, that a method learns from.
         task: What is predicted: the name of one of ``TASKS``.
         task_options: The task's own options.
@@ -109,6 +117,9 @@ class Setup:
     open_set: bool = False
     unknown_above: float | None = None
     start: str = ""
+    words: tuple[str, ...] = ()
+    words_average: WordsAverage = "auto"
+    zero_shot_head: ZeroShotHead = "words"
     teachers: tuple[str, ...] = ()
     task: str = "classification"
     task_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
@@ -135,6 +146,8 @@ class Setup:
                 "--tower and --space are those of the network that is started from: leave them out"
             )
         check_range("--space", self.space, 1, WIDEST)
+        if self.words and TASKS[self.task].labels != "class":
+            raise ValueError(f"--words make classes, and this is {self.task}: leave them out")
         if self.crop is not None and not 0 < self.crop <= 1:
             raise ValueError(f"--crop must be above 0 and at most 1: got {self.crop}")
         check_range("--unknown-above", self.unknown_above, 0, 1, above=True, below=True)
@@ -161,7 +174,7 @@ class Setup:
         pairs = TASKS[self.task].labels == "text"
         if self.start:
             net = Network.load(best_network(Path(self.start)))
-            net = to_match(net, classes) if pairs else to_classify(net, self.start)
+            net = to_match(net, classes) if pairs else net
             net = net if self.image_size is None else resized(net, self.image_size)
             net = net if self.text_length is None else lengthened(net, self.text_length)
         else:
@@ -181,6 +194,9 @@ class Setup:
                     outputs=self.space or 0,
                     length=self.text_length,
                 )
+        if TASKS[self.task].labels == "class":
+            words = (self.words, self.words_average, self.zero_shot_head)
+            net = classifying(net, classes, *words)
         if self.crop is not None:
             net.preprocess = replace(need_images(net.preprocess), crop=self.crop)
         return net

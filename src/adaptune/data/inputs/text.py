@@ -78,7 +78,7 @@ class TextIds:
             OSError: If the tokenizer cannot read it.
         """
         encode = self.encode()
-        if isinstance(encode, _Tokens):
+        if isinstance(encode, Tokens):
             return encode.spans(text)
         return hashed_spans(text, self.look.length)
 

@@ -44,7 +44,9 @@ class DAFT(Method):
         pooling: How conversion pools batches: exactly, or batch by batch as the reference code.
         head: How the head learns: conditioned; published, the paper's, on raw features at the rate
             ``head_lr``; or one-rate, the paper's ablation, on raw features at the body's rate.
-        head_start: Where a conditioned head starts: at the linear probe, or at zero as the paper's.
+        head_start: Where the head starts: a conditioned one at the linear probe, or else at zero as
+            the paper's; or kept, at the head that the network has, such as that of a zero-shot
+            classifier.
         k: The rate of a conditioned head, as a multiple of the largest stable one.
         floor: The least deviation of a standardised feature, as a share of their average.
         head_lr: The rate of a published head.
@@ -67,7 +69,7 @@ class DAFT(Method):
         batchnorm: Literal["auto", "train", "eval", "converted"] = "auto",
         pooling: Literal["exact", "batch"] = "exact",
         head: Literal["conditioned", "published", "one-rate"] = "conditioned",
-        head_start: Literal["probe", "zero"] = "probe",
+        head_start: Literal["probe", "zero", "kept"] = "probe",
         k: Annotated[float, Between(0.05, 2.0)] = 0.5,
         floor: float = 0.05,
         head_lr: float = 0.3,
@@ -89,7 +91,8 @@ class DAFT(Method):
             )
         if head == "conditioned":
             need_pretrained(net, "DAFT's conditioned head", "give --head published")
-        net.head.zero_()
+        if head_start != "kept":
+            net.head.zero_()
         if head == "conditioned":
             net.head.standardize(torch.zeros(net.width), torch.ones(net.width), 1.0)
 
@@ -109,7 +112,9 @@ class DAFT(Method):
             )
         )
         if conditioned:
+            raw = self.net.head.fold()
             self.net.head.condition(spread, self.floor, curvature=self.task.curvature)
+            self.net.head.take_raw(raw.weight, raw.bias)
             notes["head"] = {"curvature": self.net.head.bound}
             notes |= {"probe": start.apply(self.net.head)} if probes else {}
         return notes
