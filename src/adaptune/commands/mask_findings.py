@@ -79,8 +79,8 @@ def shares(counts: Counts, classes: Sequence[str]) -> list[list[str]]:
 
 
 def without_labels(data: DomainData, sets: Mapping[str, FileRows]) -> Mapping[str, FileRows]:
-    """Give sets of masks without these, of which each image has its own; others as they are."""
-    if data.labels != "mask":
+    """Give sets of masks, or of pairs, without what is each row's own; others as they are."""
+    if data.labels not in ("mask", "text"):
         return sets
     return {
         name: FileRows(
