@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "measure a finished run on more data",
     "choose": "say which of several finished runs to take for images without labels",
     "predict": "label image files with a finished run, into a CSV",
+    "retrieve": "find what of a collection belongs to queries, by a run of pairs",
     "label": "answer in a browser what a run asks people",
     "try": "show a finished run images in a browser, and see what it says",
     "stream": "label images as they come, adapting to them without labels",

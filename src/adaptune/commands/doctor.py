@@ -25,6 +25,7 @@ from adaptune.commands.options import (
     print_json,
     record_of,
 )
+from adaptune.commands.pair_findings import PAIR_COUNTS, pair_counts
 from adaptune.commands.shift_findings import measure_shift, shift_table
 from adaptune.commands.texts import lister_of, pair_source, text_source
 from adaptune.data.domains import DomainData
@@ -52,7 +53,11 @@ from adaptune.types import Labeled
 FEW = 5
 """Training images of a class under which people are warned."""
 
-TITLES = {"mask": "pixels by class, in percent of each set", "tags": "words by tag"}
+TITLES = {
+    "mask": "pixels by class, in percent of each set",
+    "tags": "words by tag",
+    "text": "pairs",
+}
 """What is counted by class, where it is not images."""
 
 FAR = 1.0
@@ -174,7 +179,7 @@ def _looked_through(
         for name, rows in (*data.sets.items(), *data.ood.items())
         if isinstance(rows, FileRows)
     }
-    masked = data.labels == "mask"
+    masked, paired = data.labels == "mask", data.labels == "text"
     counts, odd = pixel_counts(data.classes, files) if masked else (_counts(data, files), [])
     same = find_duplicates(without_labels(data, files))
     return found | {
@@ -182,7 +187,7 @@ def _looked_through(
         "problems": dict(data.problems),
         "findings": [
             *data.notes,
-            *(odd if masked else _findings(data, files, counts)),
+            *(odd if masked or paired else _findings(data, files, counts)),
             *describe_duplicates(same),
             *norms,
             *_lengths(files),
@@ -192,22 +197,24 @@ def _looked_through(
 
 
 def _lengths(files: Mapping[str, FileRows]) -> list[str]:
-    """Say how long texts are, set by set."""
-    found = {name: measure_lengths(rows) for name, rows in files.items()}
-    return [one.described(name) for name, one in found.items() if one is not None]
+    """Say how long texts are, set by set, and their partners."""
+    return [
+        one.described(name, what)
+        for what in ("texts", "partners")
+        for name, rows in files.items()
+        if (one := measure_lengths(rows, partners=what == "partners")) is not None
+    ]
 
 
 def _counts(data: DomainData, files: Mapping[str, FileRows]) -> dict[str, dict[str, int]]:
-    """Count images that can be read of each class, split by split and domain by domain."""
-    return {
-        name: dict(
-            _counted(
-                data,
-                [one for one in rows.examples if printable(one.path) not in data.problems],
-            )
-        )
+    """Count images that can be read of each class, or pairs, or words by tag, set by set."""
+    read = {
+        name: [one for one in rows.examples if printable(one.path) not in data.problems]
         for name, rows in files.items()
     }
+    if data.labels == "text":
+        return {name: pair_counts(own) for name, own in read.items()}
+    return {name: dict(_counted(data, own)) for name, own in read.items()}
 
 
 def _counted(data: DomainData, examples: Sequence[Example]) -> Counter[str]:
@@ -281,14 +288,13 @@ def _tell(terminal: Terminal, data: DomainData, found: dict[str, Any], *, health
     counts: dict[str, dict[str, int]] = found["counts"]
     names = list(counts)
     masked = data.labels == "mask"
+    labels = PAIR_COUNTS if data.labels == "text" else data.classes
     terminal.table(
         TITLES.get(data.labels, "images by class"),
-        ["class", *names],
+        ["", *names] if data.labels == "text" else ["class", *names],
         shares(counts, data.classes)
         if masked
-        else [
-            [label, *(str(counts[name].get(label, 0)) for name in names)] for label in data.classes
-        ],
+        else [[label, *(str(counts[name].get(label, 0)) for name in names)] for label in labels],
     )
     if "shift" in found:
         terminal.table("domain shift, in nats", *shift_table(found["shift"]))

@@ -79,8 +79,8 @@ def shares(counts: Counts, classes: Sequence[str]) -> list[list[str]]:
 
 
 def without_labels(data: DomainData, sets: Mapping[str, FileRows]) -> Mapping[str, FileRows]:
-    """Give sets without masks or tags, which are each example's own; others as they are."""
-    if data.labels not in ("mask", "tags"):
+    """Give sets without masks, tags or partners, which are each row's own; others as they are."""
+    if data.labels not in ("mask", "tags", "text"):
         return sets
     return {
         name: FileRows(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from adaptune.data.file_rows import FileRows
 from adaptune.data.inputs.text import TextIds
+from adaptune.data.labels.texts import TextLabels
 from adaptune.data.loading import RowSource
 
 LOOKED_AT = 1000
@@ -33,35 +34,44 @@ class TextLengths:
         """
         return self.tokens[max(0, round(share * len(self.tokens)) - 1)]
 
-    def described(self, name: str) -> str:
+    def described(self, name: str, what: str = "texts") -> str:
         """Say in a sentence how long they are."""
         return (
-            f"{name}: texts have {self.at(0.5)} tokens in the middle, {self.at(0.95)} or fewer in "
+            f"{name}: {what} have {self.at(0.5)} tokens in the middle, {self.at(0.95)} or fewer in "
             f"95% of them, {self.tokens[-1]} at most; {self.cut} of {len(self.tokens)} have more "
             f"than {self.most} and lose their end"
         )
 
 
-def measure_lengths(rows: RowSource, most: int | None = None) -> TextLengths | None:
+def measure_lengths(
+    rows: RowSource, most: int | None = None, *, partners: bool = False
+) -> TextLengths | None:
     """Count the tokens of ``most`` texts of a set, spread evenly over it; by default of all.
 
-    None where it is no set of texts.
+    They are those of ``partners``, if that is asked for. None where there are none.
     """
-    if not isinstance(rows, FileRows) or not isinstance(rows.input, TextIds):
+    if not isinstance(rows, FileRows):
+        return None
+    labels = rows.meaning.ids if isinstance(rows.meaning, TextLabels) else None
+    reader = labels if partners else rows.input
+    if not isinstance(reader, TextIds):
         return None
     step = max(1, len(rows) // most) if most else 1
-    texts = [one.text for one in rows.examples[::step] if one.text is not None]
-    count, length = rows.input.counter(), rows.input.look.length
-    found = sorted(map(count, texts))
+    texts = [one.label if partners else one.text for one in rows.examples[::step]]
+    count, length = reader.counter(), reader.look.length
+    found = sorted(count(one) for one in texts if one is not None)
     return TextLengths(found, length) if found else None
 
 
 def cut_notes(rows: RowSource) -> list[str]:
     """Say how many texts of those that are trained on lose their end."""
-    found = measure_lengths(rows, LOOKED_AT)
-    if found is None or not found.cut:
-        return []
+    sides = {
+        "training texts": measure_lengths(rows, LOOKED_AT),
+        "partners": measure_lengths(rows, LOOKED_AT, partners=True),
+    }
     return [
-        f"{found.cut} of {len(found.tokens)} training texts that were looked at have more than "
+        f"{found.cut} of {len(found.tokens)} {what} that were looked at have more than "
         f"{found.most} tokens and lose their end: give a larger --text-length if that matters"
+        for what, found in sides.items()
+        if found is not None and found.cut
     ]

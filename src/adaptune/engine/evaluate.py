@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from lightning_fabric import Fabric
 from torch import Tensor
 
@@ -76,6 +77,19 @@ def logits_of(net: Network, rows: Unlabeled, fabric: Fabric) -> Tensor:
     with fabric.autocast():
         logits: Tensor = net(rows_to_device(rows, fabric, layout_of(net)).x)
     return logits.float()
+
+
+@torch.no_grad()
+def embeddings_of(net: Network, rows: Unlabeled, fabric: Fabric, *, partners: bool) -> Tensor:
+    """Give the embeddings of rows, of length 1: of what a network reads, or of ``partners``.
+
+    Raises:
+        ValueError: If the network has no space for both.
+    """
+    space, x = net.joint, rows_to_device(rows, fabric, layout_of(net)).x
+    with fabric.autocast():
+        found = net.partners(x) if partners else space.embed(net.body(x))
+    return F.normalize(found.float(), dim=1)
 
 
 @torch.no_grad()

@@ -27,7 +27,7 @@ class Plan:
     """How long to train and how steps are taken and kept; rates belong to the method.
 
     Args:
-        epochs: Passes over the training data.
+        epochs: Passes over the training data; with 0 the network is tested as a method begins.
         momentum: Momentum of stochastic gradient descent; AdamW's first beta.
         weight_decay: Weight decay: SGD's in the gradient, of all that learns; AdamW's beside it, of
             no norm, no bias and nothing that the network's library leaves out.
@@ -88,7 +88,7 @@ class Plan:
     cooldown: float = 0.1
 
     def __post_init__(self) -> None:
-        check_range("--epochs", self.epochs, 1, MOST)
+        check_range("--epochs", self.epochs, 0, MOST)
         check_range("--momentum", self.momentum, 0, 1, below=True)
         check_range("--weight-decay", self.weight_decay, 0)
         check_range("--warmup", self.warmup, 0, 1, below=True)

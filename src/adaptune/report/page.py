@@ -23,6 +23,7 @@ from adaptune.results.by_class import overlap_by_class
 from adaptune.results.by_test import OnSet
 from adaptune.results.epoch import EpochMetrics
 from adaptune.results.ranking import Versus
+from adaptune.results.retrieved import retrieved_by
 from adaptune.results.row import HOME, RunRow
 from adaptune.results.run import Pictured, RunResults, WrongAnswer, read_results
 from adaptune.results.score import Measure, number
@@ -87,12 +88,8 @@ def write_search_report(folder: Path) -> Path:
 def write_run_report(folder: Path) -> Path:
     """Write the page of one run."""
     results = read_results(folder / "results.json")
-    with about(texts=_is_of_texts(results)):
+    with about(texts="tokenizer" in results.preprocess):
         return _write_run(folder, results)
-
-
-def _is_of_texts(results: RunResults) -> bool:
-    return "tokenizer" in results.preprocess
 
 
 def _write_run(folder: Path, results: RunResults) -> Path:
@@ -109,6 +106,7 @@ def _write_run(folder: Path, results: RunResults) -> Path:
         histograms=figures.feature_histograms(moved) if moved else "",
         changes=figures.layer_changes({name: results.changes}) if results.changes else "",
         curves=figures.curves({name: _epochs(folder, measure)}, measure),
+        retrieved=retrieved_by([results]),
         by_class=_by_class(results),
         others=OF_PLACES,
         confusions=_confusions(results),
@@ -172,6 +170,7 @@ def write_comparison_report(folder: Path) -> Path:
         standings=bool(versus),
         counts_images=any(one.images for one in versus),
         verdicts=verdicts(versus, best, len(results.get("by_domain", {})), measure),
+        retrieved=retrieved_by(every),
         by_class=overlap_by_class(every),
         tests=[OnSet.from_dict(one) for one in results.get("tests", [])],
         rates=figures.rates(results["rates"], measure) if "rates" in results else "",

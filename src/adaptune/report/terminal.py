@@ -18,6 +18,7 @@ from rich.table import Table
 
 from adaptune.engine.loop import Epoch
 from adaptune.results.epoch import EpochMetrics
+from adaptune.results.retrieved import retrieved, retrieved_by
 from adaptune.results.run import RunResults
 from adaptune.results.score import Measure, Scores
 from adaptune.results.summary import Interval, MethodSummary
@@ -102,6 +103,8 @@ class Terminal:
             moved = "" if line.distortion is None else f"{line.distortion:.3f}"
             rows.append([line.method, *reached, moved, f"{line.seconds:.0f}"])
         self.table(f"{measure.title} (95% interval)", columns, rows)
+        if table := retrieved_by(runs):
+            self.table(*table)
         self.open_sets({line.method: line.open_set for line in summary})
         for test, value in runs[0].before.items():
             how = "zero-shot" if runs[0].words else "before training"
@@ -134,6 +137,8 @@ class Terminal:
             rows.append([test, value, f"{low}-{high}", str(one.count)])
         columns = ["test set", measure.name, "interval", "images"]
         self.table(f"{measure.title} (95% interval)", columns, rows)
+        if table := retrieved(scores):
+            self.table(*table)
         opened = {test: one.detail.get("open_set") for test, one in scores.items()}
         self.open_sets({name: {test: one for test, one in opened.items() if one}})
 

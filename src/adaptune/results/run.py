@@ -176,6 +176,7 @@ class RunResults:
 
     def to_dict(self) -> dict[str, Any]:
         """Give the results as they stand in ``results.json``."""
+        begun = self.start or self.before
         return {
             **part(self, "method", "seed", "options", "classes", "origin", "preprocess"),
             **part(self, "batchnorm", "threshold"),
@@ -195,9 +196,7 @@ class RunResults:
             "worst": _as_dicts(self.worst),
             **given("pictures", _as_dicts(self.pictures) or None),
             **(part(self, "words") if self.words else {}),
-            **(
-                part(self, "start", "before", "before_open_set") if self.start or self.words else {}
-            ),
+            **(part(self, "start", "before", "before_open_set") if begun else {}),
             "data": known(self.data),
             **part(self, "seconds", "config", "machine"),
             "score": self.measure.to_dict(),

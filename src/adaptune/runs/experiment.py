@@ -16,6 +16,7 @@ from adaptune.engine.evaluate import evaluate
 from adaptune.engine.method import Method
 from adaptune.engine.plan import Plan
 from adaptune.networks.inputs import describe_look
+from adaptune.networks.joint import texts_look
 from adaptune.networks.network import Network
 from adaptune.ops.distortion import snapshot, weight_change
 from adaptune.ops.rejection import KEPT, describe_threshold
@@ -124,8 +125,9 @@ def experiment(
             "their statistics noisy: give a larger --batch-size, or --batchnorm eval"
         )
     steps = plan.epochs * data.steps(method.needs)
-    if steps < FEW_STEPS and training.method.groups():
+    if 0 < steps < FEW_STEPS and training.method.groups():
         terminal.say(f"note: {steps} steps are few: give more --epochs, or a smaller --batch-size")
+    matched = texts_look(net.head) is not None  # so that it answers before it has learnt
     with Signals().listening() as signals:
         course = train(run, training, terminal, signals, select=select, of=of, found=found)
         best = _kept(run, training, setting)
@@ -161,7 +163,7 @@ def experiment(
             pictures=draw_ranked(run, best, training, tested.scores),
             start=setting.start,
             words=list(setting.words),
-            before=_before(baseline) if setting.start or setting.words else {},
+            before=_before(baseline) if setting.start or setting.words or matched else {},
             before_open_set=_open_sets(baseline) if setting.start or setting.words else {},
             data=_described(data, course.problems | data.ledger.gathered_problems()),
             seconds=round(time.perf_counter() - began + course.earlier, 2),

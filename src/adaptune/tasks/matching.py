@@ -25,7 +25,8 @@ class Matching(Task):
     Learning with Contrastive Predictive Coding (van den Oord et al., 2018), both ways as in Radford
     et al., 2021.
 
-    ``classes`` is the width of the space; ``domains`` how many labelled domains are learnt from.
+    ``classes`` is the width of the space where it is known, and 1 in a run; ``domains`` how many
+    labelled domains are learnt from.
 
     >>> task = Matching(2)
     >>> one = torch.tensor([[9.0, 0.0], [0.0, 9.0]])
