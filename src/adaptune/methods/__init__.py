@@ -26,6 +26,7 @@ from adaptune.methods.source_free.osuda import OSUDA as OSUDA
 from adaptune.methods.source_free.sfda2 import SFDA2 as SFDA2
 from adaptune.methods.source_free.sfda_seg import SFDASeg as SFDASeg
 from adaptune.methods.source_free.shot import SHOT as SHOT
+from adaptune.methods.supervised.clip import CLIP as CLIP
 from adaptune.methods.supervised.daft import DAFT as DAFT
 from adaptune.methods.supervised.ear import EAR as EAR
 from adaptune.methods.supervised.ft import FineTune as FineTune
@@ -75,6 +76,7 @@ METHODS: dict[str, type[Method]] = {
     "sam": SAM,
     "tram": TRAM,
     "mixup": Mixup,
+    "clip": CLIP,
     "group-dro": GroupDRO,
     "ear": EAR,
     "ibn": IBN,
