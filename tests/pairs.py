@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from toy import CLASSES, TwoDomains, network
+from toy import TwoDomains, network, trained
 
 from adaptune.engine.method import Method, task_kind
 from adaptune.networks.inputs import TextInput
@@ -40,14 +40,18 @@ def matches(method: type[Method]) -> bool:
     return task_kind(method) is Matching
 
 
-def pair_network(seed: int = 0, *, tower: bool = True) -> Network[Joint]:
-    """Give the toy's network with the head of a joint space; without a tower of texts alone."""
+def pair_network(seed: int = 0, *, tower: bool = True, known: bool = False) -> Network[Joint]:
+    """Give the toy's network with the head of a joint space; without a tower of texts alone.
+
+    Its body knows the toy's colours if it is to be ``known``, as one that stays has to.
+    """
     if not tower:
         torch.manual_seed(seed)
         net = Network(Tower(), Joint(5, 5, LOOK), 5, classes=("text",), origin=ORIGIN)
         net.preprocess = LOOK
         return net
-    net = network(seed)
+    net = trained(seed) if known else network(seed)
+    torch.manual_seed(seed + 1)
     head = Joint(net.width, SPACE, LOOK, tower=Tower(), tower_width=5)
     made = Network(net.body, head, net.width, classes=("text",), origin=net.origin)
     made.parts = net.parts

@@ -63,7 +63,7 @@ def of_places(name: str) -> bool:
 def network_of(name: str) -> Network:
     """Give the toy's network where a method starts from: one trained on the source if need be."""
     if matches(METHODS[name]):
-        return pair_network()
+        return pair_network(known=name == "cwcl")
     if METHODS[name].needs.labeled:
         return dense_network() if of_places(name) else network()
     return source_trained() if of_places(name) else trained()

@@ -53,7 +53,7 @@ def test_a_task_of_another_kind_is_refused_in_words():
     conditional |= {"fedka", "ear"}
     assert classes == conditional
     pairs = {name for name in narrow if task_kind(METHODS[name]) is Matching}
-    assert pairs == {"clip"}
+    assert pairs == {"clip", "cwcl", "m2-mix"}
     places = {"adaptsegnet", "dacs", "sfda-seg", "idm", "datr", "samda", "gprn"}
     assert narrow - classes - pairs == places
 

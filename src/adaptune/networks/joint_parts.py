@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from adaptune.networks.joint import WARMEST, Joint
 
@@ -38,6 +39,18 @@ def cool(head: Joint) -> None:
     100.0
     """
     head.log_warmth.clamp_(max=math.log(WARMEST) - MARGIN)
+
+
+def placed(head: Joint, told: Tensor) -> Tensor:
+    """Give the embeddings (N, E), of length 1, of what a tower made of texts (N, W).
+
+    >>> from adaptune.networks.inputs import TextInput
+    >>> head = Joint(3, 2, TextInput(), tower=nn.Identity(), tower_width=5)
+    >>> placed(head, torch.randn(4, 5)).shape
+    torch.Size([4, 2])
+    """
+    assert head.other is not None
+    return F.normalize(head.other(told), dim=1)
 
 
 def need_tower(head: Joint, who: str) -> nn.Module:
