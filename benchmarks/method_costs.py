@@ -35,6 +35,7 @@ from adaptune.runs.setup import Setup
 from adaptune.runtime.files import to_json, write_text
 from adaptune.runtime.machine import describe_machine
 from adaptune.tasks.classification import Classification
+from adaptune.tasks.matching import Matching
 from adaptune.tasks.segmentation import Segmentation
 from adaptune.types import Batch, Labeled, Needs, Split, Unlabeled, empty_unlabeled
 
@@ -123,6 +124,8 @@ def network(*, places: bool) -> Network:
 def made(name: str, *, places: bool) -> tuple[Method, Made]:
     """Make a method as a user does, and what it learns from."""
     kind = METHODS[name]
+    if task_kind(kind) is Matching:
+        raise ValueError("it learns from pairs, and these images have no partners")
     needs, options = kind.needs, dict(OPTIONS.get(name, {}))
     if "lr" in hyperparameters(kind):
         options["lr"] = RATE

@@ -175,6 +175,8 @@ def _use(entry: Entry) -> str:
     """Say how it is run."""
     _, words, _ = SETTINGS[entry.setting]
     words = words.format(name=entry.name)
+    if entry.task == "Matching":
+        words = words.replace(" --method", " --task matching --method")
     if "--teacher" not in words and teachers_of(METHODS[entry.name]) != "none":
         words = words.replace(" --out", " --teacher RUN RUN --out")
     return f"```\n{words}\n```"

@@ -10,6 +10,8 @@ from functools import cache
 import pytest
 import torch
 from dense_start import source_trained
+from pairs import TASK as PAIRS
+from pairs import Pairs, matches, pair_network
 from places import DensePlaces, dense_network
 from toy import CLASSES, TwoDomains, classifies, domains, network, teachers, trained
 
@@ -23,7 +25,9 @@ from adaptune.engine.streaming import stream
 from adaptune.methods import METHODS
 from adaptune.networks.network import Network
 from adaptune.tasks.classification import Classification
+from adaptune.tasks.matching import Matching
 from adaptune.tasks.segmentation import Segmentation
+from adaptune.tasks.task import Task
 from adaptune.types import Batch, Domains, Labeled, Needs, Split, Unlabeled
 
 LISTED = [name for name, one in METHODS.items() if not one.needs.tokens]
@@ -56,25 +60,30 @@ def made(name: str, **options: object) -> Method:
 
 def of_places(name: str) -> bool:
     """Tell whether a method works on a class at every place alone, as on the toy of places."""
-    return not classifies(METHODS[name])
+    return not (classifies(METHODS[name]) or matches(METHODS[name]))
 
 
 def network_of(name: str) -> Network:
     """Give the toy's network where a method starts from: one trained on the source if need be."""
+    if matches(METHODS[name]):
+        return pair_network(known=name == "cwcl")
     if METHODS[name].needs.labeled:
         return dense_network() if of_places(name) else network()
     return source_trained() if of_places(name) else trained()
 
 
-def task_of(name: str) -> Classification | Segmentation:
+def task_of(name: str) -> Task:
     """Give the toy's task as a method needs it."""
     task = Segmentation(len(CLASSES)) if of_places(name) else TASK
+    task = PAIRS if matches(METHODS[name]) else task
     return replace(task, domains=METHODS[name].needs.domains)
 
 
 def data_for(name: str, **options: int):
     """Give the toy that a method's needs ask for."""
     needs = METHODS[name].needs
+    if matches(METHODS[name]):
+        return Pairs(sources=needs.domains, **options)
     if of_places(name):
         return DensePlaces(sources=needs.domains, tint=0.2 if needs.labeled else 1.0, **options)
     if not (needs.unlabeled or needs.domains > 1):
@@ -121,6 +130,8 @@ class Needed:
 
 
 def accuracy(method: Method, model: Method | Network) -> float:
+    if isinstance(method.task, Matching):
+        return Pairs(sources=method.needs.domains).accuracy(model)
     if isinstance(method.task, Segmentation):
         labeled = method.needs.labeled
         places = DensePlaces(sources=method.needs.domains, tint=0.2 if labeled else 1.0)

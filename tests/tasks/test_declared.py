@@ -19,6 +19,7 @@ from adaptune.methods.supervised.ft import FineTune
 from adaptune.runs.setup import Setup, open_session
 from adaptune.tasks import TASKS
 from adaptune.tasks.classification import Classification
+from adaptune.tasks.matching import Matching
 
 
 @pytest.fixture
@@ -51,8 +52,10 @@ def test_a_task_of_another_kind_is_refused_in_words():
     conditional |= {"san", "memspm", "dafos"}
     conditional |= {"fedka", "ear"}
     assert classes == conditional
+    pairs = {name for name in narrow if task_kind(METHODS[name]) is Matching}
+    assert pairs == {"clip", "cwcl", "m2-mix"}
     places = {"adaptsegnet", "dacs", "sfda-seg", "idm", "datr", "samda", "gprn"}
-    assert narrow - classes == places
+    assert narrow - classes - pairs == places
 
 
 def test_a_session_makes_the_task_that_its_setup_names(listed):
@@ -73,7 +76,8 @@ def test_a_session_takes_a_task_that_is_ready_and_refuses_one_that_does_not_fit(
 
 def test_a_setup_refuses_tasks_that_there_are_not_and_open_sets_where_nothing_is_unknown(listed):
     with pytest.raises(
-        ValueError, match="no task 'shapes': there are classification, segmentation, noisy"
+        ValueError,
+        match="no task 'shapes': there are classification, segmentation, matching, noisy",
     ):
         Setup(task="shapes")
     with pytest.raises(ValueError, match="leave out --open-set"):

@@ -27,6 +27,8 @@ from adaptune.methods.source_free.osuda import OSUDA as OSUDA
 from adaptune.methods.source_free.sfda2 import SFDA2 as SFDA2
 from adaptune.methods.source_free.sfda_seg import SFDASeg as SFDASeg
 from adaptune.methods.source_free.shot import SHOT as SHOT
+from adaptune.methods.supervised.clip import CLIP as CLIP
+from adaptune.methods.supervised.cwcl import CWCL as CWCL
 from adaptune.methods.supervised.daft import DAFT as DAFT
 from adaptune.methods.supervised.ear import EAR as EAR
 from adaptune.methods.supervised.ft import FineTune as FineTune
@@ -35,6 +37,7 @@ from adaptune.methods.supervised.l2_sp import L2SP as L2SP
 from adaptune.methods.supervised.lora import LoRA as LoRA
 from adaptune.methods.supervised.lp import LinearProbe as LinearProbe
 from adaptune.methods.supervised.lp_ft import LinearProbeFineTune as LinearProbeFineTune
+from adaptune.methods.supervised.m2_mix import M2Mix as M2Mix
 from adaptune.methods.supervised.mixup import Mixup as Mixup
 from adaptune.methods.supervised.sam import SAM as SAM
 from adaptune.methods.supervised.soma import SoMA as SoMA
@@ -78,6 +81,9 @@ METHODS: dict[str, type[Method]] = {
     "sam": SAM,
     "tram": TRAM,
     "mixup": Mixup,
+    "clip": CLIP,
+    "cwcl": CWCL,
+    "m2-mix": M2Mix,
     "group-dro": GroupDRO,
     "ear": EAR,
     "ibn": IBN,

@@ -28,6 +28,19 @@ def supervised_contrast(features: Tensor, groups: Tensor, temperature: float) ->
     return each.sum() / (count > 0).sum().clamp_min(1)
 
 
+def weighted_contrast(alike: Tensor, weights: Tensor) -> Tensor:
+    """Ask each row of scaled cosines (N, M) for its columns as ``weights`` (N, M) say, (N,).
+
+    ``-sum_j w_ij log softmax_j(alike_i) / sum_j w_ij``: where weights are the identity it is the
+    cross-entropy with each row's own column. Source: CWCL: Cross-Modal Transfer with Continuously
+    Weighted Contrastive Loss (Srinivasa et al., 2023).
+
+    >>> weighted_contrast(torch.zeros(2, 4), torch.ones(2, 4))
+    tensor([1.3863, 1.3863])
+    """
+    return -(weights * alike.log_softmax(1)).sum(1) / weights.sum(1)
+
+
 def lone_but(y: Tensor, compact: int) -> Tensor:
     """Give each row (N,) a group of its own, but one to all of the class ``compact``.
 

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from adaptune.runtime.processes import gather, gather_each, row_offset
 
+NEAR = 1e-6
+"""How near to 1 a cosine is taken at most, where its angle still has a slope."""
+
 
 def partners(rows: int, *, alpha: float = 0.75) -> tuple[Tensor, Tensor]:
     """Draw for each row its own share of a mix, (N,), and which row has the rest, int64 (N,).
@@ -35,6 +38,26 @@ def mixup(rows: Tensor, others: Tensor, share: Tensor) -> Tensor:
     tensor([0.5000, 1.0000])
     """
     return others.lerp(rows, share.to(rows).view(-1, *[1] * (rows.dim() - 1)))
+
+
+def geodesic(rows: Tensor, others: Tensor, share: Tensor) -> Tensor:
+    """Give points between ``rows`` (N, E) and ``others``, of length 1, on their great circle.
+
+    At a ``share`` of 1 they are the rows, at 0 the others; between, of length 1 too. It is computed
+    in float32 at the least. What lies opposite has no circle of its own. Source: spherical
+    interpolation as in Geodesic Multi-Modal Mixup (Oh et al., 2023).
+
+    >>> geodesic(torch.eye(2), torch.eye(2).flip(0), torch.tensor(0.5))
+    tensor([[0.7071, 0.7071],
+            [0.7071, 0.7071]])
+    """
+    exact = torch.promote_types(rows.dtype, torch.float32)
+    with torch.autocast(rows.device.type, enabled=False):
+        rows, others, share = rows.to(exact), others.to(exact), share.to(rows.device, exact)
+        cosine = (rows * others).sum(1, keepdim=True).clamp(-1 + NEAR, 1 - NEAR)
+        angle = torch.acos(cosine)
+        ours, theirs = torch.sin(share * angle), torch.sin((1 - share) * angle)
+        return (ours * rows + theirs * others) / torch.sin(angle)
 
 
 def row_draws(

@@ -74,13 +74,7 @@ class Matching(Task):
 
         Partners that have the same ids ``y`` are one.
         """
-        ours, theirs = join(output), join(partners)
-        first, _ = row_offset(len(output))
-        at = torch.arange(first, first + len(output), device=output.device)
-        same = None if y is None else same_rows(join(y))
-        there = _rows_of(output @ theirs.T, at, same)
-        back = _rows_of(partners @ ours.T, at, same)
-        return (there + back) / 2
+        return both_ways(output, partners, None if y is None else same_rows(join(y)))
 
     def tally(self) -> PairTally:
         """Give an empty tally of what counts."""
@@ -106,10 +100,37 @@ def same_rows(y: Tensor) -> Tensor:
     return group.unsqueeze(1) == group
 
 
-def _rows_of(alike: Tensor, at: Tensor, same: Tensor | None) -> Tensor:
-    """Give each row's cross-entropy; what equals its right column is left out."""
-    if same is not None:
-        again = same[at].clone()
+def both_ways(output: Tensor, partners: Tensor, left: Tensor | None = None) -> Tensor:
+    """Give the loss of each row of scaled embeddings (N, E) with its partner's (N, E).
+
+    It is compared with the rows of all processes, M of them, but for those that ``left`` (M, M)
+    leaves out of its negatives.
+    """
+    ours, theirs, at = join(output), join(partners), own_places(output)
+    there = losses_at(output @ theirs.T, at, left)
+    return (there + losses_at(partners @ ours.T, at, left)) / 2
+
+
+def own_places(rows: Tensor) -> Tensor:
+    """Give where rows (N, ...) are among those of all processes, (N,).
+
+    >>> own_places(torch.zeros(3, 2))
+    tensor([0, 1, 2])
+    """
+    first, _ = row_offset(len(rows))
+    return torch.arange(first, first + len(rows), device=rows.device)
+
+
+def losses_at(alike: Tensor, at: Tensor, left: Tensor | None = None) -> Tensor:
+    """Give the cross-entropy of each row of ``alike`` (N, M) with its own column ``at`` (N,).
+
+    What ``left`` (M, M) leaves out is no column, but for the row's own.
+
+    >>> losses_at(torch.zeros(2, 4), torch.tensor([2, 3]))
+    tensor([1.3863, 1.3863])
+    """
+    if left is not None:
+        again = left[at].clone()
         again[torch.arange(len(at), device=at.device), at] = False
         alike = alike.masked_fill(again, -torch.inf)
     return F.cross_entropy(alike, at, reduction="none")
