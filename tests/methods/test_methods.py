@@ -11,6 +11,7 @@ import torch
 from dense_start import source_trained
 from places import DensePlaces, dense_network
 from toy import CLASSES, TwoDomains, classifies, domains, network, teachers, trained
+from words import meets_words, words_network
 
 from adaptune.batchnorm.layers import batchnorms
 from adaptune.engine.descent import Descent, trainable
@@ -29,6 +30,7 @@ TASK = Classification(len(CLASSES))
 PLAN = Plan(epochs=3, seed=5)
 SMALL: dict[str, dict[str, object]] = {
     "adaptsegnet": {"hidden": 4},
+    "coop": {"lr": 0.03},
     "cotta": {"views": 4},
     "cdan": {"hidden": 16},
     "fedka": {"hidden": 16},
@@ -58,6 +60,8 @@ def of_places(name: str) -> bool:
 
 def network_of(name: str) -> Network:
     """Give the toy's network where a method starts from: one trained on the source if need be."""
+    if meets_words(METHODS[name]):
+        return words_network()
     if METHODS[name].needs.labeled:
         return dense_network() if of_places(name) else network()
     return source_trained() if of_places(name) else trained()

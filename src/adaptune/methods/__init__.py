@@ -26,8 +26,10 @@ from adaptune.methods.source_free.osuda import OSUDA as OSUDA
 from adaptune.methods.source_free.sfda2 import SFDA2 as SFDA2
 from adaptune.methods.source_free.sfda_seg import SFDASeg as SFDASeg
 from adaptune.methods.source_free.shot import SHOT as SHOT
+from adaptune.methods.supervised.coop import CoOp as CoOp
 from adaptune.methods.supervised.daft import DAFT as DAFT
 from adaptune.methods.supervised.ear import EAR as EAR
+from adaptune.methods.supervised.flyp import FLYP as FLYP
 from adaptune.methods.supervised.ft import FineTune as FineTune
 from adaptune.methods.supervised.gradual_unfreezing import GradualUnfreezing as GradualUnfreezing
 from adaptune.methods.supervised.l2_sp import L2SP as L2SP
@@ -77,6 +79,8 @@ METHODS: dict[str, type[Method]] = {
     "mixup": Mixup,
     "group-dro": GroupDRO,
     "ear": EAR,
+    "flyp": FLYP,
+    "coop": CoOp,
     "ibn": IBN,
     "drm": DRM,
     "udim": UDIM,

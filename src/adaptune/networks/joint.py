@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from adaptune.networks.heads import Head, read_linear
 from adaptune.networks.inputs import TextInput
+from adaptune.networks.prompts import Prompts, placed
 
 WARMTH = 1 / 0.07
 """What cosines are times at first (Radford et al., 2021)."""
@@ -108,7 +109,8 @@ class Words(Head):
 
     A class is the mean of its texts' embeddings, at length 1 again. These ``anchors`` are kept, and
     made again by `renew`, whenever the tower or a text changed; while they are ``live``, with every
-    output, so that gradients reach the tower. Source: Radford et al., 2021.
+    output, so that gradients reach the tower. Source: Radford et al., 2021. ``prompts`` are learnt
+    vectors in the place of tokens; where every image has its own, so have the classes.
 
     Args:
         joint: The space, with a tower.
@@ -126,46 +128,82 @@ class Words(Head):
     ids: Tensor
     owner: Tensor
     anchors: Tensor
+    prompts: Prompts | None
 
     def __init__(
         self, joint: Joint, ids: Tensor, owner: Tensor, words: Sequence[Sequence[str]] = ()
     ) -> None:
         super().__init__()
-        self.joint, self.live = joint, False
+        self.joint, self.live, self.prompts = joint, False, None
         self.words = tuple(map(tuple, words))
         self.register_buffer("ids", ids)
         self.register_buffer("owner", owner)
-        self.register_buffer("anchors", self._made().detach())
+        self.register_buffer("anchors", self.made().detach())
 
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
         """What each class asks of features, (K, D), but for their length."""
-        return self.joint.warmth * self.texts() @ self.joint.project.weight
+        own = self.joint.warmth * self.texts() @ self.joint.project.weight
+        return F.pad(own, (0, self.prompts.extra)) if self.prompts is not None else own
 
     def texts(self) -> Tensor:
-        """Give what classes are compared with, (K, E), of length 1."""
-        return self._made() if self.live else self.anchors
+        """Give what classes are compared with, (K, E), of length 1; no image's own prompts."""
+        return self.made() if self.live else self.anchors
 
     @torch.no_grad()
     def renew(self) -> None:
         """Make the anchors again, of the tower as it is."""
-        self.anchors.copy_(self._made())
+        self.anchors.copy_(self.made())
 
-    def _made(self) -> Tensor:
-        joint, device = self.joint, self.joint.project.weight.device
-        parts: Sequence[Tensor] = torch.split(self.ids.to(device), TEXTS)
+    def made(self, seen: Tensor | None = None) -> Tensor:
+        """Make the anchors, (K, E), or of images that were seen (N, F) each one's, (N, K, E)."""
+        vectors, owner = None, self.owner.to(self.joint.weight.device)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.live):
-            own = torch.cat([joint.partners(part, _no_body) for part in parts])
-        classes = int(self.owner.max()) + 1
-        sums = own.new_zeros(classes, own.shape[1]).index_add(0, self.owner.to(device), own)
-        return F.normalize(sums, dim=1)
+            if self.prompts is not None:
+                vectors = self.prompts(owner, seen)
+            return self.centred(self.read(vectors))
+
+    def read(self, vectors: Tensor | None = None, which: Tensor | None = None) -> Tensor:
+        """Give the embeddings of texts, of all or by number, (T, E), with ``vectors`` (T, M, V).
+
+        Of vectors (N, T, M, V) they are (N, T, E).
+        """
+        ids = (self.ids if which is None else self.ids[which]).to(self.joint.weight.device)
+        tower, prompts = self.joint.tower, self.prompts
+        if vectors is None or tower is None or prompts is None:
+            parts = torch.split(ids, TEXTS)
+            return torch.cat([self.joint.partners(part, _no_body) for part in parts])
+        lead = vectors.shape[:-2]
+        every, flat = ids.expand(*lead, -1).flatten(0, -2), vectors.flatten(0, -3)
+        found = []
+        for part, some in zip(every.split(TEXTS), flat.split(TEXTS), strict=True):
+            with placed(tower, some, prompts.start):
+                found.append(self.joint.partners(part, _no_body))
+        return torch.cat(found).view(*lead, -1)
+
+    def centred(self, own: Tensor) -> Tensor:
+        """Give the means of the embeddings of each class's texts (..., T, E), of length 1."""
+        owner = self.owner.to(own.device)
+        sums = own.new_zeros(*own.shape[:-2], int(owner.max()) + 1, own.shape[-1])
+        return F.normalize(sums.index_add(-2, owner, own), dim=-1)
+
+    def seen(self, features: Tensor) -> Tensor:
+        """Give what prompts of each image's own look at: its embedding, and what is beyond it."""
+        pooled = features.flatten(2).mean(2) if features.dim() > 2 else features
+        width = self.joint.weight.shape[1]
+        return torch.cat([self.joint.embed(pooled[:, :width]), pooled[:, width:]], 1)
 
     def forward(self, features: Tensor) -> Tensor:
         """Compare features (N, D, ...) with all classes: (N, K, ...)."""
-        return read_linear(self.joint(features), self.texts(), None)
+        own = self.joint(features[:, : self.joint.weight.shape[1]])
+        if self.prompts is None or not self.prompts.each:
+            return read_linear(own, self.texts(), None)
+        return torch.einsum("ne...,nke->nk...", own, self.made(self.seen(features)))
 
     def fold(self) -> Words:
-        """Give itself: it is of raw features."""
+        """Give itself, with the anchors that it predicts by: it is of raw features."""
+        if self.live:
+            self.renew()
         return self
 
 
