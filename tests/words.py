@@ -55,7 +55,9 @@ def meets_words(method: type[Method]) -> bool:
 
 def words_network(seed: int = 0) -> Network[Words]:
     """Give a network that knows both kinds of images, and whose texts are of those `swapped`."""
-    return deepcopy(_seen(seed))
+    found = deepcopy(_seen(seed))
+    torch.manual_seed(seed)  # for what is put into it
+    return found
 
 
 def fresh_words(seed: int = 0) -> Network[Words]:

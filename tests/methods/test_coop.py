@@ -54,7 +54,7 @@ def test_one_vector_begins_as_what_stood_there_and_so_as_the_zero_shot_network()
     net, batch = words_network().double(), rows()
     said = net(batch.labeled.x)
     method = CoOp(net, TASK, context=1).double().eval()
-    assert torch.allclose(method(batch.labeled.x), said)
+    assert torch.allclose(method(batch.labeled.x), said, atol=1e-5)
     assert net.head.ids.shape == IDS.shape
 
 
