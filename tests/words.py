@@ -53,9 +53,15 @@ def meets_words(method: type[Method]) -> bool:
     return Words in get_args(get_type_hints(method.__init__).get("net"))
 
 
-def words_network(seed: int = 0) -> Network[Words]:
-    """Give a network that knows both kinds of images, and whose texts are of those `swapped`."""
+def words_network(seed: int = 0, *, plain: bool = False) -> Network[Words]:
+    """Give a network that knows both kinds of images, and whose texts are of those `swapped`.
+
+    Texts of ``plain`` images are those of the toy's.
+    """
     found = deepcopy(_seen(seed))
+    if plain:
+        found.head.ids = IDS.where(IDS != SWAPPED, PLAIN)
+        found.head.renew()
     torch.manual_seed(seed)  # for what is put into it
     return found
 

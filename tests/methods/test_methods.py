@@ -30,6 +30,7 @@ TASK = Classification(len(CLASSES))
 PLAN = Plan(epochs=3, seed=5)
 SMALL: dict[str, dict[str, object]] = {
     "adaptsegnet": {"hidden": 4},
+    "cocoop": {"lr": 0.03},
     "coop": {"lr": 0.03},
     "cotta": {"views": 4},
     "cdan": {"hidden": 16},
@@ -38,6 +39,7 @@ SMALL: dict[str, dict[str, object]] = {
     "kl-dp": {"lr": 0.03},
     "memspm": {"items": 8, "parts": 4, "encoder": 1.0},
     "pareto-da": {"hidden": 16},
+    "tpt": {"lr": 2.0, "views": 8},
     "vida": {"views": 2},
     "samda": {"generic": "test_efficientnet", "generic_weights": "none", "generic_size": 32},
 }
@@ -61,7 +63,7 @@ def of_places(name: str) -> bool:
 def network_of(name: str) -> Network:
     """Give the toy's network where a method starts from: one trained on the source if need be."""
     if meets_words(METHODS[name]):
-        return words_network()
+        return words_network(plain=not METHODS[name].needs.labeled)
     if METHODS[name].needs.labeled:
         return dense_network() if of_places(name) else network()
     return source_trained() if of_places(name) else trained()

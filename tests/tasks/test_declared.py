@@ -50,7 +50,7 @@ def test_a_task_of_another_kind_is_refused_in_words():
     conditional |= {"cdan", "coral"}
     conditional |= {"san", "memspm", "dafos"}
     conditional |= {"fedka", "ear"}
-    conditional |= {"flyp"}
+    conditional |= {"flyp", "tip-adapter", "zscl", "tpt"}
     assert classes == conditional
     places = {"adaptsegnet", "dacs", "sfda-seg", "idm", "datr", "samda", "gprn"}
     assert narrow - classes == places

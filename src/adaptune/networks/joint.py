@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from adaptune.networks.heads import Head, read_linear
 from adaptune.networks.inputs import TextInput
 from adaptune.networks.prompts import Prompts, placed
+from adaptune.networks.remembered import Remembered
 
 WARMTH = 1 / 0.07
 """What cosines are times at first (Radford et al., 2021)."""
@@ -110,7 +111,8 @@ class Words(Head):
     A class is the mean of its texts' embeddings, at length 1 again. These ``anchors`` are kept, and
     made again by `renew`, whenever the tower or a text changed; while they are ``live``, with every
     output, so that gradients reach the tower. Source: Radford et al., 2021. ``prompts`` are learnt
-    vectors in the place of tokens; where every image has its own, so have the classes.
+    vectors in the place of tokens; where every image has its own, so have the classes. What
+    labelled embeddings that are ``remembered`` say is added.
 
     Args:
         joint: The space, with a tower.
@@ -129,12 +131,13 @@ class Words(Head):
     owner: Tensor
     anchors: Tensor
     prompts: Prompts | None
+    remembered: Remembered | None
 
     def __init__(
         self, joint: Joint, ids: Tensor, owner: Tensor, words: Sequence[Sequence[str]] = ()
     ) -> None:
         super().__init__()
-        self.joint, self.live, self.prompts = joint, False, None
+        self.joint, self.live, self.prompts, self.remembered = joint, False, None, None
         self.words = tuple(map(tuple, words))
         self.register_buffer("ids", ids)
         self.register_buffer("owner", owner)
@@ -195,10 +198,13 @@ class Words(Head):
 
     def forward(self, features: Tensor) -> Tensor:
         """Compare features (N, D, ...) with all classes: (N, K, ...)."""
-        own = self.joint(features[:, : self.joint.weight.shape[1]])
+        own = self.joint.embed(features[:, : self.joint.weight.shape[1]])
+        scaled = self.joint.warmth * own
         if self.prompts is None or not self.prompts.each:
-            return read_linear(own, self.texts(), None)
-        return torch.einsum("ne...,nke->nk...", own, self.made(self.seen(features)))
+            said = read_linear(scaled, self.texts(), None)
+        else:
+            said = torch.einsum("ne...,nke->nk...", scaled, self.made(self.seen(features)))
+        return said if self.remembered is None else said + self.remembered(own)
 
     def fold(self) -> Words:
         """Give itself, with the anchors that it predicts by: it is of raw features."""

@@ -51,12 +51,18 @@ def make_room(head: Words, count: int) -> tuple[int, int]:
     """
     if count < 1:
         raise ValueError(f"--context is a number of vectors, at least 1: got {count}")
+    start, alike = words_alike(head)
+    shared = min(count, alike)
+    if shared < count:
+        head.ids = with_room(head.ids, start, count - shared, head.joint.look.length)
+    return start, shared
+
+
+def words_alike(head: Words) -> tuple[int, int]:
+    """Say where texts of classes begin, behind what a tokenizer puts there, and how far alike."""
     ids = head.ids
     start = int(bool(head.joint.look.tokenizer) and bool((ids[:, 0] == ids[0, 0]).all()))
-    shared = min(count, shared_tokens(ids, start))
-    if shared < count:
-        head.ids = with_room(ids, start, count - shared, head.joint.look.length)
-    return start, shared
+    return start, shared_tokens(ids, start)
 
 
 @torch.no_grad()

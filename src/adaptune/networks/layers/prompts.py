@@ -7,8 +7,9 @@ from torch import nn
 from adaptune.networks.heads import Head
 from adaptune.networks.joint import Words
 from adaptune.networks.prompts import ImagePrompts, Prompts, embedding_of
+from adaptune.networks.remembered import Remembered
 
-MOST_VECTORS, MOST_UNITS = 1024, 65536
+MOST_VECTORS, MOST_UNITS, MOST_ROWS = 1024, 65536, 10**6
 
 
 def learn_prompts(
@@ -51,3 +52,20 @@ def _ready(head: Head, count: int, start: int) -> tuple[Words, int]:
     if not (0 < count <= MOST_VECTORS and start >= 0 and start + count < head.ids.shape[1] + 1):
         raise ValueError(f"texts of {head.ids.shape[1]} tokens have no {count} from {start} on")
     return head, embedding_of(head.joint.tower).embedding_dim
+
+
+def remember(
+    body: nn.Module, head: Head, *, rows: int, share: float, sharpness: float
+) -> tuple[nn.Module, Words]:
+    """Let labelled embeddings count beside the texts of classes: a surgery.
+
+    Raises:
+        ValueError: If classes are no texts, or beyond belief, or it remembers some.
+    """
+    if not isinstance(head, Words) or head.remembered is not None:
+        raise ValueError("embeddings are remembered beside texts of classes, and once")
+    if not 0 < rows <= MOST_ROWS:
+        raise ValueError(f"up to {MOST_ROWS} images are remembered, and at least one: got {rows}")
+    classes, width = head.anchors.shape
+    head.remembered = Remembered(rows, width, classes, share, sharpness).to(head.anchors)
+    return body, head
