@@ -25,7 +25,13 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from adaptune.engine.descent import Descent
-from adaptune.engine.method import Method, hyperparameters, task_kind, teachers_of
+from adaptune.engine.method import (
+    Method,
+    hyperparameters,
+    refuse_head,
+    task_kind,
+    teachers_of,
+)
 from adaptune.engine.plan import Plan
 from adaptune.engine.streaming import stream
 from adaptune.methods import METHODS
@@ -131,6 +137,7 @@ def made(name: str, *, places: bool) -> tuple[Method, Made]:
         options["lr"] = RATE
     task = (Segmentation if places else Classification)(CLASSES, domains=needs.domains)
     net, takes = network(places=places), teachers_of(kind)
+    refuse_head(kind, net)
     others = [] if takes == "none" else [network(places=places) for _ in range(2)]
     teachers: list[Any] = [Reference(one, net.preprocess) for one in others]
     given = {"none": [], "one": teachers[:1], "several": [tuple(teachers)]}[takes]

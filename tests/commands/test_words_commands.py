@@ -9,7 +9,7 @@ from shutil import copytree
 import pytest
 import torch
 from conftest import draw_domain
-from words import NAMES, pair_network, saved_pair
+from named_classes import NAMES, pair_network, saved_pair
 
 from adaptune.data.class_words import class_texts, with_words
 from adaptune.networks.heads import Readout

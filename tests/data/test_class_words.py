@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from words import pair_network
+from named_classes import pair_network
 
 from adaptune.data.class_words import class_texts, read_descriptions, text_ids, with_words
 from adaptune.networks.inputs import TextInput

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from toy import CLASSES, classifies, images, network, teachers
+from words import meets_words, words_of
 
 from adaptune.data import Loading, from_datasets
 from adaptune.data.annotators import OracleAnnotator
@@ -34,6 +35,7 @@ def trained(name: str, net: Network, count: int, batch_size: int, **plan) -> Non
     data = replace(data, answers=OracleAnnotator(rows.tensors[1].tolist()))
     held = {"batchnorm": plan.pop("batchnorm")} if "batchnorm" in plan else {}
     kind, options = METHODS[name], OPTIONS.get(name, {}) | held
+    net = words_of(net) if meets_words(kind) else net
     method = kind(net, Classification(len(CLASSES)), *teachers(kind), **options)
     for _ in fit(method, data, Plan(epochs=1, layout="contiguous", **plan)):
         pass

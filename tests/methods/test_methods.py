@@ -14,6 +14,7 @@ from pairs import TASK as PAIRS
 from pairs import Pairs, matches, pair_network
 from places import DensePlaces, dense_network
 from toy import CLASSES, TwoDomains, classifies, domains, network, teachers, trained
+from words import meets_words, words_network
 
 from adaptune.batchnorm.layers import batchnorms
 from adaptune.engine.descent import Descent, trainable
@@ -36,6 +37,8 @@ TASK = Classification(len(CLASSES))
 PLAN = Plan(epochs=3, seed=5)
 SMALL: dict[str, dict[str, object]] = {
     "adaptsegnet": {"hidden": 4},
+    "cocoop": {"lr": 0.03},
+    "coop": {"lr": 0.03},
     "cotta": {"views": 4},
     "cdan": {"hidden": 16},
     "fedka": {"hidden": 16},
@@ -43,6 +46,7 @@ SMALL: dict[str, dict[str, object]] = {
     "kl-dp": {"lr": 0.03},
     "memspm": {"items": 8, "parts": 4, "encoder": 1.0},
     "pareto-da": {"hidden": 16},
+    "tpt": {"lr": 2.0, "views": 8},
     "vida": {"views": 2},
     "samda": {"generic": "test_efficientnet", "generic_weights": "none", "generic_size": 32},
 }
@@ -67,6 +71,8 @@ def network_of(name: str) -> Network:
     """Give the toy's network where a method starts from: one trained on the source if need be."""
     if matches(METHODS[name]):
         return pair_network(known=name == "cwcl")
+    if meets_words(METHODS[name]):
+        return words_network(plain=not METHODS[name].needs.labeled)
     if METHODS[name].needs.labeled:
         return dense_network() if of_places(name) else network()
     return source_trained() if of_places(name) else trained()

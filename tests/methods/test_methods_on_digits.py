@@ -10,6 +10,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from toy import TwoDomains, classifies
+from words import meets_words
 
 from adaptune.engine.loop import fit
 from adaptune.engine.method import Method, teachers_of
@@ -27,6 +28,7 @@ ADAPTING = [
     for name, one in METHODS.items()
     if one.needs.unlabeled
     and classifies(one)
+    and not meets_words(one)
     and teachers_of(one) == "none"
     and one.setting != "semi-supervised"
     and name not in {"t3a", "lame"}  # they change no weight, and the light has moved all features

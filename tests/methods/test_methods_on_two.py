@@ -8,6 +8,7 @@ import pytest
 import torch
 from toy import CLASSES, classifies, images, network, teachers, tinted, trained
 from two import on_two
+from words import meets_words, words_network
 
 from adaptune.data import DomainData, Loading, from_datasets
 from adaptune.data.annotators import OracleAnnotator
@@ -59,6 +60,7 @@ def kind(case: str) -> type[Method]:
 
 def made(case: str, **options: object) -> Method:
     net = network() if kind(case).needs.labeled else trained()
+    net = words_network() if meets_words(kind(case)) else net
     options = OPTIONS.get(case, {}) | options
     task, others = Classification(len(CLASSES)), teachers(kind(case))
     return kind(case)(net.double(), task, *others, **options).double()

@@ -3,8 +3,8 @@
 from copy import deepcopy
 
 import torch
+from named_classes import toy_words
 from torch.nn import functional as F
-from words import toy_words
 
 from adaptune.networks.joint import Words
 

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from named_classes import pair_network
 from toy import domains, network
-from words import pair_network
 
 from adaptune.data.class_words import class_texts, with_words
 from adaptune.engine.loop import fit

@@ -51,6 +51,7 @@ def test_a_task_of_another_kind_is_refused_in_words():
     conditional |= {"cdan", "coral"}
     conditional |= {"san", "memspm", "dafos"}
     conditional |= {"fedka", "ear"}
+    conditional |= {"flyp", "tip-adapter", "zscl", "tpt"}
     assert classes == conditional
     pairs = {name for name in narrow if task_kind(METHODS[name]) is Matching}
     assert pairs == {"clip", "cwcl", "m2-mix"}

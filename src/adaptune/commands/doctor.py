@@ -53,11 +53,8 @@ from adaptune.types import Labeled
 FEW = 5
 """Training images of a class under which people are warned."""
 
-TITLES = {
-    "mask": "pixels by class, in percent of each set",
-    "tags": "words by tag",
-    "text": "pairs",
-}
+MASKED = "pixels by class, in percent of each set"
+TITLES = {"mask": MASKED, "tags": "words by tag", "text": "pairs"}
 """What is counted by class, where it is not images."""
 
 FAR = 1.0
@@ -198,12 +195,9 @@ def _looked_through(
 
 def _lengths(files: Mapping[str, FileRows]) -> list[str]:
     """Say how long texts are, set by set, and their partners."""
-    return [
-        one.described(name, what)
-        for what in ("texts", "partners")
-        for name, rows in files.items()
-        if (one := measure_lengths(rows, partners=what == "partners")) is not None
-    ]
+    sides = [(what, name) for what in ("texts", "partners") for name in files]
+    found = [measure_lengths(files[name], partners=what == "partners") for what, name in sides]
+    return [one.described(n, w) for (w, n), one in zip(sides, found, strict=True) if one]
 
 
 def _counts(data: DomainData, files: Mapping[str, FileRows]) -> dict[str, dict[str, int]]:
@@ -218,7 +212,6 @@ def _counts(data: DomainData, files: Mapping[str, FileRows]) -> dict[str, dict[s
 
 
 def _counted(data: DomainData, examples: Sequence[Example]) -> Counter[str]:
-    """Count examples by label, or words by tag."""
     tags = data.labels == "tags"
     return counted_tags(examples) if tags else Counter(one.label for one in examples)
 

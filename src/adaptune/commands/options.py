@@ -71,7 +71,7 @@ def training_parser(command: str, description: str, *, skip: frozenset[str]) -> 
         type=str,
         metavar="DIR",
         help="what to adapt to without its labels: a folder, a manifest, NAME=DIR, or a domain of "
-        "DATA; labels that it has serve the test alone",
+        "DATA; its labels serve the test alone",
     )
     if "from" not in skip:
         parser.add_argument(
@@ -83,8 +83,7 @@ def training_parser(command: str, description: str, *, skip: frozenset[str]) -> 
         parser.add_argument(
             "--oracle",
             action="store_true",
-            help="answer a method that asks for labels with those of the target, instead of asking "
-            "people; for experiments",
+            help="answer a method that asks for labels with the target's own; for experiments",
         )
     parser.add_argument(
         "--teacher",
@@ -292,7 +291,7 @@ def as_words(settings: Sequence[str]) -> list[str]:
     >>> as_words(["average_decay=0.99"])
     ['--average-decay=0.99']
     """
-    pairs = [setting.partition("=") for setting in settings]
+    pairs = (setting.partition("=") for setting in settings)
     return [f"--{option.replace('_', '-')}={value}" for option, _, value in pairs]
 
 

@@ -28,9 +28,12 @@ from adaptune.methods.source_free.sfda2 import SFDA2 as SFDA2
 from adaptune.methods.source_free.sfda_seg import SFDASeg as SFDASeg
 from adaptune.methods.source_free.shot import SHOT as SHOT
 from adaptune.methods.supervised.clip import CLIP as CLIP
+from adaptune.methods.supervised.cocoop import CoCoOp as CoCoOp
+from adaptune.methods.supervised.coop import CoOp as CoOp
 from adaptune.methods.supervised.cwcl import CWCL as CWCL
 from adaptune.methods.supervised.daft import DAFT as DAFT
 from adaptune.methods.supervised.ear import EAR as EAR
+from adaptune.methods.supervised.flyp import FLYP as FLYP
 from adaptune.methods.supervised.ft import FineTune as FineTune
 from adaptune.methods.supervised.gradual_unfreezing import GradualUnfreezing as GradualUnfreezing
 from adaptune.methods.supervised.l2_sp import L2SP as L2SP
@@ -41,6 +44,7 @@ from adaptune.methods.supervised.m2_mix import M2Mix as M2Mix
 from adaptune.methods.supervised.mixup import Mixup as Mixup
 from adaptune.methods.supervised.sam import SAM as SAM
 from adaptune.methods.supervised.soma import SoMA as SoMA
+from adaptune.methods.supervised.tip_adapter import TipAdapter as TipAdapter
 from adaptune.methods.supervised.tram import TRAM as TRAM
 from adaptune.methods.teachers.kl_dp import KLDP as KLDP
 from adaptune.methods.teachers.plug_and_play import PlugAndPlay as PlugAndPlay
@@ -52,6 +56,7 @@ from adaptune.methods.test_time.lame import LAME as LAME
 from adaptune.methods.test_time.sar import SAR as SAR
 from adaptune.methods.test_time.t3a import T3A as T3A
 from adaptune.methods.test_time.tent import Tent as Tent
+from adaptune.methods.test_time.tpt import TPT as TPT
 from adaptune.methods.test_time.vida import ViDA as ViDA
 from adaptune.methods.unsupervised.adaptsegnet import AdaptSegNet as AdaptSegNet
 from adaptune.methods.unsupervised.cdan import CDAN as CDAN
@@ -68,6 +73,7 @@ from adaptune.methods.unsupervised.memspm import MemSPM as MemSPM
 from adaptune.methods.unsupervised.minent import MinEnt as MinEnt
 from adaptune.methods.unsupervised.pareto_da import ParetoDA as ParetoDA
 from adaptune.methods.unsupervised.san import SAN as SAN
+from adaptune.methods.unsupervised.zscl import ZSCL as ZSCL
 
 METHODS: dict[str, type[Method]] = {
     "ft": FineTune,
@@ -86,6 +92,10 @@ METHODS: dict[str, type[Method]] = {
     "m2-mix": M2Mix,
     "group-dro": GroupDRO,
     "ear": EAR,
+    "flyp": FLYP,
+    "coop": CoOp,
+    "cocoop": CoCoOp,
+    "tip-adapter": TipAdapter,
     "ibn": IBN,
     "drm": DRM,
     "udim": UDIM,
@@ -105,6 +115,7 @@ METHODS: dict[str, type[Method]] = {
     "pareto-da": ParetoDA,
     "san": SAN,
     "memspm": MemSPM,
+    "zscl": ZSCL,
     "fedka": FedKA,
     "adaptsegnet": AdaptSegNet,
     "minent": MinEnt,
@@ -135,4 +146,5 @@ METHODS: dict[str, type[Method]] = {
     "sar": SAR,
     "cotta": CoTTA,
     "vida": ViDA,
+    "tpt": TPT,
 }

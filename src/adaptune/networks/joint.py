@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from adaptune.networks.heads import Head, read_linear
 from adaptune.networks.inputs import TextInput
+from adaptune.networks.prompts import Prompts, placed
+from adaptune.networks.remembered import Remembered
 from adaptune.runtime.inputs import in_eval
 
 WARMTH = 1 / 0.07
@@ -125,8 +127,10 @@ class Words(Head):
     (Visual Classification via Description from Large Language Models, Menon and Vondrick, 2022). Of
     classes of one text both are the same.
 
-    These ``anchors`` are kept, and made again, in eval mode, where the tower has changed since.
-    Where gradients are asked for and can reach the tower, they are made with every output.
+    These ``anchors`` are kept, and made again, in eval mode, where what they are made of has
+    changed since. Where gradients are asked for and can reach that, they are made with every
+    output. ``prompts`` are learnt vectors in the place of tokens; where every image has its own, so
+    have the classes. What labelled embeddings that are ``remembered`` say is added.
 
     Args:
         joint: The space, with a tower.
@@ -146,6 +150,8 @@ class Words(Head):
     ids: Tensor
     owner: Tensor
     anchors: Tensor
+    prompts: Prompts | None
+    remembered: Remembered | None
 
     def __init__(
         self,
@@ -159,6 +165,7 @@ class Words(Head):
     ) -> None:
         super().__init__()
         self.joint, self.average = joint, average
+        self.prompts, self.remembered = None, None
         self.words = tuple(map(tuple, words))
         self.made_of: tuple[tuple[int, int], ...] = ()
         self.register_buffer("ids", ids)
@@ -171,7 +178,8 @@ class Words(Head):
     @property
     def weight(self) -> Tensor:  # type: ignore[override]
         """What each class asks of features, (K, D), but for their length."""
-        return self.joint.warmth * self.texts() @ self.joint.project.weight
+        own = self.joint.warmth * self.texts() @ self.joint.project.weight
+        return F.pad(own, (0, self.prompts.extra)) if self.prompts is not None else own
 
     @property
     def live(self) -> bool:
@@ -179,9 +187,9 @@ class Words(Head):
         return torch.is_grad_enabled() and any(one.requires_grad for one in self._sources())
 
     def texts(self) -> Tensor:
-        """Give what classes are compared with, (K, E)."""
+        """Give what classes are compared with, (K, E); no image's own prompts."""
         if self.live:
-            return self._made()
+            return self.made()
         if not torch.compiler.is_compiling() and self.made_of != self._now():
             self.renew()
         return self.anchors
@@ -191,7 +199,7 @@ class Words(Head):
         """Make the anchors again, of the tower as it is, in eval mode."""
         kind = self.joint.weight.device.type
         with in_eval(self.joint), torch.autocast(kind, enabled=False):
-            self.anchors.copy_(self._made())
+            self.anchors.copy_(self.made())
         self.trust()
 
     def trust(self) -> None:
@@ -204,7 +212,7 @@ class Words(Head):
 
     def _sources(self) -> Iterator[Tensor]:
         """Give the weights that anchors are made of."""
-        for part in (self.joint.tower, self.joint.other):
+        for part in (self.joint.tower, self.joint.other, self.prompts):
             if part is not None:
                 yield from part.parameters()
                 yield from part.buffers()
@@ -213,23 +221,55 @@ class Words(Head):
         """Say which state these weights are in, by where they lie and how often they were set."""
         return tuple((one.data_ptr(), one._version) for one in self._sources())
 
-    def read(self) -> Tensor:
-        """Give the embeddings of all texts, (T, E)."""
-        parts: Sequence[Tensor] = torch.split(self.ids.to(self.joint.weight.device), TEXTS)
-        return torch.cat([self.joint.partners(part, _no_body) for part in parts])
+    def made(self, seen: Tensor | None = None) -> Tensor:
+        """Make the anchors, (K, E), or of images that were seen (N, F) each one's, (N, K, E)."""
+        owner = self.owner.to(self.joint.weight.device)
+        vectors = None if self.prompts is None else self.prompts(owner, seen)
+        return self.centred(self.read(vectors))
 
-    def _made(self) -> Tensor:
-        own, owner = self.read(), self.owner.to(self.joint.weight.device)
+    def read(self, vectors: Tensor | None = None, which: Tensor | None = None) -> Tensor:
+        """Give the embeddings of texts, of all or by number, (T, E), with ``vectors`` (T, M, V).
+
+        Of vectors (N, T, M, V) they are (N, T, E).
+        """
+        ids = (self.ids if which is None else self.ids[which]).to(self.joint.weight.device)
+        tower, prompts = self.joint.tower, self.prompts
+        if vectors is None or tower is None or prompts is None:
+            parts: Sequence[Tensor] = torch.split(ids, TEXTS)
+            return torch.cat([self.joint.partners(part, _no_body) for part in parts])
+        lead = vectors.shape[:-2]
+        every, flat = ids.expand(*lead, -1).flatten(0, -2), vectors.flatten(0, -3)
+        found = []
+        for part, some in zip(torch.split(every, TEXTS), torch.split(flat, TEXTS), strict=True):
+            with placed(tower, some, prompts.start):
+                found.append(self.joint.partners(part, _no_body))
+        return torch.cat(found).view(*lead, -1)
+
+    def centred(self, own: Tensor) -> Tensor:
+        """Give the means of the embeddings of each class's texts (..., T, E)."""
+        owner = self.owner.to(own.device)
         count = torch.bincount(owner, minlength=len(self.anchors)).unsqueeze(1)
-        sums = own.new_zeros(self.anchors.shape).index_add(0, owner, own)
+        sums = own.new_zeros(*own.shape[:-2], *self.anchors.shape).index_add(-2, owner, own)
         mean = sums / count
         if self.average == "similarities":
             return mean
-        return torch.where(count > 1, F.normalize(mean, dim=1), mean)
+        return torch.where(count > 1, F.normalize(mean, dim=-1), mean)
+
+    def seen(self, features: Tensor) -> Tensor:
+        """Give what prompts of each image's own look at: its embedding, and what is beyond it."""
+        pooled = features.flatten(2).mean(2) if features.dim() > 2 else features
+        width = self.joint.weight.shape[1]
+        return torch.cat([self.joint.embed(pooled[:, :width]), pooled[:, width:]], 1)
 
     def forward(self, features: Tensor) -> Tensor:
         """Compare features (N, D, ...) with all classes: (N, K, ...)."""
-        return read_linear(self.joint(features), self.texts(), None)
+        own = self.joint.embed(features[:, : self.joint.weight.shape[1]])
+        scaled = self.joint.warmth * own
+        if self.prompts is None or not self.prompts.each:
+            said = read_linear(scaled, self.texts(), None)
+        else:
+            said = torch.einsum("ne...,nke->nk...", scaled, self.made(self.seen(features)))
+        return said if self.remembered is None else said + self.remembered(own)
 
     def fold(self) -> Words:
         """Give itself, with the anchors of its tower as it is: it is of raw features."""

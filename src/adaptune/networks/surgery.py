@@ -18,6 +18,7 @@ from adaptune.networks.layers.experts import experts
 from adaptune.networks.layers.generic_features import generic_features
 from adaptune.networks.layers.instance_batchnorm import ibn
 from adaptune.networks.layers.neighbourhood_attention import neighbourhood_attention
+from adaptune.networks.layers.prompts import learn_image_prompts, learn_prompts, remember
 from adaptune.networks.layers.region_prompts import region_prompts
 from adaptune.networks.layers.routes import further_route, routed_head
 from adaptune.networks.layers.style_attention import style_attention
@@ -44,8 +45,11 @@ SURGERIES: dict[str, Surgery] = {
     "further-route": further_route,
     "generic-features": generic_features,
     "ibn": ibn,
+    "image-prompts": learn_image_prompts,
     "neighbourhood-attention": neighbourhood_attention,
+    "prompts": learn_prompts,
     "region-prompts": region_prompts,
+    "remember": remember,
     "routed-head": routed_head,
     "style-attention": style_attention,
     "sub-prototypes": sub_prototypes,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +15,6 @@ from adaptune.data.domains import DomainData
 from adaptune.data.inputs.image import Augment
 from adaptune.data.missing import missing_parts
 from adaptune.data.text_lengths import cut_notes
-from adaptune.engine.evaluate import Evaluation, evaluate, sample_outputs
-from adaptune.engine.loop import Epoch, fit
 from adaptune.engine.method import (
     Method,
     refuse_head,
@@ -31,17 +29,16 @@ from adaptune.networks.inputs import TextInput, need_images
 from adaptune.networks.joint import texts_look
 from adaptune.networks.network import Network
 from adaptune.networks.spaces import to_match, with_space
-from adaptune.ops.rejection import UNKNOWN_ABOVE, calibrate_threshold
-from adaptune.results.score import Scores
+from adaptune.ops.rejection import UNKNOWN_ABOVE
 from adaptune.runs.folder import best_network
 from adaptune.runs.needs import refuse_lack, refuse_pixels, refuse_tokens
+from adaptune.runs.session import Session as Session
 from adaptune.runs.teachers import open_references, refuse_teachers
 from adaptune.runs.zero_shot import WordsAverage, ZeroShotHead, classifying
 from adaptune.runtime.devices import Device, open_fabric
 from adaptune.runtime.limits import check_range
 from adaptune.tasks import TASKS
 from adaptune.tasks.task import Task
-from adaptune.types import Labeled
 
 MOST_PIXELS = 8192
 """The longest side of an input; more fills the memory of any device."""
@@ -216,56 +213,6 @@ class Setup:
             ValueError: If there are no such devices.
         """
         return open_fabric(self.device, self.devices, self.precision)
-
-
-@dataclass(frozen=True)
-class Session:
-    """A method with its data and plan, ready to be trained.
-
-    One that ``calibrates`` finds the threshold of an open set anew whenever it is validated.
-    """
-
-    method: Method
-    data: DomainData
-    plan: Plan
-    fabric: Fabric
-    calibrates: bool = False
-
-    @property
-    def task(self) -> Task:
-        """What is predicted."""
-        return self.method.task
-
-    @property
-    def net(self) -> Network:
-        """The network that is trained."""
-        return self.method.net
-
-    def epochs(
-        self,
-        state: dict[str, Any] | None = None,
-        pause: Callable[[], bool] = lambda: False,
-        begin: Callable[[], None] = lambda: None,
-    ) -> Iterator[Epoch]:
-        """Train, from ``state`` on, if that of an epoch is given; see `fit`."""
-        how: dict[str, Any] = {"state": state, "pause": pause, "begin": begin}
-        return fit(self.method, self.data, self.plan, fabric=self.fabric, **how)
-
-    @property
-    def validates(self) -> bool:
-        """Whether there are images to validate on, which a run without its source lacks."""
-        return "val" in self.data.sets
-
-    def validate(self) -> Scores:
-        """Score the method on ID validation, as it stands, by a threshold found there if asked."""
-        if self.calibrates:
-            seen = sample_outputs(self.method, self.data.scan("val"), fabric=self.fabric)
-            self.net.threshold = calibrate_threshold(seen.logits)
-        return self.evaluate(self.data.scan("val")).scores
-
-    def evaluate(self, rows: Iterable[Labeled]) -> Evaluation:
-        """Evaluate the method on a set, as it stands."""
-        return evaluate(self.method, rows, self.task, fabric=self.fabric)
 
 
 def open_session(
