@@ -8,7 +8,7 @@ import pytest
 NOT_COUNTS = ["0", "-3", "nan", ".nan", ".inf", "1e99", "1.5", "99999999999999999999"]
 NOT_SHARES = ["-0.1", "1", "nan", ".nan", ".inf", "1e99"]
 TRAINING = {
-    "--epochs": NOT_COUNTS,
+    "--epochs": NOT_COUNTS[1:],
     "--batch-size": NOT_COUNTS,
     "--accumulate": NOT_COUNTS,
     "--workers": ["-1", "nan", "1e99", "100000"],

@@ -78,7 +78,7 @@ def test_a_session_takes_a_task_that_is_ready_and_refuses_one_that_does_not_fit(
 def test_a_setup_refuses_tasks_that_there_are_not_and_open_sets_where_nothing_is_unknown(listed):
     with pytest.raises(
         ValueError,
-        match="no task 'shapes': there are classification, segmentation, matching, noisy",
+        match="no task 'shapes': there are classification, segmentation, matching, tagging, noisy",
     ):
         Setup(task="shapes")
     with pytest.raises(ValueError, match="leave out --open-set"):
