@@ -27,6 +27,7 @@ MEASURED = {
     "settings-passes": "",
     "settings-references": "three pairs, one seed",
     "streams": "three networks, one seed",
+    "texts": "sentences of four places, one seed",
     "settings-styles": "three pairs, one seed",
     "settings-open": "targets with further classes, three pairs, one seed",
     "settings-clients": "three triples, one seed",

@@ -99,6 +99,7 @@ MEASUREMENTS = (
     settings(
         "settings-references", "references, several losses, gradients of the head: three pairs"
     ),
+    settings("texts", "sentiment of sentences, every place to every other", "a package's archive"),
     settings("streams", "a cycle of corruptions and vendors, twice: every method that streams"),
     settings("settings-styles", "styles, covariances, the worst domain: three pairs"),
     settings("settings-open", "methods for targets that show further classes: three pairs"),

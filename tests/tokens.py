@@ -32,8 +32,9 @@ class Bag(nn.Module):
         super().__init__()
         self.words = nn.Embedding(LOOK.vocabulary, 16)
         self.turn = nn.Linear(16, 16)
-        self.register_forward_pre_hook(AskWithMask(LOOK.pad), with_kwargs=True)
-        self.register_forward_hook(PoolTokens("mean"), with_kwargs=True)
+        asks = AskWithMask(LOOK.pad)
+        self.register_forward_pre_hook(asks, with_kwargs=True)
+        self.register_forward_hook(PoolTokens("mean", asks), with_kwargs=True)
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.words

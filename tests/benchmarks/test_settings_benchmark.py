@@ -69,7 +69,7 @@ WHOLE, *OTHERS = (
     tomllib.loads((ROOT / "protocols" / f"{name}.toml").read_text())
     for name in ("settings", *sorted(MEASURED.keys() - {"settings"}))
 )
-NOT_MEASURED = {"dafos", "cpt-uda", "ditfend", "trans-lora", "zscl", "tpt"}
+NOT_MEASURED = {"dafos", "ditfend", "trans-lora", "zscl", "tpt"}
 """Methods that stand in no protocol yet; their pages say that nothing was measured."""
 
 

@@ -189,7 +189,9 @@ def test_a_run_without_its_source_goes_from_a_finished_run_to_the_target(
     assert "free on finished to sketch" in page
     assert "<th>before</th><th>after</th>" in page
     code, out, _ = told("evaluate", run, "--json")
-    assert json.loads(out)["scores"] == found["scores"]
+    again, first = json.loads(out)["scores"]["sketch"], found["scores"]["sketch"]
+    assert again | {"loss": 0} == first | {"loss": 0}
+    assert again["loss"] == pytest.approx(first["loss"], rel=1e-5)  # layouts go by time
     assert told("report", run)[0] == 0
 
 

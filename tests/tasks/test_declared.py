@@ -46,7 +46,7 @@ def test_a_task_of_another_kind_is_refused_in_words():
     classes = {name for name in narrow if task_kind(METHODS[name]) is Classification}
     conditional = {"lora", "gdcan", "sfda2", "glc", "lftl", "udim", "meta-dmoe", "ktf"}
     conditional |= {"kl-dp", "plug-and-play", "pareto-da", "distill-weighted", "iadg"}
-    conditional |= {"dlif", "deco", "trans-lora"}
+    conditional |= {"dlif", "deco", "trans-lora", "cpt-uda", "ditfend"}
     conditional |= {"t3a", "lame", "eata", "sar", "cotta", "vida"}
     conditional |= {"cdan", "coral"}
     conditional |= {"san", "memspm", "dafos"}

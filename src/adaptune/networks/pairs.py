@@ -126,7 +126,7 @@ def fill_head(head: Head, state: Mapping[str, Tensor]) -> None:
 def look_of(said: Mapping[str, Any], kind: str = "text") -> type[Look]:
     """Say of which kind the record of what a network of some origin reads is, by what was saved.
 
-    >>> look_of(asdict(TextInput())).__name__, look_of(asdict(TextInput()), "tokens").__name__
+    >>> look_of({"vocabulary": 9}).__name__, look_of({"vocabulary": 9}, "tokens").__name__
     ('TextInput', 'TokenInput')
     """
     if "vocabulary" not in said:

@@ -254,7 +254,8 @@ def _as_dicts(
     """Give them by test set; what only texts have is left out of others."""
 
     def plain(one: WrongAnswer | Pictured) -> dict[str, Any]:
-        return {key: value for key, value in asdict(one).items() if (key, value) != ("text", "")}
+        own, lean = asdict(one), ("text", "shades")
+        return {key: value for key, value in own.items() if value or key not in lean}
 
     return {test: [plain(one) for one in own] for test, own in found.items()}
 

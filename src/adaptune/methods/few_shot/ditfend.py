@@ -16,7 +16,7 @@ from adaptune.ops.inner_step import after_step, twice_differentiable
 from adaptune.ops.likelihoods import shares
 from adaptune.ops.mixing import row_draws
 from adaptune.runtime.processes import gather
-from adaptune.tasks.task import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Between, Domains, Group, Labeled, Needs, Objective, Rate
 
 READ = 16  # texts of the target that its language model reads in a step
@@ -61,7 +61,7 @@ class DITFEND(Method):
     def __init__(
         self,
         net: Network,
-        task: Task,
+        task: Classification,
         *,
         lr: Rate = 0.03,
         inner: Annotated[float, Between(1e-5, 1e-1)] = 2e-4,

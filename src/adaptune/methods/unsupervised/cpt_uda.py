@@ -13,7 +13,7 @@ from adaptune.networks.masked_words import WordHead
 from adaptune.networks.network import Network
 from adaptune.ops.mixing import row_draws
 from adaptune.runtime.processes import add_up
-from adaptune.tasks.task import Task
+from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Between, Group, Needs, Objective, Rate, Unlabeled
 
 
@@ -49,7 +49,7 @@ class CPTUDA(Method):
     def __init__(
         self,
         net: Network,
-        task: Task,
+        task: Classification,
         *,
         lr: Rate = 0.03,
         pretraining: Annotated[float, Between(0.1, 0.9)] = 0.5,

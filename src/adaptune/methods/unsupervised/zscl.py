@@ -12,6 +12,7 @@ from torch import Tensor
 from adaptune.engine.method import Descend, Method
 from adaptune.networks.joint import Words
 from adaptune.networks.network import Network
+from adaptune.runtime.processes import gather, join
 from adaptune.tasks.classification import Classification
 from adaptune.types import Batch, Between, Group, Needs, Objective
 
@@ -77,8 +78,9 @@ class ZSCL(Method):
         x, joint = batch.unlabeled.x, self.begun.head.joint
         with torch.no_grad():
             texts = self.begun.head.read()
-            was = joint(self.begun.body(x)) @ texts.T
-        now = joint.warmth * self.learner.head.joint.embed(self.learner.body(x)) @ texts.T
+            was = gather(joint(self.begun.body(x)) @ texts.T)
+        own = self.learner.head.joint.embed(self.learner.body(x))
+        now = join(joint.warmth * own @ texts.T)  # softmaxes over images are over all processes'
         both = distilled(now, was, self.warmth), distilled(now.T, was.T, self.warmth)
         pairs = zip(self.learner.parameters(), self.begun.parameters(), strict=True)
         apart = torch.stack([(own - one).square().sum() for own, one in pairs]).sum()
