@@ -42,7 +42,7 @@ Gain = Mapping[str, Any]
 # What there is to learn from, the words that run it, and the page that tells more.
 SETTINGS = {
     "supervised": (
-        "Labelled images.",
+        "Labelled images, texts or pairs.",
         "adaptune fit DATA --method {name} --out run",
         "settings",
     ),

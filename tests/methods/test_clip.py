@@ -13,6 +13,7 @@ from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
 from adaptune.methods.supervised.clip import CLIP
 from adaptune.methods.supervised.ft import FineTune
+from adaptune.networks.joint_parts import sides
 from adaptune.tasks.matching import Matching
 
 
@@ -85,7 +86,7 @@ def test_what_is_locked_stays_statistics_and_all_and_the_rest_learns(locked):
     assert not any(key.startswith(held) for key in moved)
     other = {"body": "net.head.tower.", "tower": "net.body."}[locked]
     assert any(key.startswith(other) for key in moved)
-    assert not any(one.training for one in method.sides()[locked].modules())
+    assert not any(one.training for one in sides(method.net)[locked].modules())
 
 
 def test_a_text_that_reads_texts_alone_has_no_side_to_lock():

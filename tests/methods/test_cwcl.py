@@ -12,6 +12,7 @@ from adaptune.engine.loop import fit
 from adaptune.engine.plan import Plan
 from adaptune.methods.supervised.clip import CLIP
 from adaptune.methods.supervised.cwcl import CWCL, likeness
+from adaptune.networks.joint_parts import sides
 from adaptune.ops.contrast import weighted_contrast
 from adaptune.tasks.matching import Matching
 
@@ -23,7 +24,7 @@ def made(**options) -> CWCL:
 @pytest.mark.parametrize("locked", ["body", "tower"])
 def test_the_loss_is_that_of_the_formula_in_float64(locked):
     method, batch = made(locked=locked), distinct(3)
-    read = method.sides()[locked](batch.labeled.x if locked == "body" else batch.labeled.y)
+    read = sides(method.net)[locked](batch.labeled.x if locked == "body" else batch.labeled.y)
     alike = cosines(method.net, batch) * method.net.head.warmth
     alike = alike if locked == "body" else alike.T
     total = 0.0
@@ -73,7 +74,7 @@ def test_the_kept_side_stays_statistics_and_all_and_texts_are_found(locked):
     held = {"body": "net.body.", "tower": "net.head.tower."}[locked]
     now = method.train().state_dict()
     assert all(torch.equal(one, before[key]) for key, one in now.items() if key.startswith(held))
-    assert not any(one.training for one in method.sides()[locked].modules())
+    assert not any(one.training for one in sides(method.net)[locked].modules())
     assert Pairs().accuracy(method) > 80
 
 

@@ -53,7 +53,8 @@ def test_the_loss_is_the_contrast_with_drawn_captions_in_float64(collide):
     drawn = captions(method.net.head.owner, batch.labeled.y)
     wanted = expected(method, batch, drawn, collide)
     assert found.total.item() == pytest.approx(wanted.item(), rel=1e-9)
-    assert torch.allclose(found.logits, method.net(batch.labeled.x))
+    own = method.net.head.joint(method.net.body(batch.labeled.x))
+    assert torch.allclose(found.logits, own)
 
 
 def test_captions_are_of_the_rows_own_classes_and_all_of_them_are_drawn():

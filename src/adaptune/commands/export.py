@@ -7,6 +7,7 @@ from pathlib import Path
 
 from adaptune.commands.options import Parser, add_json, print_json
 from adaptune.commands.outputs import make_folder
+from adaptune.commands.words import need_classes
 from adaptune.networks.export import FORMATS, export_network
 from adaptune.networks.network import Network, TextInput
 from adaptune.report.terminal import Terminal
@@ -15,6 +16,12 @@ from adaptune.results.run import read_results
 from adaptune.runs.folder import best_network
 from adaptune.runtime.files import write_text
 from adaptune.runtime.wording import speak_of_texts
+
+FOR_PAIRS = (
+    "adaptune fit --from RUN --words makes some, which can be exported; adaptune push gives the "
+    "whole network to others"
+)
+"""What to do with a network that no file of one function says all of."""
 
 
 def run(words: Sequence[str]) -> None:
@@ -31,7 +38,7 @@ def run(words: Sequence[str]) -> None:
     add_json(parser)
     given = parser.parse_args(list(words))
     folder = Path(given.run)
-    net = Network.load(best_network(folder))
+    net = need_classes(Network.load(best_network(folder)), FOR_PAIRS)
     if isinstance(net.preprocess, TextInput):
         speak_of_texts()
     out = make_folder(given.out)

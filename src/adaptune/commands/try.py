@@ -14,6 +14,7 @@ from adaptune.commands.devices import add_device, fabric_on
 from adaptune.commands.masks import add_tiles
 from adaptune.commands.open_data import open_run_data, open_source_data, task_of, tiles_of
 from adaptune.commands.options import Parser, add_port
+from adaptune.commands.words import need_classes
 from adaptune.data.domains import DomainData, Loading
 from adaptune.data.file_rows import FileRows
 from adaptune.data.names import printable
@@ -49,7 +50,9 @@ def run(words: Sequence[str]) -> None:
     from adaptune.serving.trying import MOST, trying_app
 
     folder = Path(given.run)
-    net, fabric = Network.load(best_network(folder)), fabric_on(given.device)
+    instead = f"adaptune retrieve {folder} QUERIES --collection DOCUMENTS finds partners"
+    net = need_classes(Network.load(best_network(folder)), instead)
+    fabric = fabric_on(given.device)
     need_images(net.preprocess, "the page shows pictures")
     to_device(net.eval(), fabric)
     tiles = tiles_of(folder, given.tile, given.overlap)

@@ -81,17 +81,14 @@ def named_classes(net: Network, given: Namespace, classes: Sequence[str]) -> Net
     return classifying(net, names, given.words or [USUAL], given.words_average)
 
 
-def need_classes(net: Network) -> Network:
-    """Refuse a network that answers with no class.
+def need_classes(net: Network, what_to_do: str = "name some, as in --classes cat dog") -> Network:
+    """Refuse a network that answers with no class; say what to do instead.
 
     Raises:
         ValueError: If it is one.
     """
     if isinstance(net.head, Joint):
-        raise ValueError(
-            "this network matches images with texts and knows no classes: name some, as in "
-            "--classes cat dog"
-        )
+        raise ValueError(f"this network matches pairs and knows no classes: {what_to_do}")
     return net
 
 

@@ -148,7 +148,7 @@ def refuse_head(method: type[Method], net: Network) -> None:
         if not isinstance(net.head, wanted):
             raise ValueError(
                 f"{method.__name__} works on networks whose head is a {wanted.__name__}, and this "
-                f"one's is a {type(net.head).__name__}: start from another network"
+                f"one's is a {type(net.head).__name__}: {net.head.otherwise}"
             )
 
 

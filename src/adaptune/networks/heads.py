@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,9 @@ class Head(nn.Module, ABC):
 
     weight: Tensor
     """What each output asks of features, (K, D)."""
+
+    otherwise: ClassVar[str] = "start from another network"
+    """What to do where a method cannot use it."""
 
     @abstractmethod
     def fold(self) -> Head:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -59,6 +59,8 @@ class Joint(Head):
     >>> head(torch.ones(2, 3)).shape, head(torch.ones(2, 3, 4, 4)).shape
     (torch.Size([2, 3]), torch.Size([2, 3, 4, 4]))
     """
+
+    otherwise: ClassVar[str] = "take another method, see adaptune methods --task matching"
 
     def __init__(
         self,
@@ -146,6 +148,8 @@ class Words(Head):
     >>> head(torch.ones(5, 3)).shape, head.anchors.norm(dim=1).round(decimals=4)
     (torch.Size([5, 2]), tensor([1., 1.]))
     """
+
+    otherwise: ClassVar[str] = "give --zero-shot-head linear, or take another method"
 
     ids: Tensor
     owner: Tensor

@@ -1,4 +1,4 @@
-"""What of a joint space learns at a rate of its own, and how warm it may become."""
+"""What of a network with a joint space learns, at which rates, and how warm it may become."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adaptune.networks.joint import WARMEST, Joint
+from adaptune.networks.network import Network
+from adaptune.types import Group
 
 MARGIN = 1e-6
 """How far below its limit the logarithm of the scale is kept: above it gradients are zero."""
@@ -51,6 +53,35 @@ def placed(head: Joint, told: Tensor) -> Tensor:
     """
     assert head.other is not None
     return F.normalize(head.other(told), dim=1)
+
+
+def sides(net: Network[Joint]) -> dict[str, nn.Module]:
+    """Give the body, and the tower if there is one."""
+    tower = net.head.tower
+    return {"body": net.body} | ({} if tower is None else {"tower": tower})
+
+
+def lock(net: Network[Joint], side: str, who: str) -> None:
+    """Freeze the ``body`` or the ``tower``.
+
+    Raises:
+        ValueError: If one body reads both sides; ``who`` says who asks.
+    """
+    need_tower(net.head, who)
+    sides(net)[side].requires_grad_(False)
+
+
+def groups_of(
+    net: Network[Joint], lr: float, *, texts: float, new: float, locked: str
+) -> list[Group]:
+    """Train body, tower and maps at their rates, but for the side that is ``locked``.
+
+    The tower learns ``texts`` times as fast as the body, the maps and the scale ``new`` times.
+    """
+    rates = {"body": lr, "tower": texts * lr}
+    learn = {name: one for name, one in sides(net).items() if name != locked}
+    maps = Group(maps_of(net.head), new * lr)
+    return [*(Group(one, rates[name]) for name, one in learn.items()), maps]
 
 
 def need_tower(head: Joint, who: str) -> nn.Module:

@@ -15,6 +15,9 @@ OF_CLASSES = ("accuracy", "balanced accuracy", "macro F1", "AUC", "HTER")
 PIPELINES = dict.fromkeys(OF_CLASSES, "image-classification") | {"mIoU": "image-segmentation"}
 """What the Hugging Face hub calls a task, by the name of its main score."""
 
+RECALL, PAIRS = "recall@1", "It finds the text that belongs to an image, or to another text."
+"""The main score of a network that matches pairs, and what such a one does."""
+
 
 def model_card(results: RunResults | None, export: Mapping[str, Any]) -> str:
     """Write the card, Markdown under the hub's front matter, of an exported network.
@@ -36,7 +39,9 @@ def model_card(results: RunResults | None, export: Mapping[str, Any]) -> str:
     parts = [
         f"---\n{yaml.safe_dump(front, sort_keys=False)}---",
         f"# {title}",
-        f"It tells {len(classes)} classes apart: {', '.join(map(str, classes))}.",
+        PAIRS
+        if results is not None and results.measure.name == RECALL
+        else f"It tells {len(classes)} classes apart: {', '.join(map(str, classes))}.",
     ]
     if results is not None:
         parts += ["## How well it does", _scores(results), *_remarks(results)]

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, Self
 
-from torch import nn
-
 from adaptune.engine.method import Descend, Method
 from adaptune.networks.joint import Joint
-from adaptune.networks.joint_parts import cool, maps_of, need_tower
+from adaptune.networks.joint_parts import cool, groups_of, lock, sides
 from adaptune.networks.network import Network
 from adaptune.tasks.matching import Matching
 from adaptune.types import Batch, BatchNormPolicy, Group, Objective, Rate
@@ -54,27 +52,19 @@ class CLIP(Method):
         self.lr, self.texts, self.new = lr, texts, new
         self.locked, self.batchnorm = locked, batchnorm
         if locked != "none":
-            need_tower(net.head, f"clip with the {locked} locked")
-            self.sides()[locked].requires_grad_(False)
-
-    def sides(self) -> dict[str, nn.Module]:
-        """Give the body, and the tower if there is one."""
-        tower = self.net.head.tower
-        return {"body": self.net.body} | ({} if tower is None else {"tower": tower})
+            lock(net, locked, f"clip with the {locked} locked")
 
     def train(self, mode: bool = True) -> Self:
         """Switch modes; what is locked stays in eval mode."""
         super().train(mode)
         if self.locked != "none":
-            self.sides()[self.locked].eval()
+            sides(self.net)[self.locked].eval()
         return self
 
     def groups(self) -> list[Group]:
         """Train body, tower and maps at their rates, but what is locked."""
-        rates = {"body": self.lr, "tower": self.texts * self.lr}
-        learn = {name: one for name, one in self.sides().items() if name != self.locked}
-        maps = Group(maps_of(self.net.head), self.new * self.lr)
-        return [*(Group(one, rates[name]) for name, one in learn.items()), maps]
+        how = {"texts": self.texts, "new": self.new}
+        return groups_of(self.net, self.lr, **how, locked=self.locked)
 
     def step(self, batch: Batch, descend: Descend) -> Objective:
         """Move everything once, and keep the scale within its bound."""

@@ -6,11 +6,11 @@ from typing import ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from adaptune.engine.method import Descend, Method
 from adaptune.networks.joint import Joint
-from adaptune.networks.joint_parts import cool, maps_of, need_tower, placed
+from adaptune.networks.joint_parts import cool, groups_of, lock, placed, sides
 from adaptune.networks.network import Network
 from adaptune.ops.contrast import weighted_contrast
 from adaptune.runtime.processes import gather, join
@@ -58,25 +58,18 @@ class CWCL(Method):
         super().__init__(net, task, batchnorm="eval" if locked == "body" else batchnorm)
         self.lr, self.texts, self.new = lr, texts, new
         self.locked, self.batchnorm = locked, batchnorm
-        need_tower(net.head, "cwcl")
-        self.sides()[locked].requires_grad_(False)
-
-    def sides(self) -> dict[str, nn.Module]:
-        """Give the body and the tower."""
-        return {"body": self.net.body, "tower": need_tower(self.net.head, "cwcl")}
+        lock(net, locked, "cwcl")
 
     def train(self, mode: bool = True) -> Self:
         """Switch modes; what is locked stays in eval mode."""
         super().train(mode)
-        self.sides()[self.locked].eval()
+        sides(self.net)[self.locked].eval()
         return self
 
     def groups(self) -> list[Group]:
         """Train the side that is not locked, and the maps, at their rates."""
-        rates = {"body": self.lr, "tower": self.texts * self.lr}
-        learn = {name: one for name, one in self.sides().items() if name != self.locked}
-        maps = Group(maps_of(self.net.head), self.new * self.lr)
-        return [*(Group(one, rates[name]) for name, one in learn.items()), maps]
+        how = {"texts": self.texts, "new": self.new}
+        return groups_of(self.net, self.lr, **how, locked=self.locked)
 
     def step(self, batch: Batch, descend: Descend) -> Objective:
         """Move everything once, and keep the scale within its bound."""
@@ -87,7 +80,7 @@ class CWCL(Method):
     def objective(self, batch: Batch) -> Objective:
         """Ask the locked side's rows for all that are like them, the other's for their own."""
         rows, head = batch.labeled, self.net.head
-        features, told = self.net.body(rows.x), self.sides()["tower"](rows.y)
+        features, told = self.net.body(rows.x), sides(self.net)["tower"](rows.y)
         output, partners = head(features), placed(head, told)
         weights = likeness(features if self.locked == "body" else told)
         there, back = output @ join(partners).T, partners @ join(output).T

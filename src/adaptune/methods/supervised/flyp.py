@@ -28,7 +28,7 @@ class FLYP(Method):
     Captions of one class at several rows of a batch are each other's negatives, as in the paper,
     whose batches have many classes; with ``collide`` off a row's own caption elsewhere is left out,
     which is ours and means the same texts alone. A batch of a single row has nothing to tell apart.
-    Batch norms are in train mode, as in fine-tuning.
+    With ``--accumulate`` each part is contrasted by itself. Batch norms do what ``batchnorm`` says.
 
     Args:
         lr: The rate of everything. The paper's, of AdamW, is 1e-5 with CLIP.
@@ -64,10 +64,9 @@ class FLYP(Method):
         few, at = torch.unique(drawn, return_inverse=True)
         said = head.read(which=few)[at]
         ids = None if self.collide else head.ids[drawn].to(y.device)
-        losses = self.contrast(head.joint(features), said, ids)
-        with torch.no_grad():
-            logits = head(features)
-        return Objective({"contrast": losses.mean()}, logits)
+        output = head.joint(features)
+        losses = self.contrast(output, said, ids)
+        return Objective({"contrast": losses.mean()}, output)
 
 
 def captions(owner: Tensor, y: Tensor) -> Tensor:
